@@ -1,0 +1,153 @@
+"""The blob file: a fixed preamble, a JSON header, sections; each with a checksum. Bytes only. docs/FORMAT.md is normative.
+
+    0    8  magic            89 53 44 46 53 0D 0A 1A
+    8    2  version          1
+    10   1  kind             1 latent, 2 jxl, 3 lz4, 4 raw
+    11   1  flags            mandatory features; unknown ones are refused
+    12   4  mode             logical permission bits; 0xFFFFFFFF: those of the backing file
+    16   8  rendered size    bytes a reader gets: st_size
+    24   4  header length    bytes of JSON that follow the preamble
+    28   4  CRC-32           of bytes 0..27
+    32      header, then the sections in the header's order, back to back, up to the end of the file
+
+All integers are little-endian. The header is UTF-8 JSON, {"sections": [[name, length, crc32], ...], ...}, and ends with its own
+CRC-32 (4 bytes, counted in the header length).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sdfs.errors import DamagedError, StoreTooNew
+
+MAGIC = b"\x89SDFS\r\n\x1a"
+VERSION = 1
+KIND_LATENT = 1  # latents of an autoencoder
+KIND_JXL = 2  # a JPEG file transcoded to JPEG XL, bit-exact back
+KIND_LZ4 = 3  # the file as an LZ4 frame
+KIND_RAW = 4  # the file itself
+KINDS = {KIND_LATENT: "latent", KIND_JXL: "jxl", KIND_LZ4: "lz4", KIND_RAW: "raw"}
+KNOWN_FLAGS = 0
+MODE_OF_BACKING = 0xFFFFFFFF
+PREAMBLE_BYTES = 32
+MAX_HEADER_BYTES = 1 << 20
+MAX_RENDERED_BYTES = 1 << 40
+_PREAMBLE = struct.Struct("<8sHBBIQI")
+_CRC = struct.Struct("<I")
+
+
+@dataclass(frozen=True)
+class Preamble:
+    """All that getattr needs, in the first PREAMBLE_BYTES of a blob."""
+
+    kind: int
+    flags: int
+    mode: int  # permission bits, or MODE_OF_BACKING
+    rendered_size: int  # bytes
+    header_length: int  # bytes
+
+    def pack(self) -> bytes:
+        head = _PREAMBLE.pack(MAGIC, VERSION, self.kind, self.flags, self.mode, self.rendered_size, self.header_length)
+        return head + _CRC.pack(zlib.crc32(head))
+
+    @staticmethod
+    def parse(data: bytes) -> Preamble:
+        """`data`: at least the first PREAMBLE_BYTES of a blob.
+
+        Raises DamagedError (short, wrong checksum, values out of range) and StoreTooNew (unknown version, kind or flag).
+        """
+        if len(data) < PREAMBLE_BYTES:
+            raise DamagedError(f"blob preamble: want {PREAMBLE_BYTES} bytes, have {len(data)}")
+        magic, version, kind, flags, mode, rendered_size, header_length = _PREAMBLE.unpack_from(data)
+        if magic != MAGIC:
+            raise DamagedError(f"blob magic: want {MAGIC.hex()}, have {magic.hex()}")
+        (want,), have = _CRC.unpack_from(data, _PREAMBLE.size), zlib.crc32(data[: _PREAMBLE.size])
+        if want != have:
+            raise DamagedError(f"blob preamble checksum: want {want:08x}, have {have:08x}")
+        if version != VERSION:
+            raise StoreTooNew(f"blob version: want {VERSION}, have {version}: use an SDFS that reads it")
+        if kind not in KINDS or flags & ~KNOWN_FLAGS:
+            raise StoreTooNew(f"blob kind {kind}, flags {flags:#04x}: want kinds {sorted(KINDS)}, flags within {KNOWN_FLAGS:#04x}: use an SDFS that reads it")
+        if header_length > MAX_HEADER_BYTES or rendered_size > MAX_RENDERED_BYTES:
+            raise DamagedError(f"blob claims a header of {header_length} and a render of {rendered_size} bytes")
+        return Preamble(kind, flags, mode, rendered_size, header_length)
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A blob taken apart. `header` is without its section table."""
+
+    preamble: Preamble
+    header: dict[str, Any]
+    sections: dict[str, bytes]
+
+
+def is_blob(head: bytes) -> bool:
+    """Whether a file that begins with `head` claims to be a blob (its checksums may still say otherwise)."""
+    return head.startswith(MAGIC)
+
+
+def pack(kind: int, rendered_size: int, header: Mapping[str, Any], sections: Mapping[str, bytes], mode: int = MODE_OF_BACKING) -> bytes:
+    """A whole blob. `header` must be JSON-able and have no key "sections"."""
+    table = [[name, len(content), zlib.crc32(content)] for name, content in sections.items()]
+    encoded = json.dumps({"sections": table, **header}, separators=(",", ":"), ensure_ascii=False).encode()
+    encoded += _CRC.pack(zlib.crc32(encoded))
+    if len(encoded) > MAX_HEADER_BYTES:
+        raise ValueError(f"a blob header of {len(encoded)} bytes exceeds {MAX_HEADER_BYTES}")
+    return Preamble(kind, 0, mode, rendered_size, len(encoded)).pack() + encoded + b"".join(sections.values())
+
+
+def parse(data: bytes) -> Blob:
+    """Take a whole blob apart and check all of it. Raises DamagedError and StoreTooNew as `Preamble.parse` does."""
+    preamble = Preamble.parse(data)
+    header = parse_header(preamble, data[PREAMBLE_BYTES : PREAMBLE_BYTES + preamble.header_length])
+    table = header.pop("sections")
+    sections: dict[str, bytes] = {}
+    at = PREAMBLE_BYTES + preamble.header_length
+    if at + sum(length for _, length, _ in table) != len(data):
+        raise DamagedError(f"blob length: want {at + sum(length for _, length, _ in table)} bytes, have {len(data)}")
+    for name, length, crc in table:
+        content = data[at : at + length]
+        if zlib.crc32(content) != crc:
+            raise DamagedError(f"blob section {name!r}: want checksum {crc:08x}, have {zlib.crc32(content):08x}")
+        sections[name] = content
+        at += length
+    return Blob(preamble, header, sections)
+
+
+def parse_header(preamble: Preamble, data: bytes) -> dict[str, Any]:
+    """The JSON header with its checked section table; `data`: the preamble.header_length bytes after the preamble."""
+    if len(data) != preamble.header_length or len(data) < _CRC.size:
+        raise DamagedError(f"blob header: want {preamble.header_length} bytes, have {len(data)}")
+    encoded, (want,) = data[: -_CRC.size], _CRC.unpack(data[-_CRC.size :])
+    if zlib.crc32(encoded) != want:
+        raise DamagedError(f"blob header checksum: want {want:08x}, have {zlib.crc32(encoded):08x}")
+    try:
+        header = json.loads(encoded)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"blob header is no JSON: {error}") from None
+    if not isinstance(header, dict) or not _valid_table(header.get("sections")):
+        raise DamagedError("blob header has no valid section table")
+    return header
+
+
+def _valid_table(table: object) -> bool:
+    return isinstance(table, list) and all(
+        isinstance(row, list)
+        and len(row) == 3
+        and isinstance(row[0], str)
+        and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in row[1:])
+        for row in table
+    )
+
+
+def with_mode(blob: bytes, mode: int) -> bytes:
+    """The same blob with another logical mode."""
+    preamble = Preamble.parse(blob)
+    changed = Preamble(preamble.kind, preamble.flags, mode, preamble.rendered_size, preamble.header_length)
+    return changed.pack() + blob[PREAMBLE_BYTES:]

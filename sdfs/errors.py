@@ -1,0 +1,65 @@
+"""Every error SDFS raises on purpose.
+
+    SdfsError
+    ├── UserError            a mistake or a condition the user can mend: one line on stderr, no traceback
+    │   ├── NotAStore        the folder is no SDFS store
+    │   ├── StoreBusy        another process owns the store
+    │   ├── StoreTooNew      the store or a blob was made by a newer SDFS, or needs a feature this one lacks
+    │   └── MountError       the mount could not be made or undone
+    ├── PictureError         said of one picture while it is judged
+    │   ├── NotAPicture      the bytes are no complete, decodable picture: the file stays as it is
+    │   ├── Unsuitable       a picture that latents would harm or cannot hold: it is wrapped exactly
+    │   └── DoesNotFit       its render would not fit into the size it has to keep
+    ├── DamagedError         stored data fails its checksums or its rules: EIO for that file
+    └── EngineError          the engine process failed or is not to be had: EIO until it is back
+"""
+
+from __future__ import annotations
+
+
+class SdfsError(Exception):
+    """Root of all errors raised on purpose."""
+
+
+class UserError(SdfsError):
+    """A condition the user can mend; the message names what and how."""
+
+
+class NotAStore(UserError):
+    """The folder is no SDFS store."""
+
+
+class StoreBusy(UserError):
+    """Another process owns the store."""
+
+
+class StoreTooNew(UserError):
+    """Made by a newer SDFS, or needs a feature this one lacks; the message says want and have."""
+
+
+class MountError(UserError):
+    """The mount could not be made or undone."""
+
+
+class PictureError(SdfsError):
+    """Said of one picture while it is judged."""
+
+
+class NotAPicture(PictureError):
+    """No complete, decodable picture: the file stays as it is."""
+
+
+class Unsuitable(PictureError):
+    """A picture that latents would harm or cannot hold: it is wrapped exactly. The message is the reason."""
+
+
+class DoesNotFit(PictureError):
+    """No render fits into the size it has to keep."""
+
+
+class DamagedError(SdfsError):
+    """Stored data fails its checksums or its rules."""
+
+
+class EngineError(SdfsError):
+    """The engine process failed or is not to be had."""

@@ -1,0 +1,98 @@
+"""Rate and distortion of a batch, differentiable: what training minimises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sdfs.autoencoders.bundled import Decoder, Encoder
+from sdfs.priors.learned import LOW, HyperEncoder, LearnedPrior, checkerboard, merge
+
+LAMBDA_LOW, LAMBDA_HIGH = 0.00015, 0.06  # weight of the squared error (0..255) against bits a pixel, at q = 0 and q = 100
+_SMALLEST_SCALE = 0.11  # below it a symbol costs nothing
+
+
+class _Floor(torch.autograd.Function):
+    """max(x, bound) whose gradient still lets x rise."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, bound: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.bound = bound
+        return x.clamp(min=bound)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return grad * ((x >= ctx.bound) | (grad < 0)), None
+
+
+def gaussian_bits(residual: Tensor, log2_scale: Tensor) -> Tensor:
+    """Bits of unit-step symbols of a zero-mean Gaussian."""
+    scale = _Floor.apply(torch.exp2(log2_scale), _SMALLEST_SCALE)
+    distance = residual.abs()
+    factor = 0.5**0.5 / scale
+    probability = 0.5 * (torch.erfc((distance - 0.5) * factor) - torch.erfc((distance + 0.5) * factor))
+    return -torch.log2(_Floor.apply(probability, 1e-9))
+
+
+class Codec(nn.Module):
+    """The bundled codec as it trains: real networks, additive noise for the rate, straight-through rounding for the rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = Encoder()
+        self.decoder = Decoder()
+        self.hyper_encoder = HyperEncoder()
+        self.prior = LearnedPrior()
+
+    def _quantise(self, y: Tensor, mean: Tensor | float, log2_scale: Tensor, hard: bool) -> tuple[Tensor, Tensor]:
+        residual = y - mean
+        rounded = torch.round(residual)
+        bits = gaussian_bits(rounded if hard else residual + torch.rand_like(residual) - 0.5, log2_scale)
+        return residual + (rounded - residual).detach() + mean, bits.flatten(1).sum(1)
+
+    def forward(self, pixels: Tensor, q: Tensor, hard: bool = False) -> tuple[Tensor, Tensor]:
+        """pixels (B, 3, H, W) in [0, 1], sides multiples of 64; q (B,) -> reconstruction, bits (B,)."""
+        latents = self.encoder(pixels, q)
+        with torch.autocast(pixels.device.type, enabled=False):
+            gain = self.prior.gains(q)
+            y = latents * torch.exp2(gain)[:, :, None, None]
+        hyper = self.hyper_encoder(y, q)
+        with torch.autocast(pixels.device.type, enabled=False):
+            scales = self.prior.hyper_scales(q)[:, :, None, None].expand_as(hyper)
+            hyper, bits = self._quantise(hyper, 0.0, scales, hard)
+            y, latent_bits = self._passes(y, hyper, q, gain, hard)
+            latents = y * torch.exp2(-gain)[:, :, None, None]
+        return self.decoder(latents, q), bits + latent_bits
+
+    def _passes(self, y: Tensor, hyper: Tensor, q: Tensor, gain: Tensor, hard: bool) -> tuple[Tensor, Tensor]:
+        prior = self.prior
+        features = prior.features(hyper, q)
+        low, high = y[:, :LOW], y[:, LOW:]
+        low_even, bits0 = self._quantise(checkerboard(low, 0), *prior.low(0, features, low, gain), hard)
+        low_odd, bits1 = self._quantise(checkerboard(low, 1), *prior.low(1, features, merge(low_even, torch.zeros_like(low_even)), gain), hard)
+        low = merge(low_even, low_odd)
+        base = prior.high_base(features, low)
+        high_even, bits2 = self._quantise(checkerboard(high, 0), 0.0, prior.high_scales(0, base, high, gain), hard)
+        high_odd, bits3 = self._quantise(checkerboard(high, 1), 0.0, prior.high_scales(1, base, high_even, gain), hard)
+        return torch.cat([low, merge(high_even, high_odd)], 1), bits0 + bits1 + bits2 + bits3
+
+
+@dataclass
+class Loss:
+    total: Tensor  # scalar
+    bpp: Tensor  # (B,)
+    mse: Tensor  # (B,), of 0..255 pixels
+
+
+def rate_distortion(codec: nn.Module, pixels: Tensor, q: Tensor) -> Loss:
+    """lambda(q) * MSE + bits a pixel, each sample weighted by lambda^-1/2 so that no end of the scale drowns the other."""
+    weight = LAMBDA_LOW * (LAMBDA_HIGH / LAMBDA_LOW) ** (q / 100)
+    reconstruction, bits = codec(pixels, q)
+    bpp = bits / pixels[0, 0].numel()
+    mse = (reconstruction - pixels).square().flatten(1).mean(1) * 65025
+    total = ((weight * mse + bpp) / torch.sqrt(weight / 0.003)).mean()
+    return Loss(total, bpp, mse)

@@ -1,0 +1,204 @@
+"""Train the bundled codec on a folder of photos; run it again to go on where it stopped.
+
+    python -m training.train PHOTOS --out DIR [--hours H] [--valid FOLDER]
+
+Writes DIR/checkpoint.pt every few minutes, DIR/log.jsonl, DIR/samples/*.png (original above, q = 10, 50, 90 below) and, with
+--valid, evaluations. `python -m training.export DIR` turns the checkpoint into the package's weights.
+
+The schedule has no end built in: a warm-up, then a constant rate under an exponential moving average of the weights, which is
+what is exported, so a run can be stopped and taken up at any time. `--cooldown H` lets the rate fall to zero over H hours at the
+end and then stops: the last step before weights are published.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from training.data import Crops, load, pictures, to_tensor
+from training.objective import Codec, rate_distortion
+
+WARMUP_STEPS = 300
+CLIP_NORM = 1.0
+SAVE_SECONDS = 240
+LOG_STEPS = 100
+SAMPLE_QUALITIES = (10, 50, 90)
+
+
+def optimiser(codec: Codec, rate: float) -> torch.optim.Optimizer:
+    """Adam. The transform's weights are tiny, the gains and the prior live on coarser scales: each group has a rate of its own."""
+
+    def group(name: str) -> str:
+        if name.endswith("kernels"):
+            return "kernels"
+        return "prior" if name.startswith("prior.") else "networks"
+
+    scales = {"kernels": 0.1, "prior": 2.0, "networks": 1.0}
+    groups: dict[str, list[nn.Parameter]] = {key: [] for key in scales}
+    for name, parameter in codec.named_parameters():
+        groups[group(name)].append(parameter)
+    return torch.optim.Adam([{"params": groups[key], "lr": rate * scale, "base": rate * scale} for key, scale in scales.items()], betas=(0.9, 0.99))
+
+
+class Run:
+    """One training run: the model, its moving average, the optimiser and where they stand."""
+
+    def __init__(self, out: Path, rate: float, device: str) -> None:
+        self.out = out
+        self.device = device
+        self.codec = Codec().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimiser = optimiser(self.codec, rate)
+        self.average = {k: v.detach().clone() for k, v in self.codec.state_dict().items()}
+        self.step, self.seconds = 0, 0.0
+        out.mkdir(parents=True, exist_ok=True)
+        if (out / "checkpoint.pt").exists():
+            self._resume()
+
+    def _resume(self) -> None:
+        state = torch.load(self.out / "checkpoint.pt", map_location=self.device, weights_only=True)
+        self.codec.load_state_dict(state["codec"])
+        rates = [(g["lr"], g["base"]) for g in self.optimiser.param_groups]
+        self.optimiser.load_state_dict(state["optimiser"])
+        for group, (lr, base) in zip(self.optimiser.param_groups, rates, strict=True):
+            group["lr"], group["base"] = lr, base
+        self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
+        print(f"resumed at step {self.step}, {self.seconds / 3600:.2f} h trained", flush=True)
+
+    def save(self, name: str = "checkpoint.pt") -> None:
+        state = {"codec": self.codec.state_dict(), "optimiser": self.optimiser.state_dict(), "average": self.average, "step": self.step, "seconds": self.seconds}
+        torch.save(state, self.out / "checkpoint.tmp")
+        os.replace(self.out / "checkpoint.tmp", self.out / name)
+
+    def log(self, **entry: Any) -> None:
+        with (self.out / "log.jsonl").open("a") as file:
+            file.write(json.dumps({"step": self.step, "hours": round(self.seconds / 3600, 4), **entry}) + "\n")
+
+    def advance(self, pixels: Tensor, rate_factor: float) -> tuple[float, float, float]:
+        """One step. Returns the loss, mean bits a pixel, and PSNR of the mean squared error."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["base"] * rate_factor * min(1.0, (self.step + 1) / WARMUP_STEPS)
+        q = torch.rand(len(pixels), device=self.device) * 100
+        with torch.autocast(self.device, dtype=torch.bfloat16):
+            loss = rate_distortion(self.codec, pixels, q)
+        self.optimiser.zero_grad()
+        loss.total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), CLIP_NORM)
+        if torch.isfinite(norm):
+            self.optimiser.step()
+        self.step += 1
+        with torch.no_grad():
+            decay = min(0.999, 1 - 1 / (1 + self.step / 10))
+            for key, value in self.codec.state_dict().items():
+                self.average[key].lerp_(value, 1 - decay)
+        return loss.total.item(), loss.bpp.detach().mean().item(), 10 * float(torch.log10(65025 / loss.mse.detach().mean()))
+
+    def averaged(self) -> Codec:
+        codec = Codec().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        codec.load_state_dict(self.average)
+        return codec.eval()
+
+
+@torch.no_grad()
+def evaluate(codec: Codec, folder: Path, count: int = 20) -> list[dict[str, float]]:
+    """Estimated bits a pixel and PSNR at several qualities, mean over the first `count` pictures, sides cut to multiples of 64."""
+    rows = []
+    device = next(codec.parameters()).device
+    arrays = [a[: a.shape[0] // 64 * 64, : a.shape[1] // 64 * 64] for a in (load(p, 1024) for p in pictures(folder)[:count])]
+    for quality in (0, 20, 40, 60, 80, 100):
+        bpps, psnrs = [], []
+        for array in arrays:
+            pixels = to_tensor([array]).to(device)
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                reconstruction, bits = codec(pixels, torch.tensor([float(quality)], device=device), hard=True)
+            mse = (reconstruction.clamp(0, 1) - pixels).square().mean()
+            bpps.append(bits.item() / pixels[0, 0].numel())
+            psnrs.append(-10 * torch.log10(mse).item())
+        rows.append({"q": quality, "bpp": float(np.mean(bpps)), "psnr": float(np.mean(psnrs))})
+    return rows
+
+
+@torch.no_grad()
+def sample(codec: Codec, pixels: Tensor, path: Path) -> None:
+    """A sheet: the batch above, its reconstructions below, a row a quality."""
+    rows = [pixels]
+    for quality in SAMPLE_QUALITIES:
+        with torch.autocast(pixels.device.type, dtype=torch.bfloat16):
+            rows.append(codec(pixels, torch.full((len(pixels),), float(quality), device=pixels.device), hard=True)[0])
+    sheet = torch.cat([torch.cat(list(row), 2) for row in rows], 1).clamp(0, 1)
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray((sheet * 255).round().byte().permute(1, 2, 0).cpu().numpy()).save(path)
+
+
+def train(photos: Path, run: Run, *, hours: float, cooldown: float, batch: int, size: int, valid: Path | None, max_steps: int | None) -> None:
+    crops = Crops(photos, size, seed=run.step).batches(batch)
+    held_out = next(Crops(valid or photos, size, seed=1).batches(4)).to(run.device)
+    stop = [False]
+    signal.signal(signal.SIGTERM, lambda *_: stop.__setitem__(0, True))
+    begin = last_save = last = time.monotonic()
+    first_step = run.step
+    with ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(next, crops)
+        while not stop[0] and (max_steps is None or run.step - first_step < max_steps):
+            left = hours * 3600 - (time.monotonic() - begin)
+            if left <= 0:
+                break
+            pixels = upcoming.result().to(run.device)
+            upcoming = pool.submit(next, crops)
+            loss, bpp, psnr = run.advance(pixels, min(1.0, left / (cooldown * 3600)) if cooldown else 1.0)
+            now = time.monotonic()
+            run.seconds += now - last
+            last = now
+            if run.step % LOG_STEPS == 0:
+                speed = (run.step - first_step) / (now - begin)
+                print(f"step {run.step}  loss {loss:.3f}  {bpp:.3f} bpp  {psnr:.2f} dB  {speed:.2f} steps/s  {left / 60:.0f} min left", flush=True)
+                run.log(loss=loss, bpp=bpp, psnr=psnr)
+            if now - last_save > SAVE_SECONDS:
+                run.save()
+                sample(run.averaged(), held_out, run.out / "samples" / f"{run.step:07d}.png")
+                if valid is not None:
+                    rows = evaluate(run.averaged(), valid)
+                    run.log(valid=rows)
+                    print("  ".join(f"q{r['q']}: {r['bpp']:.3f} bpp {r['psnr']:.2f} dB" for r in rows), flush=True)
+                last_save = time.monotonic()
+    run.save("cooled.pt" if cooldown else "checkpoint.pt")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path, help="a folder of photos, searched recursively")
+    parser.add_argument("--out", type=Path, required=True, help="checkpoints, log and samples go here; resumed from where they exist")
+    parser.add_argument("--valid", type=Path, help="held-out photos for evaluation, never trained on")
+    parser.add_argument("--hours", type=float, default=2.0)
+    parser.add_argument("--cooldown", type=float, default=0.0, help="let the rate fall to zero over the last H hours; writes cooled.pt")
+    parser.add_argument("--steps", type=int, help="stop after this many steps")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=256, help="side of the crops, a multiple of 64")
+    parser.add_argument("--rate", type=float, default=4e-4, help="Adam's learning rate")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    run = Run(options.out, options.rate, options.device)
+    train(
+        options.photos,
+        run,
+        hours=options.hours,
+        cooldown=options.cooldown,
+        batch=options.batch,
+        size=options.size,
+        valid=options.valid,
+        max_steps=options.steps,
+    )
+
+
+if __name__ == "__main__":
+    main()
