@@ -1,0 +1,391 @@
+"""The owner's side of the engine process: one child, started when it is needed, replaced when it dies.
+
+Why this is right, in short:
+
+- `_conduct` (one thread) alone starts children and sends; each child has one thread (`_listen`) that alone receives from it.
+  All other state is under `_changed`. Futures are completed outside it, since their callbacks may ask for more.
+- A request is in exactly one place: a waiting queue, or `_in_flight`. It leaves `_in_flight` by its answer or by the child's end.
+- At most one encode is with the child, so a decode waits for no more than the encode that is running.
+- The child says BEGUN before it works on a request: when it dies, that request is to blame, and the others just wait again.
+- The owner decides about idle unloading, under the lock and with nothing in flight: no request can be lost to it.
+- Nobody forks: the child is spawned, and ends by itself when its socket closes, which also the owner's death does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from sdfs.engine import protocol
+from sdfs.engine.protocol import Message
+from sdfs.errors import EngineError, SdfsError
+
+SERVICE = (sys.executable, "-P", "-m", "sdfs.engine.service")
+MAX_ENCODES_IN_FLIGHT = 1
+MAX_DECODES_IN_FLIGHT = 4
+MAX_ATTEMPTS = 2
+FIRST_BACKOFF_SECONDS = 0.1
+LAST_BACKOFF_SECONDS = 30.0
+EXIT_SECONDS = 5.0  # what a child gets to end after its socket closed, before it is killed
+_log = logging.getLogger("sdfs.engine")
+
+
+def backoff_seconds(failures: int) -> float:
+    """How long to wait after `failures` (at least 1) failures in a row: 0.1, 0.2, 0.4 … 30 s."""
+    return min(FIRST_BACKOFF_SECONDS * 2.0 ** min(failures - 1, 16), LAST_BACKOFF_SECONDS)
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    state: str  # 'unloaded' | 'loading' | 'ready'
+    pid: int | None
+    starts: int  # children started so far
+    failures: int  # children that died or did not load since the last answer
+    waiting_encodes: int
+    waiting_decodes: int
+    in_flight: int
+    answered: int
+
+
+@dataclass(eq=False)
+class _Request:
+    type: int
+    payload: bytes
+    header: Mapping[str, Any] = field(default_factory=dict)
+    key: str | None = None  # single flight: whoever asks for the same key meanwhile joins `futures`
+    futures: list[Future[bytes]] = field(default_factory=list)
+    attempts: int = 0
+
+    def wanted(self) -> bool:
+        return not all(future.cancelled() for future in self.futures)
+
+    def drop(self) -> None:
+        """Tell whoever waits for several futures at once that these, all cancelled, are over."""
+        for future in self.futures:
+            future.set_running_or_notify_cancel()
+
+    def complete(self, result: bytes | SdfsError) -> None:
+        for future in self.futures:
+            if not future.set_running_or_notify_cancel():
+                continue
+            if isinstance(result, bytes):
+                future.set_result(result)
+            else:
+                future.set_exception(type(result)(*result.args))  # each its own: tracebacks are appended where it is raised
+
+
+class _Child:
+    """One engine process and the owner's end of its socket."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """Raises OSError where it cannot be started."""
+        self.ready = False
+        self.retired = False  # told to go: its end is no failure
+        self.begun = 0  # id of the request it works on
+        self.socket, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self.process = subprocess.Popen(
+                    [*command, str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=2,  # what a library prints must not mix into the owner's data
+                    pass_fds=[theirs.fileno()],
+                    cwd="/",  # keep no folder busy
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},  # the owner's modules
+                    start_new_session=True,  # a terminal's Ctrl-C is for the owner
+                )
+        except OSError:
+            self.socket.close()
+            raise
+
+    def retire(self) -> None:
+        """End it now; it has nothing to lose. Its listening thread reaps it."""
+        self.retired = True
+        self.process.kill()
+
+    def reap(self) -> str:
+        """Wait for the end, which follows from its closed socket, and enforce it if need be; says how it ended."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # frees a thread that sends to it
+        self.socket.close()
+        try:
+            self.process.wait(EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        code = self.process.returncode
+        return f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+
+
+class Engine:
+    """Encodes and decodes in a child process. Thread-safe.
+
+    Futures fail with the errors of `sdfs.codec`, or with EngineError: the child died twice on this request, the model cannot be
+    loaded (then every request fails at once until the next try is due), or the engine was closed.
+    """
+
+    def __init__(self, *, idle_seconds: float = 300.0, command: Sequence[str] | None = None) -> None:
+        """`command`: what to run in place of the service; gets the number of its socket as the last argument."""
+        self._idle_seconds = idle_seconds
+        self._command = SERVICE if command is None else tuple(command)
+        self._changed = threading.Condition()
+        self._ids = itertools.count(1)
+        self._encodes: deque[_Request] = deque()
+        self._decodes: deque[_Request] = deque()
+        self._by_key: dict[str, _Request] = {}
+        self._in_flight: dict[int, _Request] = {}
+        self._child: _Child | None = None
+        self._threads: list[threading.Thread] = []
+        self._warm_wanted = False
+        self._load_error: EngineError | None = None
+        self._failures = 0
+        self._retry_at = 0.0  # monotonic
+        self._active_at = 0.0  # monotonic: the last answer, or when it was loaded
+        self._starts = 0
+        self._answered = 0
+        self._closed = False
+
+    def warm(self) -> None:
+        """Have the model loaded, without waiting for it."""
+        with self._changed:
+            if not self._closed and self._child is None:
+                self._warm_wanted = True
+                self._wake()
+
+    def encode(self, data: bytes, *, quality: int) -> Future[bytes]:
+        """The blob of a picture file, once no decode waits."""
+        return self._submit(_Request(protocol.ENCODE, data, {"quality": quality}))
+
+    def decode(self, key: str, blob: bytes) -> Future[bytes]:
+        """The render of a blob, before all encodes. `key` names the blob: calls with the same key meanwhile share one decode."""
+        return self._submit(_Request(protocol.DECODE, blob, key=key))
+
+    def stats(self) -> EngineStats:
+        with self._changed:
+            child = self._child
+            return EngineStats(
+                state="unloaded" if child is None else "ready" if child.ready else "loading",
+                pid=child.process.pid if child else None,
+                starts=self._starts,
+                failures=self._failures,
+                waiting_encodes=len(self._encodes),
+                waiting_decodes=len(self._decodes),
+                in_flight=len(self._in_flight),
+                answered=self._answered,
+            )
+
+    def close(self) -> None:
+        """End the child; whatever is not answered fails with EngineError. Not to be called from a future's callback."""
+        with self._changed:
+            self._closed = True
+            if self._child is not None:
+                self._child.retire()
+                self._child = None
+            left = self._take_all()
+            self._changed.notify_all()
+        for request in left:
+            request.complete(EngineError("the engine was closed"))
+        while self._threads:  # the conducting thread may add one until it ends
+            self._threads.pop().join()
+
+    def _submit(self, request: _Request) -> Future[bytes]:
+        future: Future[bytes] = Future()
+        if len(request.payload) > protocol.MAX_PAYLOAD_BYTES:
+            future.set_exception(EngineError(f"{len(request.payload)} bytes are more than the engine takes at once"))
+            return future
+        with self._changed:
+            refusal = self._refusal()
+            if refusal is None:
+                if request.key is not None:
+                    if (running := self._by_key.get(request.key)) is not None:
+                        running.futures.append(future)
+                        return future
+                    self._by_key[request.key] = request
+                request.futures.append(future)
+                (self._decodes if request.type == protocol.DECODE else self._encodes).append(request)
+                self._wake()
+                return future
+        future.set_exception(refusal)
+        return future
+
+    def _refusal(self) -> EngineError | None:
+        if self._closed:
+            return EngineError("the engine was closed")
+        if self._load_error is not None and time.monotonic() < self._retry_at:
+            return EngineError(*self._load_error.args)
+        return None
+
+    def _wake(self) -> None:
+        if not self._threads:
+            self._start_thread("engine-conduct", self._conduct)
+        self._changed.notify_all()
+
+    def _start_thread(self, name: str, target: Callable[[], None]) -> None:
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    # the conducting thread
+
+    def _conduct(self) -> None:
+        while (step := self._next_step()) is not None:
+            step()
+
+    def _next_step(self) -> Callable[[], None] | None:
+        """Wait until there is something to do outside the lock; None once closed."""
+        with self._changed:
+            while not self._closed:
+                wait_seconds: float | None = None
+                if self._child is None:
+                    wait_seconds = self._seconds_to_start()
+                    if wait_seconds is not None and wait_seconds <= 0:
+                        return self._start
+                elif self._child.ready:
+                    if (request := self._next_request()) is not None:
+                        id_ = next(self._ids)
+                        self._in_flight[id_] = request
+                        return partial(self._send, self._child, Message(request.type, id_, request.header, request.payload))
+                    if not self._in_flight:
+                        wait_seconds = self._active_at + self._idle_seconds - time.monotonic()
+                        if wait_seconds <= 0:
+                            self._child.retire()
+                            self._child = None
+                            continue
+                self._changed.wait(wait_seconds)
+            return None
+
+    def _seconds_to_start(self) -> float | None:
+        """How long until a child is to be started; None where nobody wants one."""
+        if not (self._warm_wanted or self._decodes or self._encodes):
+            return None
+        return self._retry_at - time.monotonic()
+
+    def _next_request(self) -> _Request | None:
+        encodes = sum(request.type == protocol.ENCODE for request in self._in_flight.values())
+        for waiting, room in (
+            (self._decodes, MAX_DECODES_IN_FLIGHT - (len(self._in_flight) - encodes)),
+            (self._encodes, MAX_ENCODES_IN_FLIGHT - encodes),
+        ):
+            while room > 0 and waiting:
+                request = waiting.popleft()
+                if request.wanted():
+                    return request
+                self._forget(request)
+                request.drop()
+        return None
+
+    def _start(self) -> None:
+        try:
+            child = _Child(self._command)
+        except OSError as error:
+            self._lost(None, f"could not be started: {error}")
+            return
+        with self._changed:
+            self._starts += 1
+            self._warm_wanted = False
+            if self._closed:
+                child.retire()
+            else:
+                self._child = child
+            self._start_thread("engine-listen", partial(self._listen, child))
+
+    def _send(self, child: _Child, message: Message) -> None:
+        try:
+            protocol.send(child.socket, message)
+        except OSError as error:
+            _log.debug("the engine is gone: %s", error)  # its listening thread learns it too, and acts
+
+    # a child's listening thread
+
+    def _listen(self, child: _Child) -> None:
+        load_error = ""
+        try:
+            with child.socket.makefile("rb") as stream:
+                while (message := protocol.receive(stream)) is not None:
+                    if message.type == protocol.ERROR and message.id == 0:
+                        load_error = str(protocol.parse_error(message))
+                    else:
+                        self._receive(child, message)
+        except (OSError, protocol.ProtocolError) as error:
+            _log.debug("the engine's socket: %s", error)
+        how = child.reap()
+        self._lost(child, load_error or how)
+
+    def _receive(self, child: _Child, message: Message) -> None:
+        with self._changed:
+            if message.type == protocol.READY:
+                child.ready = True
+                self._load_error = None
+            elif message.type == protocol.BEGUN:
+                child.begun = message.id
+            request = self._in_flight.pop(message.id, None) if message.type in (protocol.RESULT, protocol.ERROR) else None
+            if request is not None:
+                self._forget(request)
+                self._failures = 0
+                self._answered += 1
+            self._active_at = time.monotonic()
+            self._changed.notify_all()
+        if request is not None:
+            request.complete(message.payload if message.type == protocol.RESULT else protocol.parse_error(message))
+
+    def _lost(self, child: _Child | None, how: str) -> None:
+        """`child` (None: it never came to be) has ended. Decide who waits again and who fails."""
+        with self._changed:
+            if child is not None and child.retired:
+                return
+            self._child = None
+            self._warm_wanted = False
+            self._failures += 1
+            self._retry_at = time.monotonic() + backoff_seconds(self._failures)
+            if child is not None and child.ready:
+                error = EngineError(f"the engine process died on this picture ({how})")
+                failed = self._wait_again(child.begun)
+                _log.warning("the engine process died (%s); a new one is started when it is needed", how)
+            else:
+                error = self._load_error = EngineError(f"the engine process does not start: {how}")
+                failed = self._take_all()
+                _log.error("%s", error)
+            self._changed.notify_all()
+        for request in failed:
+            request.complete(error)
+
+    def _wait_again(self, begun: int) -> list[_Request]:
+        """Put what is in flight back to the front of the queues, in its order; returns what has used up its attempts."""
+        for id_, request in self._in_flight.items():
+            if id_ == begun or begun not in self._in_flight:  # died between two requests: then any may be to blame
+                request.attempts += 1
+        failed = []
+        for id_ in sorted(self._in_flight, reverse=True):
+            request = self._in_flight.pop(id_)
+            if request.attempts < MAX_ATTEMPTS:
+                (self._decodes if request.type == protocol.DECODE else self._encodes).appendleft(request)
+            else:
+                self._forget(request)
+                failed.append(request)
+        return failed
+
+    def _take_all(self) -> list[_Request]:
+        left = [*self._in_flight.values(), *self._decodes, *self._encodes]
+        self._in_flight.clear()
+        self._decodes.clear()
+        self._encodes.clear()
+        self._by_key.clear()
+        return left
+
+    def _forget(self, request: _Request) -> None:
+        if request.key is not None:
+            self._by_key.pop(request.key, None)

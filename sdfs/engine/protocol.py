@@ -1,0 +1,106 @@
+"""Messages between the owner of a store and its engine process, over a socket pair.
+
+    0   1  type            one of the constants below
+    1   8  request id      0 where no request is meant
+    9   4  header length   bytes of JSON that follow
+    13  8  payload length  bytes that follow the JSON
+
+Little-endian. The two processes always run the same version of SDFS, so the protocol has none.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from sdfs.errors import DamagedError, DoesNotFit, EngineError, NotAPicture, PictureError, SdfsError, StoreTooNew, Unsuitable
+
+# owner → engine
+ENCODE = 1  # header {"quality": int}, payload: a picture file; answered by RESULT with a blob, or ERROR
+DECODE = 2  # payload: a blob; answered by RESULT with its render, or ERROR
+# engine → owner
+READY = 3  # the model is loaded
+BEGUN = 4  # work on the request begins: a crash from now on is its fault and no other's
+RESULT = 5  # payload: what was asked for
+ERROR = 6  # header {"class": str, "message": str}; with id 0: the model could not be loaded
+TYPES = frozenset({ENCODE, DECODE, READY, BEGUN, RESULT, ERROR})
+
+MAX_HEADER_BYTES = 1 << 16
+MAX_PAYLOAD_BYTES = 1 << 32
+MAX_ERROR_TEXT = 4000  # characters; leaves the header far below its bound however they are escaped
+
+_FRAME = struct.Struct("<BQIQ")
+
+# What may cross the boundary. Anything else arrives as EngineError.
+ERRORS: dict[str, type[SdfsError]] = {
+    "DamagedError": DamagedError,
+    "DoesNotFit": DoesNotFit,
+    "EngineError": EngineError,
+    "NotAPicture": NotAPicture,
+    "PictureError": PictureError,
+    "StoreTooNew": StoreTooNew,
+    "Unsuitable": Unsuitable,
+}
+
+
+class ProtocolError(Exception):
+    """The peer sent what is no message: it is broken and has to go."""
+
+
+@dataclass(frozen=True)
+class Message:
+    type: int
+    id: int = 0
+    header: Mapping[str, Any] = field(default_factory=dict)
+    payload: bytes = b""
+
+
+def send(sock: socket.socket, message: Message) -> None:
+    """Raises OSError where the peer is gone. Not for two threads at once on one socket."""
+    header = json.dumps(message.header).encode()
+    sock.sendall(_FRAME.pack(message.type, message.id, len(header), len(message.payload)) + header)
+    sock.sendall(message.payload)
+
+
+def receive(stream: BinaryIO) -> Message | None:
+    """The next message, or None where the peer has closed. Raises ProtocolError, and OSError from the stream.
+
+    `stream`: a buffered reader, so that `read(n)` is short only at the end.
+    """
+    frame = stream.read(_FRAME.size)
+    if not frame:
+        return None
+    if len(frame) < _FRAME.size:
+        raise ProtocolError("the peer closed within a frame")
+    type_, id_, header_length, payload_length = _FRAME.unpack(frame)
+    if type_ not in TYPES or header_length > MAX_HEADER_BYTES or payload_length > MAX_PAYLOAD_BYTES:
+        raise ProtocolError(f"message of type {type_} with {header_length} + {payload_length} bytes")
+    encoded, payload = stream.read(header_length), stream.read(payload_length)
+    if len(encoded) + len(payload) < header_length + payload_length:
+        raise ProtocolError("the peer closed within a message")
+    return Message(type_, id_, _parse_header(encoded), payload)
+
+
+def _parse_header(encoded: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(encoded)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"a header is no JSON: {error}") from None
+    if not isinstance(header, dict):
+        raise ProtocolError("a header is no JSON object")
+    return header
+
+
+def pack_error(id_: int, error: Exception) -> Message:
+    name = type(error).__name__
+    if ERRORS.get(name) is type(error):
+        return Message(ERROR, id_, {"class": name, "message": str(error)[:MAX_ERROR_TEXT]})
+    return Message(ERROR, id_, {"class": "EngineError", "message": f"{name}: {error}"[:MAX_ERROR_TEXT]})
+
+
+def parse_error(message: Message) -> SdfsError:
+    return ERRORS.get(str(message.header.get("class")), EngineError)(str(message.header.get("message", "")))

@@ -1,0 +1,374 @@
+"""The engine's client against real child processes that run the real service loop with a stand-in codec."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, wait
+from pathlib import Path
+
+import pytest
+
+from sdfs import errors
+from sdfs.engine import protocol
+from sdfs.engine.client import Engine, backoff_seconds
+from sdfs.engine.protocol import Message
+from sdfs.errors import EngineError, NotAPicture
+
+STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in_engine.py")))
+PATIENCE = 20  # seconds; only a broken engine needs them
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = Engine(command=STAND_IN)
+    yield engine
+    engine.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.005)
+
+
+def pid_of(engine: Engine) -> int:
+    pid = engine.stats().pid
+    assert pid is not None
+    return pid
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+# requests
+
+
+def test_encode_returns_what_the_codec_made_at_that_quality(engine: Engine) -> None:
+    assert engine.encode(b"photo", quality=7).result(PATIENCE) == b"PHOTO AT 7"
+
+
+def test_decode_returns_what_the_codec_rendered(engine: Engine) -> None:
+    assert engine.decode("key", b"blob").result(PATIENCE) == b"BLOB"
+
+
+def test_payloads_of_many_megabytes_arrive_whole(engine: Engine) -> None:
+    data = b"x" * (30 << 20)
+    assert engine.decode("key", data).result(PATIENCE) == data.upper()
+
+
+def test_no_child_runs_before_the_first_request(engine: Engine) -> None:
+    assert engine.stats().state == "unloaded"
+
+
+def test_warm_starts_the_child_without_a_request(engine: Engine) -> None:
+    engine.warm()
+    until(lambda: engine.stats().state == "ready")
+
+
+def test_the_child_is_the_kernels_first_choice_when_memory_runs_out(engine: Engine) -> None:
+    assert engine.decode("key", b"score").result(PATIENCE) == b"500"
+
+
+def test_the_child_is_in_a_session_of_its_own(engine: Engine) -> None:
+    assert engine.decode("key", b"session").result(PATIENCE) == str(pid_of(engine)).encode()
+
+
+# order
+
+
+def test_decodes_go_before_encodes_that_wait(engine: Engine, tmp_path: Path) -> None:
+    log, go = tmp_path / "log", tmp_path / "go"
+    jobs = [engine.encode(f"log {log} encode{n} wait {go}".encode(), quality=1) for n in range(3)]
+    until(lambda: log.exists())
+    jobs += [engine.decode(f"key{n}", f"log {log} decode{n}".encode()) for n in range(8)]
+    until(lambda: engine.stats().in_flight == 5)
+    go.touch()
+    wait(jobs, PATIENCE)
+    assert log.read_text().split() == ["encode0", *(f"decode{n}" for n in range(8)), "encode1", "encode2"]
+
+
+# single flight
+
+
+def test_callers_of_the_same_key_share_one_decode(engine: Engine, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    jobs = [engine.decode("key", f"log {log} once sleep 0.05".encode()) for _ in range(20)]
+    assert len({job.result(PATIENCE) for job in jobs}) == 1
+    assert log.read_text() == "once\n"
+
+
+def test_a_key_is_decoded_again_once_it_was_answered(engine: Engine, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for _ in range(2):
+        engine.decode("key", f"log {log} again".encode()).result(PATIENCE)
+    assert log.read_text() == "again\nagain\n"
+
+
+def test_a_cancelled_caller_takes_nothing_from_the_others(engine: Engine, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    first, second = (engine.decode("key", f"wait {go}".encode()) for _ in range(2))
+    assert first.cancel()
+    go.touch()
+    assert second.result(PATIENCE).startswith(b"WAIT")
+
+
+def test_a_decode_that_nobody_wants_any_more_is_not_run(engine: Engine, tmp_path: Path) -> None:
+    log, go = tmp_path / "log", tmp_path / "go"
+    busy = [engine.decode(f"busy{n}", f"wait {go}".encode()) for n in range(4)]
+    unwanted = engine.decode("unwanted", f"log {log} ran".encode())
+    until(lambda: engine.stats().in_flight == 4)
+    assert unwanted.cancel()
+    go.touch()
+    wait([*busy, unwanted, engine.decode("last", b"")], PATIENCE)
+    with pytest.raises(CancelledError):
+        unwanted.result(0)
+    assert not log.exists()
+
+
+# errors
+
+
+@pytest.mark.parametrize("name", sorted(protocol.ERRORS))
+def test_an_error_of_ours_crosses_the_boundary_as_itself(engine: Engine, name: str) -> None:
+    with pytest.raises(errors.SdfsError, match="as told") as caught:
+        engine.decode("key", f"raise {name}".encode()).result(PATIENCE)
+    assert type(caught.value).__name__ == name
+
+
+def test_any_other_error_arrives_as_engine_error_with_its_text(engine: Engine) -> None:
+    with pytest.raises(EngineError, match="ZeroDivisionError: integer"):
+        engine.decode("key", b"zero-divide").result(PATIENCE)
+
+
+def test_any_other_error_leaves_its_traceback_on_stderr(engine: Engine, capfd: pytest.CaptureFixture[str]) -> None:
+    engine.decode("key", b"zero-divide").exception(PATIENCE)
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_an_error_is_no_crash(engine: Engine) -> None:
+    engine.decode("key", b"raise NotAPicture").exception(PATIENCE)
+    assert (engine.stats().failures, engine.stats().starts) == (0, 1)
+
+
+def test_every_error_that_may_cross_is_one_of_ours() -> None:
+    assert all(getattr(errors, name) is class_ for name, class_ in protocol.ERRORS.items())
+
+
+# crashes
+
+
+def test_a_request_whose_child_dies_is_answered_by_a_new_one(engine: Engine, tmp_path: Path) -> None:
+    assert engine.decode("key", f"die-once {tmp_path / 'died'}".encode()).result(PATIENCE).startswith(b"DIE-ONCE")
+    assert engine.stats().starts == 2
+
+
+def test_a_request_that_kills_two_children_fails(engine: Engine) -> None:
+    with pytest.raises(EngineError, match="killed by signal 9"):
+        engine.encode(b"die", quality=1).result(PATIENCE)
+    assert engine.stats().starts == 2
+
+
+def test_requests_that_wait_behind_a_deadly_one_do_not_pay_for_it(engine: Engine) -> None:
+    deadly = [engine.decode(f"deadly{n}", b"die") for n in range(2)]
+    innocent = [engine.decode("innocent", b"a"), engine.encode(b"b", quality=1)]
+    assert [job.result(PATIENCE) for job in innocent] == [b"A", b"B AT 1"]
+    assert all(isinstance(job.exception(PATIENCE), EngineError) for job in deadly)
+
+
+def test_a_child_killed_while_idle_is_replaced_at_the_next_request(engine: Engine) -> None:
+    engine.decode("key", b"a").result(PATIENCE)
+    os.kill(pid_of(engine), signal.SIGKILL)
+    assert engine.decode("key", b"b").result(PATIENCE) == b"B"
+
+
+def test_a_child_that_sends_nonsense_is_replaced() -> None:
+    script = "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); s.sendall(b'x' * 21); s.recv(1)"
+    engine = Engine(command=[sys.executable, "-c", script])
+    with pytest.raises(EngineError, match="does not start"):
+        engine.decode("key", b"").result(PATIENCE)
+    engine.close()
+
+
+# a model that does not load
+
+
+def failing_engine(log: Path) -> Engine:
+    script = f"open({str(log)!r}, 'a').write('x'); raise SystemExit(3)"
+    return Engine(command=[sys.executable, "-c", script])
+
+
+def test_a_child_that_does_not_start_fails_all_that_wait(tmp_path: Path) -> None:
+    engine = failing_engine(tmp_path / "log")
+    jobs: list[Future[bytes]] = [engine.decode("key", b""), engine.encode(b"", quality=1)]
+    for job in jobs:
+        with pytest.raises(EngineError, match="does not start: exit status 3"):
+            job.result(PATIENCE)
+    engine.close()
+
+
+def test_a_child_that_does_not_start_is_not_tried_in_a_busy_loop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = failing_engine(tmp_path / "log")
+    deadline, requests = time.monotonic() + 0.6, 0
+    while time.monotonic() < deadline:
+        engine.decode("key", b"").exception(PATIENCE)
+        requests += 1
+    engine.close()
+    tries = len((tmp_path / "log").read_text())
+    assert tries <= 4 < requests  # after 0.1, 0.2 and 0.4 s at most
+    assert len(caplog.records) == tries
+
+
+def test_a_model_that_does_not_load_says_why() -> None:
+    script = textwrap.dedent("""
+        import socket, sys
+        from sdfs.engine import protocol
+        protocol.send(socket.socket(fileno=int(sys.argv[1])), protocol.pack_error(0, ImportError("no torch")))
+    """)
+    engine = Engine(command=[sys.executable, "-c", script])
+    with pytest.raises(EngineError, match="ImportError: no torch"):
+        engine.decode("key", b"").result(PATIENCE)
+    engine.close()
+
+
+def test_a_command_that_is_not_there_is_an_engine_error() -> None:
+    engine = Engine(command=["/nonexistent"])
+    with pytest.raises(EngineError, match="could not be started"):
+        engine.decode("key", b"").result(PATIENCE)
+    engine.close()
+
+
+def test_the_back_off_doubles_from_a_tenth_of_a_second_to_half_a_minute() -> None:
+    assert [backoff_seconds(n) for n in (1, 2, 3, 9, 10, 5000)] == [0.1, 0.2, 0.4, 25.6, 30.0, 30.0]
+
+
+# the end
+
+
+def test_an_idle_child_ends_and_the_next_request_starts_another() -> None:
+    engine = Engine(command=STAND_IN, idle_seconds=0.05)
+    engine.decode("key", b"a").result(PATIENCE)
+    until(lambda: engine.stats().state == "unloaded")
+    assert engine.decode("key", b"b").result(PATIENCE) == b"B"
+    assert engine.stats().failures == 0
+    engine.close()
+
+
+def test_a_child_at_work_is_not_idle() -> None:
+    engine = Engine(command=STAND_IN, idle_seconds=0.01)
+    engine.decode("key", b"sleep 0.2").result(PATIENCE)
+    assert engine.stats().starts == 1
+    engine.close()
+
+
+def test_no_request_is_lost_to_idle_unloading() -> None:
+    engine = Engine(command=STAND_IN, idle_seconds=0.0)
+    for _ in range(10):
+        assert engine.decode("key", b"a").result(PATIENCE) == b"A"
+    assert engine.stats().failures == 0
+    engine.close()
+
+
+def test_close_ends_the_child_and_fails_what_waits() -> None:
+    engine = Engine(command=STAND_IN)
+    engine.warm()
+    until(lambda: engine.stats().state == "ready")
+    pid, job = pid_of(engine), engine.decode("key", b"sleep 60")
+    engine.close()
+    assert not alive(pid)
+    with pytest.raises(EngineError, match="closed"):
+        job.result(0)
+
+
+def test_close_leaves_no_thread() -> None:
+    before = threading.active_count()
+    engine = Engine(command=STAND_IN)
+    engine.decode("key", b"a").result(PATIENCE)
+    engine.close()
+    assert threading.active_count() == before
+
+
+def test_a_closed_engine_refuses(engine: Engine) -> None:
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.decode("key", b"").result(0)
+
+
+@pytest.mark.parametrize("work", ["", "sleep 60"])
+def test_the_child_dies_with_its_owner(work: str) -> None:
+    script = textwrap.dedent(f"""
+        import time
+        from sdfs.engine.client import Engine
+        engine = Engine(command={STAND_IN!r})
+        engine.decode("first", b"").result({PATIENCE})
+        engine.decode("key", {work.encode()!r})
+        time.sleep(0.1)
+        print(engine.stats().pid, flush=True)
+        time.sleep(60)
+    """)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        pid = int(owner.stdout.readline())
+        assert alive(pid)
+        owner.kill()
+    until(lambda: not alive(pid))
+
+
+# messages
+
+
+def pipe(*messages: Message) -> io.BytesIO:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for message in messages:
+            protocol.send(ours, message)
+        ours.close()
+        with theirs.makefile("rb") as stream:
+            return io.BytesIO(stream.read())
+
+
+def test_a_message_arrives_as_it_was_sent() -> None:
+    message = Message(protocol.ENCODE, 1 << 63, {"quality": 3}, b"payload")
+    stream = pipe(message, message)
+    assert [protocol.receive(stream), protocol.receive(stream), protocol.receive(stream)] == [message, message, None]
+
+
+def test_a_message_cut_anywhere_is_a_protocol_error() -> None:
+    whole = pipe(Message(protocol.ENCODE, 1, {"quality": 3}, b"payload")).getvalue()
+    for length in range(1, len(whole)):
+        with pytest.raises(protocol.ProtocolError):
+            protocol.receive(io.BytesIO(whole[:length]))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(protocol._FRAME.pack(99, 0, 2, 0) + b"{}", id="unknown type"),
+        pytest.param(protocol._FRAME.pack(protocol.RESULT, 0, 1 << 31, 0), id="header too long"),
+        pytest.param(protocol._FRAME.pack(protocol.RESULT, 0, 2, 1 << 63), id="payload too long"),
+        pytest.param(protocol._FRAME.pack(protocol.RESULT, 0, 2, 0) + b"[]", id="header no object"),
+        pytest.param(protocol._FRAME.pack(protocol.RESULT, 0, 2, 0) + b"{,", id="header no JSON"),
+    ],
+)
+def test_nonsense_is_a_protocol_error(frame: bytes) -> None:
+    with pytest.raises(protocol.ProtocolError):
+        protocol.receive(io.BytesIO(frame))
+
+
+def test_a_long_error_text_is_cut_to_fit_the_header() -> None:
+    received = protocol.receive(pipe(protocol.pack_error(1, NotAPicture("\N{PILE OF POO}" * 100_000))))
+    assert received is not None
+    assert str(protocol.parse_error(received)) == "\N{PILE OF POO}" * protocol.MAX_ERROR_TEXT
