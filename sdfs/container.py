@@ -72,7 +72,9 @@ class Preamble:
         if version != VERSION:
             raise StoreTooNew(f"blob version: want {VERSION}, have {version}: use an SDFS that reads it")
         if kind not in KINDS or flags & ~KNOWN_FLAGS:
-            raise StoreTooNew(f"blob kind {kind}, flags {flags:#04x}: want kinds {sorted(KINDS)}, flags within {KNOWN_FLAGS:#04x}: use an SDFS that reads it")
+            raise StoreTooNew(
+                f"blob: want kinds {sorted(KINDS)} and flags {KNOWN_FLAGS:#04x}, have {kind} and {flags:#04x}: use an SDFS that reads it"
+            )
         if header_length > MAX_HEADER_BYTES or rendered_size > MAX_RENDERED_BYTES:
             raise DamagedError(f"blob claims a header of {header_length} and a render of {rendered_size} bytes")
         return Preamble(kind, flags, mode, rendered_size, header_length)

@@ -1,5 +1,7 @@
 """Every error SDFS raises on purpose.
 
+The tree:
+
     SdfsError
     ├── UserError            a mistake or a condition the user can mend: one line on stderr, no traceback
     │   ├── NotAStore        the folder is no SDFS store

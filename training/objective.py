@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +19,13 @@ class _Floor(torch.autograd.Function):
     """max(x, bound) whose gradient still lets x rise."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, bound: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
         ctx.save_for_backward(x)
         ctx.bound = bound
         return x.clamp(min=bound)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         return grad * ((x >= ctx.bound) | (grad < 0)), None
 
@@ -64,20 +65,20 @@ class Codec(nn.Module):
         with torch.autocast(pixels.device.type, enabled=False):
             scales = self.prior.hyper_scales(q)[:, :, None, None].expand_as(hyper)
             hyper, bits = self._quantise(hyper, 0.0, scales, hard)
-            y, latent_bits = self._passes(y, hyper, q, gain, hard)
+            y, latent_bits = self._passes(y, hyper, q, hard)
             latents = y * torch.exp2(-gain)[:, :, None, None]
         return self.decoder(latents, q), bits + latent_bits
 
-    def _passes(self, y: Tensor, hyper: Tensor, q: Tensor, gain: Tensor, hard: bool) -> tuple[Tensor, Tensor]:
+    def _passes(self, y: Tensor, hyper: Tensor, q: Tensor, hard: bool) -> tuple[Tensor, Tensor]:
         prior = self.prior
         features = prior.features(hyper, q)
         low, high = y[:, :LOW], y[:, LOW:]
-        low_even, bits0 = self._quantise(checkerboard(low, 0), *prior.low(0, features, low, gain), hard)
-        low_odd, bits1 = self._quantise(checkerboard(low, 1), *prior.low(1, features, merge(low_even, torch.zeros_like(low_even)), gain), hard)
+        low_even, bits0 = self._quantise(checkerboard(low, 0), *prior.low(0, features, low, q), hard)
+        low_odd, bits1 = self._quantise(checkerboard(low, 1), *prior.low(1, features, merge(low_even, torch.zeros_like(low_even)), q), hard)
         low = merge(low_even, low_odd)
         base = prior.high_base(features, low)
-        high_even, bits2 = self._quantise(checkerboard(high, 0), 0.0, prior.high_scales(0, base, high, gain), hard)
-        high_odd, bits3 = self._quantise(checkerboard(high, 1), 0.0, prior.high_scales(1, base, high_even, gain), hard)
+        high_even, bits2 = self._quantise(checkerboard(high, 0), 0.0, prior.high_scales(0, base, high, q), hard)
+        high_odd, bits3 = self._quantise(checkerboard(high, 1), 0.0, prior.high_scales(1, base, high_even, q), hard)
         return torch.cat([low, merge(high_even, high_odd)], 1), bits0 + bits1 + bits2 + bits3
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +47,9 @@ def optimiser(codec: Codec, rate: float) -> torch.optim.Optimizer:
     groups: dict[str, list[nn.Parameter]] = {key: [] for key in scales}
     for name, parameter in codec.named_parameters():
         groups[group(name)].append(parameter)
-    return torch.optim.Adam([{"params": groups[key], "lr": rate * scale, "base": rate * scale} for key, scale in scales.items()], betas=(0.9, 0.99))
+    return torch.optim.Adam(
+        [{"params": groups[key], "lr": rate * scale, "base": rate * scale} for key, scale in scales.items()], betas=(0.9, 0.99)
+    )
 
 
 class Run:
@@ -76,9 +77,15 @@ class Run:
         print(f"resumed at step {self.step}, {self.seconds / 3600:.2f} h trained", flush=True)
 
     def save(self, name: str = "checkpoint.pt") -> None:
-        state = {"codec": self.codec.state_dict(), "optimiser": self.optimiser.state_dict(), "average": self.average, "step": self.step, "seconds": self.seconds}
+        state = {
+            "codec": self.codec.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average,
+            "step": self.step,
+            "seconds": self.seconds,
+        }
         torch.save(state, self.out / "checkpoint.tmp")
-        os.replace(self.out / "checkpoint.tmp", self.out / name)
+        (self.out / "checkpoint.tmp").replace(self.out / name)
 
     def log(self, **entry: Any) -> None:
         with (self.out / "log.jsonl").open("a") as file:
@@ -140,7 +147,9 @@ def sample(codec: Codec, pixels: Tensor, path: Path) -> None:
     Image.fromarray((sheet * 255).round().byte().permute(1, 2, 0).cpu().numpy()).save(path)
 
 
-def train(photos: Path, run: Run, *, hours: float, cooldown: float, batch: int, size: int, valid: Path | None, max_steps: int | None) -> None:
+def train(
+    photos: Path, run: Run, *, hours: float, cooldown: float, batch: int, size: int, valid: Path | None, max_steps: int | None
+) -> None:
     crops = Crops(photos, size, seed=run.step).batches(batch)
     held_out = next(Crops(valid or photos, size, seed=1).batches(4)).to(run.device)
     stop = [False]
@@ -161,7 +170,10 @@ def train(photos: Path, run: Run, *, hours: float, cooldown: float, batch: int, 
             last = now
             if run.step % LOG_STEPS == 0:
                 speed = (run.step - first_step) / (now - begin)
-                print(f"step {run.step}  loss {loss:.3f}  {bpp:.3f} bpp  {psnr:.2f} dB  {speed:.2f} steps/s  {left / 60:.0f} min left", flush=True)
+                print(
+                    f"step {run.step}  loss {loss:.3f}  {bpp:.3f} bpp  {psnr:.2f} dB  {speed:.2f} steps/s  {left / 60:.0f} min left",
+                    flush=True,
+                )
                 run.log(loss=loss, bpp=bpp, psnr=psnr)
             if now - last_save > SAVE_SECONDS:
                 run.save()

@@ -143,7 +143,9 @@ class Decoder(nn.Module):
         super().__init__()
         self.kernels = nn.Parameter(initial_kernels(CHANNELS))
         self.register_buffer("parities", parities(CHANNELS), persistent=False)
-        self.from_latents = nn.Sequential(_convolution(CHANNELS, coarse, 3), Residual(coarse, 1), nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2))
+        self.from_latents = nn.Sequential(
+            _convolution(CHANNELS, coarse, 3), Residual(coarse, 1), nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2)
+        )
         self.from_linear = _convolution(192, fine, 3)
         self.quality = nn.Parameter(torch.zeros(LEVELS, fine))
         self.body = nn.Sequential(Residual(fine), Residual(fine), Residual(fine))
@@ -165,6 +167,8 @@ class Decoder(nn.Module):
         with torch.autocast(latents.device.type, enabled=False):
             linear = self.linear(latents) / 255
         dtype = self.from_linear.weight.dtype
-        h = self.from_latents(torch.asinh(latents / _LATENT_SCALE).to(dtype)) + self.from_linear(F.pixel_unshuffle((linear * 4).to(dtype), 8))
+        h = self.from_latents(torch.asinh(latents / _LATENT_SCALE).to(dtype)) + self.from_linear(
+            F.pixel_unshuffle((linear * 4).to(dtype), 8)
+        )
         h = self.body(F.silu(h + interpolate(self.quality, q).to(dtype)[:, :, None, None]))
         return linear + 0.25 * F.pixel_shuffle(self.out(F.silu(h)), 8).float() + 0.5

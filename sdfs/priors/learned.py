@@ -9,31 +9,35 @@ checkerboard, channels a low band (LOW channels) and a high band:
     pass 3   high band, odd positions       + the high band of the four even neighbours
 
 Every number is a dyadic rational: weights are multiples of 2^-12, activations are rounded to multiples of 2^-8 and clamped to
-+-128 after each layer, so that all sums stay far below 2^53 / 2^20 and float64 holds them exactly, in any order of summation,
-on any machine. The same code trains: without `exact`, rounding is left out.
+0..128 after each layer. Sums then stay below 2^20 in magnitude and are multiples of 2^-20, so float64 holds them exactly, in any
+order of summation, on any machine. `LearnedPrior` trains, in ordinary floating point; `ExactPrior` is the same network with the
+rounding, built from the integers that `LearnedPrior.integers` exports.
 
 Scales and gains are base-2 logarithms in steps of 1/16. Quality only shifts a scale (and multiplies a mean) by the channel's gain.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdfs.autoencoders.bundled import CHANNELS, LEVELS, interpolate
+from sdfs.autoencoders.bundled import CHANNELS, LEVELS, QUALITIES, interpolate
 
 HYPER = 32  # hyperlatent channels
 HYPER_FACTOR = 4  # latent positions a hyperlatent position, per side
 FEATURES = 32
 LOW = 32  # channels of the low band
-PASSES = 4
 _SQUEEZED = 16
 _MEAN_SCALE = 32.0  # hyper-predicted means leave the network in units of this many latent units
 _WEIGHT_STEP = 2.0**-12
 _ACTIVATION_STEP = 2.0**-8
 _ACTIVATION_LIMIT = 128.0
 _MEAN_STEP = 2.0**-4
+_LOG_STEP = 2.0**-4
+_HYPER_LIMIT = 64.0  # hyperlatents are seen clamped to this
 _LATENT_LIMIT = 2048.0  # quantised latents are seen clamped to this
 
 
@@ -82,11 +86,10 @@ class HyperEncoder(nn.Module):
 
 
 class LearnedPrior(nn.Module):
-    """Integer network; `exact` (set by `freeze`) turns on the rounding that makes it the same everywhere."""
+    """The network in floating point, as it trains. Symbol units: latents times 2^gain; a symbol is a whole number of them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.exact = False
         self.up_first = nn.Conv2d(HYPER, 4 * FEATURES, 3, padding=1)
         self.up_second = nn.Conv2d(FEATURES, 4 * FEATURES, 1)
         self.mix = nn.Conv2d(FEATURES, FEATURES, 3, padding=1)
@@ -102,7 +105,6 @@ class LearnedPrior(nn.Module):
         self.squeeze_high = nn.Conv2d(CHANNELS - LOW, _SQUEEZED, 1)
         self.high_neighbours = nn.Conv2d(4 * _SQUEEZED, FEATURES, 1, bias=False)
         self.high = nn.Conv2d(FEATURES, CHANNELS - LOW, 1)
-        # log2 of the gain: symbol units = latent units * 2^gain
         self.gain = nn.Parameter(torch.linspace(-7.9, -3.7, LEVELS)[:, None].repeat(1, CHANNELS))
         self.hyper_scale = nn.Parameter(torch.zeros(LEVELS, HYPER))  # log2 of the hyperlatents' standard deviations
         with torch.no_grad():
@@ -113,17 +115,35 @@ class LearnedPrior(nn.Module):
             self.high.bias.copy_(start[LOW:])  # type: ignore[union-attr]
             self.low_linear.weight.zero_()
 
-    def freeze(self) -> LearnedPrior:
-        """Round every parameter to its dyadic step and switch to exact float64 arithmetic. Irreversible."""
-        self.double().requires_grad_(False)
-        for name, parameter in self.named_parameters():
-            step = _MEAN_STEP if name in ("gain", "hyper_scale") else _WEIGHT_STEP
-            parameter.copy_(torch.round(parameter / step) * step)
-        self.exact = True
-        return self
-
     def _round(self, x: Tensor, step: float) -> Tensor:
-        return torch.floor(x * (1 / step) + 0.5) * step if self.exact else x
+        return x
+
+    def gains(self, q: Tensor) -> Tensor:
+        """(B, 256): log2 of the gain of each channel at quality q (B,)."""
+        return interpolate(self.gain, q)
+
+    def hyper_scales(self, q: Tensor) -> Tensor:
+        """(B, HYPER): log2 of the standard deviations of hyperlatents at quality q (B,)."""
+        return interpolate(self.hyper_scale, q)
+
+    def _quality_bias(self, q: Tensor) -> Tensor:
+        return interpolate(self.quality, q)
+
+    def _multipliers(self, q: Tensor) -> Tensor:
+        return torch.exp2(self.gains(q)[:, :LOW])
+
+    def integers(self) -> dict[str, Tensor]:
+        """What `ExactPrior` is made of: int32 multiples of the steps, and the tables over all qualities."""
+        q = torch.arange(QUALITIES, dtype=torch.float32)
+        tables = {
+            "gains": (self.gains(q), _LOG_STEP),
+            "hyper_scales": (self.hyper_scales(q), _LOG_STEP),
+            "quality_bias": (self._quality_bias(q), _WEIGHT_STEP),
+        }
+        multipliers = torch.exp2(torch.round(self.gains(q)[:, :LOW] / _LOG_STEP) * _LOG_STEP)
+        tables["multipliers"] = (multipliers, _WEIGHT_STEP)
+        layers = {k: (v, _WEIGHT_STEP) for k, v in self.state_dict().items() if k not in ("quality", "gain", "hyper_scale")}
+        return {k: torch.round(v.detach().double() / step).to(torch.int32) for k, (v, step) in {**tables, **layers}.items()}
 
     def _magnitude(self, y: Tensor) -> Tensor:
         return self._round(magnitude(y.clamp(-_LATENT_LIMIT, _LATENT_LIMIT)), _ACTIVATION_STEP)
@@ -131,53 +151,94 @@ class LearnedPrior(nn.Module):
     def _activate(self, x: Tensor) -> Tensor:
         return self._round(x, _ACTIVATION_STEP).clamp(0, _ACTIVATION_LIMIT)
 
-    def gains(self, q: Tensor) -> Tensor:
-        """(B, 256): log2 of the gain of each channel at quality q (B,), multiples of 1/16 when exact."""
-        return self._round(interpolate(self.gain, q.to(self.gain.dtype)), _MEAN_STEP)
-
-    def hyper_scales(self, q: Tensor) -> Tensor:
-        """(B, HYPER): log2 of the standard deviations of hyperlatents at quality q (B,)."""
-        return self._round(interpolate(self.hyper_scale, q.to(self.hyper_scale.dtype)), _MEAN_STEP)
-
     def features(self, hyper: Tensor, q: Tensor) -> Tensor:
-        """Integer hyperlatents (B, HYPER, h, w) -> features (B, FEATURES, 4h, 4w)."""
-        x = F.pixel_shuffle(self._activate(self.up_first(hyper.clamp(-64, 64))), 2)
+        """Hyperlatents (B, HYPER, h, w) -> features (B, FEATURES, 4h, 4w)."""
+        x = F.pixel_shuffle(self._activate(self.up_first(hyper.clamp(-_HYPER_LIMIT, _HYPER_LIMIT))), 2)
         x = F.pixel_shuffle(self._activate(self.up_second(x)), 2)
-        return self._activate(self.mix(x) + interpolate(self.quality, q.to(x.dtype))[:, :, None, None])
+        return self._activate(self.mix(x) + self._quality_bias(q)[:, :, None, None])
 
-    def _low(self, out: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+    def _low(self, out: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         mean, scale = self._round(out, _ACTIVATION_STEP).chunk(2, 1)
-        multiplier = self._round(torch.exp2(gain[:, :LOW]), _WEIGHT_STEP)[:, :, None, None]
-        return mean * _MEAN_SCALE * multiplier, scale + gain[:, :LOW, None, None]
+        return mean * _MEAN_SCALE * self._multipliers(q)[:, :, None, None], scale + self.gains(q)[:, :LOW, None, None]
 
-    def low(self, parity: int, features: Tensor, even: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+    def low(self, parity: int, features: Tensor, even: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         """Means and log2 standard deviations, in symbol units, of the low band at one parity: each (B, LOW, H, W/2).
 
-        features (B, FEATURES, H, W); even (B, LOW, H, W): quantised latents in symbol units, odd positions zero (unused by parity 0).
+        features (B, FEATURES, H, W); even (B, LOW, H, W): quantised latents in symbol units (parity 1 looks at the even positions;
+        parity 0 looks at none).
         """
         f = checkerboard(features, parity)
         if parity == 0:
-            mean, scale = self._low(self.low_even(f), gain)
+            mean, scale = self._low(self.low_even(f), q)
         else:
             around = checkerboard(neighbours(even.clamp(-_LATENT_LIMIT, _LATENT_LIMIT)), 1)
             hidden = self._activate(self.low_context(self._magnitude(around)) + self.low_features(f))
-            mean, scale = self._low(self.low_odd(hidden), gain)
-            mean = mean + self._round(self.low_linear(around), _ACTIVATION_STEP)
-        return self._round(mean, _MEAN_STEP), self._round(scale, _MEAN_STEP)
+            mean, scale = self._low(self.low_odd(hidden), q)
+            mean = mean + self.low_linear(around)
+        return self._round(mean, _MEAN_STEP), self._round(scale, _LOG_STEP)
 
     def high_base(self, features: Tensor, low: Tensor) -> Tensor:
         """What both parities of the high band see: (B, FEATURES, H, W), before activation."""
         squeezed = self._activate(self.squeeze_low(self._magnitude(low)))
         return self.high_context(squeezed) + self.high_features(features)
 
-    def high_scales(self, parity: int, base: Tensor, even: Tensor, gain: Tensor) -> Tensor:
+    def high_scales(self, parity: int, base: Tensor, even: Tensor, q: Tensor) -> Tensor:
         """Log2 standard deviations (means are 0) of the high band at one parity: (B, CHANNELS - LOW, H, W/2).
 
-        base from `high_base`; even (B, CHANNELS - LOW, H, W/2): the even positions' quantised latents (unused by parity 0).
+        base from `high_base`; even (B, CHANNELS - LOW, H, W/2): the even positions' quantised latents (parity 0 looks at none).
         """
         h = checkerboard(base, parity)
         if parity == 1:
             squeezed = self._activate(self.squeeze_high(self._magnitude(even)))
-            around = checkerboard(neighbours(merge(squeezed, torch.zeros_like(squeezed))), 1)
-            h = h + self.high_neighbours(around)
-        return self._round(self._round(self.high(self._activate(h)), _ACTIVATION_STEP) + gain[:, LOW:, None, None], _MEAN_STEP)
+            h = h + self.high_neighbours(checkerboard(neighbours(merge(squeezed, torch.zeros_like(squeezed))), 1))
+        return self._round(self.high(self._activate(h)) + self.gains(q)[:, LOW:, None, None], _LOG_STEP)
+
+
+class ExactPrior(LearnedPrior):
+    """The network in exact arithmetic: float64 that only ever holds dyadic rationals; inference only."""
+
+    def __init__(self, integers: dict[str, Tensor]) -> None:
+        """`integers` as exported by `LearnedPrior.integers`, of any integer dtype."""
+        super().__init__()
+        self.double().requires_grad_(False)
+        steps = {"gains": _LOG_STEP, "hyper_scales": _LOG_STEP, "quality_bias": _WEIGHT_STEP, "multipliers": _WEIGHT_STEP}
+        self._tables = {name: integers[name].double() * step for name, step in steps.items()}
+        layers = {name: value.double() * _WEIGHT_STEP for name, value in integers.items() if name not in steps}
+        missing, unexpected = self.load_state_dict(layers, strict=False)
+        if unexpected or set(missing) != {"quality", "gain", "hyper_scale"}:  # those three became tables
+            raise ValueError(f"prior: missing {missing}, unexpected {unexpected}")
+
+    def _round(self, x: Tensor, step: float) -> Tensor:
+        return torch.floor(x * (1 / step) + 0.5) * step
+
+    def gains(self, q: Tensor) -> Tensor:
+        return self._tables["gains"][q]
+
+    def hyper_scales(self, q: Tensor) -> Tensor:
+        return self._tables["hyper_scales"][q]
+
+    def _quality_bias(self, q: Tensor) -> Tensor:
+        return self._tables["quality_bias"][q]
+
+    def _multipliers(self, q: Tensor) -> Tensor:
+        return self._tables["multipliers"][q]
+
+    @torch.no_grad()
+    def walk(self, hyper: Tensor, q: int, step: Callable[[slice, int, Tensor, Tensor], Tensor]) -> Tensor:
+        """Go through the passes: the one order that encoder and decoder share.
+
+        hyper (1, HYPER, h, w) float64, whole numbers. `step(channels, parity, mean, log2_scale)` returns the quantised latents of
+        that pass in symbol units, multiples of 1/16, all three (1, C, 4h, 2w) float64. Returns (1, 256, 4h, 4w) float64.
+        """
+        quality = torch.tensor([q])
+        features = self.features(hyper, quality)
+        low_band, high_band = slice(0, LOW), slice(LOW, CHANNELS)
+        nothing = features.new_zeros(1, LOW, *features.shape[2:])
+        low_even = step(low_band, 0, *self.low(0, features, nothing, quality))
+        around = merge(low_even, torch.zeros_like(low_even))
+        low = merge(low_even, step(low_band, 1, *self.low(1, features, around, quality)))
+        base = self.high_base(features, low)
+        scale = self.high_scales(0, base, nothing, quality)
+        high_even = step(high_band, 0, torch.zeros_like(scale), scale)
+        scale = self.high_scales(1, base, high_even, quality)
+        return torch.cat([low, merge(high_even, step(high_band, 1, torch.zeros_like(scale), scale))], 1)

@@ -1,0 +1,192 @@
+"""Picture file bytes to blob and back: the whole way of a picture, apart from where it is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from dataclasses import dataclass, replace
+from importlib import resources
+from typing import Any
+
+import lz4.frame
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load
+
+from sdfs import container
+from sdfs.autoencoders.runner import BundledAutoencoder, fastest_dtype
+from sdfs.container import KIND_LATENT, Blob
+from sdfs.errors import DamagedError, DoesNotFit, EngineError, Unsuitable
+from sdfs.latent_coding import LearnedCoder
+from sdfs.picture import MAX_PIXELS, Picture, probe, render, unwrap_exact, wrap_exact
+from sdfs.quality import Scores, acceptable, compare
+from sdfs.signatures import HEAD_BYTES, picture_format
+
+LARGEST_SHARE = 0.5  # of the original's bytes that a latent blob may take
+QUALITY_STEP = 15  # a picture that fails the gate is tried again at so much more quality
+QUALITY_TRIES = 3
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    blob: bytes
+    scores: Scores
+
+
+class Codec:
+    """The bundled codec, resident. Not thread-safe: one call at a time."""
+
+    def __init__(self, device: str | None = None, dtype: str | None = None) -> None:
+        """`device`: a torch device, default CUDA where there is one; `dtype`: 'float32' or 'bfloat16', default the faster one."""
+        data = resources.files("sdfs").joinpath("weights/bundled.safetensors").read_bytes()
+        weights = load(data)
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        number_format = _DTYPES[dtype] if dtype else (torch.bfloat16 if place.type == "cuda" else fastest_dtype())
+        self._autoencoder = BundledAutoencoder(weights, hashlib.sha256(data).hexdigest(), place, number_format)
+        self._coder = LearnedCoder(weights)
+
+    def encode(self, data: bytes, *, quality: int) -> bytes:
+        """A blob: latents where the gate lets them pass, else the file exactly.
+
+        `quality` 0..100 is where the search starts; a picture that fails the gate there is tried at more. Raises NotAPicture.
+        """
+        try:
+            return self._encode_latents(data, probe(data), quality)
+        except Unsuitable as reason:
+            return _pack_exact(data, str(reason))
+
+    def decode(self, blob: bytes) -> bytes:
+        """The file a reader gets: exactly preamble.rendered_size bytes. Raises DamagedError, StoreTooNew, EngineError."""
+        parsed = container.parse(blob)
+        size = parsed.preamble.rendered_size
+        if parsed.preamble.kind != KIND_LATENT:
+            return unwrap_exact(parsed.preamble.kind, _section(parsed, "file"), size)
+        try:
+            picture = self._decode_latents(parsed)
+            return render(picture, size, _marker(parsed.header["id"]))
+        except (KeyError, TypeError, ValueError, DoesNotFit) as error:
+            raise DamagedError(f"latent blob: {type(error).__name__}: {error}") from error
+
+    def _encode_latents(self, data: bytes, picture: Picture, quality: int) -> bytes:
+        for attempt in range(QUALITY_TRIES):
+            tried = min(100, quality + attempt * QUALITY_STEP)
+            candidate = self._candidate(data, picture, tried)
+            if len(candidate.blob) > LARGEST_SHARE * len(data):
+                raise Unsuitable(f"latents take {len(candidate.blob)} of {len(data)} bytes at quality {tried}")
+            if acceptable(candidate.scores):
+                return candidate.blob
+        raise Unsuitable(f"quality {tried} gives PSNR {candidate.scores.psnr:.1f} dB, MS-SSIM {candidate.scores.ms_ssim:.3f}")
+
+    def _candidate(self, data: bytes, picture: Picture, quality: int) -> _Candidate:
+        height, width = picture.pixels.shape[:2]
+        section, quantised = self._coder.encode(self._autoencoder.encode(_to_rgb(picture.pixels), quality), quality)
+        original = hashlib.sha256(data).hexdigest()
+        identity = hashlib.sha256(f"{original} {self._autoencoder.weights_sha256} {quality}".encode() + section).hexdigest()[:32]
+        decoded = self._pixels(quantised, quality, picture.pixels.shape)
+        rendered, seen = _render_for(picture, decoded, len(data), identity)
+        scores = compare(picture.pixels, seen)
+        header: dict[str, Any] = {
+            "id": identity,
+            "format": picture.format,
+            "width": width,
+            "height": height,
+            "original_size": len(data),
+            "original_sha256": original,
+            "autoencoder": self._autoencoder.id,
+            "weights_sha256": self._autoencoder.weights_sha256,
+            "quality": quality,
+            "grey": picture.pixels.ndim == 2,
+            "latents_crc32": zlib.crc32(quantised.astype("<i2").tobytes()),
+            "scores": scores.as_dict(),
+            "recipe": picture.recipe,
+            "render_sha256": hashlib.sha256(rendered).hexdigest(),
+            "metadata_size": len(picture.metadata),
+        }
+        sections = {"latents": section, "metadata": lz4.frame.compress(picture.metadata, store_size=False)}
+        return _Candidate(container.pack(KIND_LATENT, len(rendered), header, sections), scores)
+
+    def _decode_latents(self, blob: Blob) -> Picture:
+        header = blob.header
+        width, height, quality = (int(header[key]) for key in ("width", "height", "quality"))
+        if min(width, height) < 1 or width * height > MAX_PIXELS or not 0 <= quality <= 100:
+            raise DamagedError(f"latent blob claims {width} x {height} pixels at quality {quality}")
+        wanted = (header["autoencoder"], header["weights_sha256"])
+        if wanted != (self._autoencoder.id, self._autoencoder.weights_sha256):
+            raise EngineError(
+                f"the blob needs autoencoder {wanted[0]} with weights {wanted[1]:.12}; this one has {self._autoencoder.weights_sha256:.12}"
+            )
+        factor = self._autoencoder.factor
+        quantised = self._coder.decode(_section(blob, "latents"), -(-height // factor), -(-width // factor), quality)
+        if zlib.crc32(quantised.astype("<i2").tobytes()) != header["latents_crc32"]:
+            raise DamagedError("latent blob: the decoded latents fail their checksum")
+        shape = (height, width) if header["grey"] else (height, width, 3)
+        metadata = _decompress(_section(blob, "metadata"), int(header["metadata_size"]))
+        return Picture(header["format"], self._pixels(quantised, quality, shape), header["recipe"], metadata)
+
+    def _pixels(self, quantised: NDArray[np.int16], quality: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        latents = self._coder.dequantise(quantised, quality)
+        rgb = self._autoencoder.decode(latents, quality, shape[0], shape[1])
+        return rgb if len(shape) == 3 else np.rint(rgb @ _LUMA).astype(np.uint8)
+
+
+def _render_for(picture: Picture, decoded: NDArray[np.uint8], size: int, identity: str) -> tuple[bytes, NDArray[np.uint8]]:
+    """The render, of `size` bytes where it can be, and the pixels that a reader of it sees."""
+    rendition = replace(picture, pixels=decoded)
+    try:
+        rendered = render(rendition, size, _marker(identity))
+    except DoesNotFit as reason:
+        if picture.format != "png":
+            raise Unsuitable(str(reason)) from reason
+        natural = len(render(rendition, None, _marker(identity)))
+        # some room, for other machines decode to pixels that differ in last bits and compress a little worse
+        rendered = render(rendition, natural + natural // 64 + 64, _marker(identity))
+    lossless = picture.format in ("png", "bmp", "tiff")
+    return rendered, decoded if lossless else probe(rendered).pixels
+
+
+def _to_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+
+def _marker(identity: str) -> bytes:
+    return identity.encode()
+
+
+def _pack_exact(data: bytes, reason: str) -> bytes:
+    kind, payload = wrap_exact(data)
+    digest = hashlib.sha256(data).hexdigest()
+    header = {
+        "id": digest[:32],
+        "format": picture_format(data[:HEAD_BYTES]),
+        "width": None,
+        "height": None,
+        "original_size": len(data),
+        "original_sha256": digest,
+        "reason": reason,
+    }
+    return container.pack(kind, len(data), header, {"file": payload})
+
+
+def _section(blob: Blob, name: str) -> bytes:
+    try:
+        return blob.sections[name]
+    except KeyError:
+        raise DamagedError(f"blob has no section {name!r}") from None
+
+
+def _decompress(frame: bytes, size: int) -> bytes:
+    """An LZ4 frame of exactly `size` bytes; never inflates beyond it."""
+    if not 0 <= size <= 255 * len(frame):
+        raise DamagedError(f"metadata claims {size} bytes in a frame of {len(frame)}")
+    try:
+        with lz4.frame.LZ4FrameDecompressor() as decompressor:
+            content: bytes = decompressor.decompress(frame, max_length=size)
+            whole = decompressor.eof or (not decompressor.decompress(b"", max_length=1) and decompressor.eof)
+    except RuntimeError as error:
+        raise DamagedError(f"metadata: {error}") from None
+    if len(content) != size or not whole:
+        raise DamagedError(f"metadata: want {size} bytes, have {len(content)}")
+    return content

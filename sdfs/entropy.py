@@ -1,0 +1,149 @@
+"""Integer symbols to bytes and back, given the scale class of each: class-wise ANS. docs/FORMAT.md specifies the coder.
+
+Symbols are coded in passes. Within a pass they are sorted by class (stably), and each class is one call into constriction with
+one table for all, which is what makes it fast. Class 0 is not coded: its symbols are 0. A symbol beyond its table's reach is
+coded as an escape; its value stands in a list of its own.
+
+    u32-words as LEB128 | escape bytes as LEB128 | ANS words, little-endian | escapes, zigzag LEB128 each, in decoding order
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from sdfs.errors import DamagedError
+
+PRECISION = 24  # bits of a probability
+SYMBOL_LIMIT = 1 << 20  # no symbol is farther from 0 than this
+CLASS_STEP = 4  # a class spans this many 1/16 octaves of scale
+FIRST_SCALE = -48  # in 1/16 octaves; smaller scales are class 0, where every symbol is 0
+CLASSES = 46
+
+Symbols = NDArray[np.int32]
+Classes = NDArray[np.uint8]
+
+
+def scale_class(log2_scale: NDArray[np.float64]) -> Classes:
+    """The class of each log2 standard deviation, given in multiples of 1/16."""
+    steps = np.rint(log2_scale * 16).astype(np.int64)
+    return np.clip((steps - FIRST_SCALE) // CLASS_STEP + 1, 0, CLASSES - 1).astype(np.uint8)
+
+
+def class_scale(index: int) -> float:
+    """The standard deviation at the middle of a class, index >= 1."""
+    return float(2.0 ** ((FIRST_SCALE + CLASS_STEP * (index - 0.5)) / 16))
+
+
+class Tables:
+    """Frequencies of each class: symbols -reach..reach, then the escape; they sum to 2^24 and none is 0."""
+
+    def __init__(self, reach: NDArray[np.int32], frequencies: NDArray[np.int32]) -> None:
+        """reach (CLASSES,), reach[0] = 0; frequencies: the tables of classes 1, 2, ... one after the other."""
+        sizes = 2 * reach[1:].astype(np.int64) + 2
+        if len(reach) != CLASSES or sizes.sum() != len(frequencies):
+            raise DamagedError(f"entropy tables: {len(frequencies)} frequencies do not fit {len(reach)} classes")
+        self.reach = reach
+        self.frequencies: list[NDArray[np.int32]] = [np.zeros(0, np.int32), *np.split(frequencies, np.cumsum(sizes)[:-1])]
+        for index, table in enumerate(self.frequencies[1:], 1):
+            if table.sum(dtype=np.int64) != 1 << PRECISION or table.min() < 1:
+                raise DamagedError(f"entropy table of class {index} is not normalised")
+        self._models: dict[int, constriction.stream.model.Categorical] = {}
+
+    def model(self, index: int) -> constriction.stream.model.Categorical:
+        # constriction adds 1 to every frequency and scales what is left to 2^24 - n: passing f - 1 makes that scale exactly 1
+        if index not in self._models:
+            weights = (self.frequencies[index] - 1).astype(np.float64)
+            self._models[index] = constriction.stream.model.Categorical(weights, perfect=False)
+        return self._models[index]
+
+
+def encode(passes: Sequence[tuple[Symbols, Classes]], tables: Tables) -> bytes:
+    """Code the symbols of all passes, in the order in which `Decoder.read` will ask for them. Class-0 symbols must be 0."""
+    calls: list[tuple[int, Symbols]] = []
+    escapes = bytearray()
+    for symbols, classes in passes:
+        order = np.argsort(classes, kind="stable")
+        ordered, bounds = symbols[order], np.searchsorted(classes[order], np.arange(CLASSES + 1))
+        for index in range(1, CLASSES):
+            part = ordered[bounds[index] : bounds[index + 1]]
+            if not len(part):
+                continue
+            reach = int(tables.reach[index])
+            beyond = np.abs(part) > reach
+            for value in part[beyond].tolist():
+                escapes += _leb128(2 * value if value >= 0 else -2 * value - 1)
+            calls.append((index, np.where(beyond, 2 * reach + 1, part + reach).astype(np.int32)))
+    coder = constriction.stream.stack.AnsCoder()
+    for index, indices in reversed(calls):
+        coder.encode_reverse(indices, tables.model(index))
+    words = coder.get_compressed().astype("<u4")
+    return _leb128(len(words)) + _leb128(len(escapes)) + words.tobytes() + bytes(escapes)
+
+
+class Decoder:
+    """Reads back what `encode` wrote, one pass a call."""
+
+    def __init__(self, data: bytes, tables: Tables) -> None:
+        """Raises DamagedError where `data` is shorter or longer than it says."""
+        count, at = _read_leb128(data, 0)
+        escape_bytes, at = _read_leb128(data, at)
+        if at + 4 * count + escape_bytes != len(data):
+            raise DamagedError(f"entropy-coded data: want {at + 4 * count + escape_bytes} bytes, have {len(data)}")
+        words = np.frombuffer(data, "<u4", count, at).astype(np.uint32)
+        if count and not words[-1]:
+            raise DamagedError("entropy-coded data ends with a zero word")
+        self._coder = constriction.stream.stack.AnsCoder(words)
+        self._escapes, self._at = data[at + 4 * count :], 0
+        self._tables = tables
+
+    def read(self, classes: Classes) -> Symbols:
+        """The symbols of the next pass, int32, in the order of `classes`."""
+        order = np.argsort(classes, kind="stable")
+        counts = np.bincount(classes, minlength=CLASSES)
+        parts = [np.zeros(counts[0], np.int32)]
+        for index in range(1, CLASSES):
+            if counts[index]:
+                parts.append(self._read_class(index, int(counts[index])))
+        symbols = np.empty(len(classes), np.int32)
+        symbols[order] = np.concatenate(parts)
+        return symbols
+
+    def _read_class(self, index: int, count: int) -> Symbols:
+        reach = int(self._tables.reach[index])
+        symbols: Symbols = np.asarray(self._coder.decode(self._tables.model(index), count), np.int32) - reach
+        for position in np.flatnonzero(symbols == reach + 1):
+            value, self._at = _read_leb128(self._escapes, self._at)
+            if value > 2 * SYMBOL_LIMIT:
+                raise DamagedError(f"entropy-coded data: escape {value} is out of range")
+            symbols[position] = (value + 1) // -2 if value & 1 else value // 2
+        return symbols
+
+    def finish(self) -> None:
+        """Raises DamagedError unless everything was read."""
+        if self._at != len(self._escapes) or not self._coder.is_empty():
+            raise DamagedError("entropy-coded data: not all of it was used")
+
+
+def _leb128(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _read_leb128(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 35, 7):
+        if at >= len(data):
+            break
+        value |= (data[at] & 127) << shift
+        at += 1
+        if not data[at - 1] & 128:
+            return value, at
+    raise DamagedError("entropy-coded data: a number is cut off or too long")

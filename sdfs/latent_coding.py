@@ -1,0 +1,151 @@
+"""Latents of the bundled autoencoder to bytes and back, through the learned prior and the entropy coder; exact on every machine.
+
+The grid is cut into slices of up to SLICE x SLICE positions, each coded by itself, which bounds the memory of a decode. A slice
+is coded in five passes: hyperlatents, then the four of `priors.learned`. Positions that pad a slice to a multiple of
+HYPER_FACTOR are class 0.
+
+The quantised latents are int16 multiples of 1/16 symbol unit; dequantised, they are latents again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sdfs.autoencoders.bundled import CHANNELS
+from sdfs.entropy import Classes, Decoder, Symbols, Tables, encode, scale_class
+from sdfs.errors import DamagedError
+from sdfs.priors.learned import HYPER, HYPER_FACTOR, ExactPrior, HyperEncoder, checkerboard
+
+SLICE = 64  # latent positions, per side
+LATENT_LIMIT = 2000.0  # symbol units; quantised latents are clamped to this when encoding, so that they fit int16
+_HYPER_SYMBOL_LIMIT = 63
+
+Quantised = NDArray[np.int16]  # (256, h, w), in 1/16 symbol units
+
+
+class LearnedCoder:
+    """The bundled codec's way from latents to bytes."""
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        """`weights` holds hyper_encoder.*, prior.* and entropy.*."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+
+        self._prior = ExactPrior(part("prior."))
+        self._hyper_encoder = HyperEncoder()
+        self._hyper_encoder.load_state_dict({k: v.float() for k, v in part("hyper_encoder.").items()})
+        self._hyper_encoder.requires_grad_(False)
+        self._tables = Tables(*(weights[f"entropy.{name}"].numpy().astype(np.int32) for name in ("reach", "frequencies")))
+
+    def encode(self, latents: NDArray[np.float32], quality: int) -> tuple[bytes, Quantised]:
+        """(256, h, w) float32 -> the bytes of all slices, and the latents a decoder will get."""
+        out = bytearray()
+        quantised = np.empty(latents.shape, np.int16)
+        for rows, columns in _slices(*latents.shape[1:]):
+            data, quantised[:, rows, columns] = self._encode_slice(latents[:, rows, columns], quality)
+            out += len(data).to_bytes(4, "little") + data
+        return bytes(out), quantised
+
+    def decode(self, data: bytes, rows: int, columns: int, quality: int) -> Quantised:
+        """Inverse of `encode`. Raises DamagedError where `data` does not hold exactly these slices."""
+        if len(data) < 6 * -(-rows // SLICE) * -(-columns // SLICE):  # so a claimed size costs memory only where there are bytes for it
+            raise DamagedError(f"latents: {len(data)} bytes cannot hold {rows} x {columns} positions")
+        quantised = np.empty((CHANNELS, rows, columns), np.int16)
+        at = 0
+        for row_slice, column_slice in _slices(rows, columns):
+            length = int.from_bytes(data[at : at + 4], "little")
+            if at + 4 + length > len(data):
+                raise DamagedError(f"latents: slice at {at} claims {length} bytes of {len(data)}")
+            height, width = row_slice.stop - row_slice.start, column_slice.stop - column_slice.start
+            quantised[:, row_slice, column_slice] = self._decode_slice(data[at + 4 : at + 4 + length], height, width, quality)
+            at += 4 + length
+        if at != len(data):
+            raise DamagedError(f"latents: {len(data) - at} bytes too many")
+        return quantised
+
+    def dequantise(self, quantised: Quantised, quality: int) -> NDArray[np.float32]:
+        """Quantised latents -> latents (256, h, w) float32."""
+        steps = np.exp2(-self._prior.gains(torch.tensor([quality]))[0].numpy()) / 16
+        return quantised.astype(np.float32) * steps.astype(np.float32)[:, None, None]
+
+    def symbols(self, latents: NDArray[np.float32], quality: int) -> list[tuple[Symbols, Classes]]:
+        """The symbols and classes of all passes of all slices: what calibration counts."""
+        parts = (self._quantise(latents[:, rows, columns], quality)[0] for rows, columns in _slices(*latents.shape[1:]))
+        return [one for passes in parts for one in passes]
+
+    def _encode_slice(self, latents: NDArray[np.float32], quality: int) -> tuple[bytes, Quantised]:
+        passes, quantised = self._quantise(latents, quality)
+        return encode(passes, self._tables), quantised
+
+    @torch.no_grad()
+    def _quantise(self, latents: NDArray[np.float32], quality: int) -> tuple[list[tuple[Symbols, Classes]], Quantised]:
+        rows, columns = latents.shape[1:]
+        gain = torch.exp2(self._prior.gains(torch.tensor([quality]))).float()[:, :, None, None]
+        y = (torch.from_numpy(latents)[None] * gain).clamp(-LATENT_LIMIT, LATENT_LIMIT)
+        y = F.pad(y, (0, -columns % HYPER_FACTOR, 0, -rows % HYPER_FACTOR), mode="replicate")
+        inside = _inside(rows, columns, y.shape[2], y.shape[3])
+        hyper_classes = self._hyper_classes(quality, y.shape[2] // HYPER_FACTOR, y.shape[3] // HYPER_FACTOR)
+        hyper = self._hyper_encoder(y, torch.tensor([float(quality)])).round().clamp(-_HYPER_SYMBOL_LIMIT, _HYPER_SYMBOL_LIMIT)
+        hyper = hyper.double() * torch.from_numpy(hyper_classes.reshape(hyper.shape) > 0)
+        passes = [(hyper.numpy().astype(np.int32).ravel(), hyper_classes)]
+        y = y.double()
+
+        def step(channels: slice, parity: int, mean: Tensor, log2_scale: Tensor) -> Tensor:
+            classes = _classes(log2_scale, inside[parity])
+            symbols = torch.floor(checkerboard(y[:, channels], parity) - mean + 0.5) * torch.from_numpy(classes.reshape(mean.shape) > 0)
+            passes.append((symbols.numpy().astype(np.int32).ravel(), classes))
+            return symbols + mean
+
+        decoded = self._prior.walk(hyper, quality, step)
+        return passes, _to_quantised(decoded, rows, columns)
+
+    @torch.no_grad()
+    def _decode_slice(self, data: bytes, rows: int, columns: int, quality: int) -> Quantised:
+        decoder = Decoder(data, self._tables)
+        height, width = -(-rows // HYPER_FACTOR), -(-columns // HYPER_FACTOR)
+        inside = _inside(rows, columns, height * HYPER_FACTOR, width * HYPER_FACTOR)
+        hyper = decoder.read(self._hyper_classes(quality, height, width)).reshape(1, HYPER, height, width)
+
+        def step(channels: slice, parity: int, mean: Tensor, log2_scale: Tensor) -> Tensor:
+            symbols: Symbols = decoder.read(_classes(log2_scale, inside[parity]))
+            return torch.from_numpy(symbols.reshape(mean.shape)).double() + mean
+
+        decoded = self._prior.walk(torch.from_numpy(hyper).double(), quality, step)
+        decoder.finish()
+        return _to_quantised(decoded, rows, columns)
+
+    def _hyper_classes(self, quality: int, height: int, width: int) -> Classes:
+        classes = scale_class(self._prior.hyper_scales(torch.tensor([quality]))[0].numpy())
+        return np.repeat(classes, height * width)
+
+
+def _slices(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
+    for top in range(0, rows, SLICE):
+        for left in range(0, columns, SLICE):
+            yield slice(top, min(top + SLICE, rows)), slice(left, min(left + SLICE, columns))
+
+
+def _inside(rows: int, columns: int, padded_rows: int, padded_columns: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """For each parity, which positions (H * W/2,) are not padding."""
+    mask = torch.zeros(1, 1, padded_rows, padded_columns, dtype=torch.bool)
+    mask[:, :, :rows, :columns] = True
+    even, odd = (checkerboard(mask, parity).numpy().ravel() for parity in (0, 1))
+    return even, odd
+
+
+def _classes(log2_scale: Tensor, inside: NDArray[np.bool_]) -> Classes:
+    channels = log2_scale.shape[1]
+    classes = scale_class(log2_scale.numpy()).reshape(channels, -1)
+    return np.where(inside, classes, np.uint8(0)).ravel()
+
+
+def _to_quantised(decoded: Tensor, rows: int, columns: int) -> Quantised:
+    sixteenths = (decoded[0, :, :rows, :columns] * 16).numpy()
+    return np.clip(sixteenths, -32768, 32767).astype(np.int16)

@@ -1,0 +1,79 @@
+"""How far two pictures are apart, and the gate: whether a picture may be kept as latents."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+# Wang, Simoncelli, Bovik 2003, "Multi-scale structural similarity for image quality assessment"
+_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+_SIGMA, _TAPS = 1.5, 11
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
+_STRIP = 2048  # rows compared at a time: bounds memory
+
+MIN_MS_SSIM = 0.94
+MIN_PSNR = 22.0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """`psnr` in dB over all samples, at most 100; `ms_ssim` of luma, 0..1."""
+
+    psnr: float
+    ms_ssim: float
+
+    def as_dict(self) -> dict[str, float]:
+        return {name: round(value, 4) for name, value in asdict(self).items()}
+
+
+def compare(original: NDArray[np.uint8], rendered: NDArray[np.uint8]) -> Scores:
+    """Both (H, W, 3) or (H, W) uint8, of one shape."""
+    if original.shape != rendered.shape:
+        raise ValueError(f"pictures of different shapes: {original.shape} and {rendered.shape}")
+    strips = [slice(top, top + _STRIP) for top in range(0, len(original), _STRIP)]
+    error = sum(float(np.square(original[s].astype(np.float32) - rendered[s]).sum(dtype=np.float64)) for s in strips) / original.size
+    psnr = min(100.0, 10 * float(np.log10(255**2 / max(error, 1e-12))))
+    rows = [len(original[s]) for s in strips]
+    similarities = [_ms_ssim(_luma(original[s]), _luma(rendered[s])) for s in strips]
+    return Scores(psnr, float(np.average(similarities, weights=rows)))
+
+
+def acceptable(scores: Scores) -> bool:
+    """The gate: whether what a reader will get is near enough to the original."""
+    return scores.ms_ssim >= MIN_MS_SSIM and scores.psnr >= MIN_PSNR
+
+
+def _luma(picture: NDArray[np.uint8]) -> Tensor:
+    plane = picture.astype(np.float32)
+    return torch.from_numpy(plane @ _LUMA if plane.ndim == 3 else plane)[None, None]
+
+
+def _blur(planes: Tensor) -> Tensor:
+    """Gaussian window over (N, 1, H, W), valid positions only; sides shorter than the window shorten it."""
+    for axis in (2, 3):
+        taps = min(_TAPS, planes.shape[axis])
+        x = torch.arange(taps, dtype=torch.float32) - (taps - 1) / 2
+        window = torch.exp(-x.square() / (2 * _SIGMA**2))
+        planes = F.conv2d(planes, (window / window.sum()).view(1, 1, *((taps, 1) if axis == 2 else (1, taps))))
+    return planes
+
+
+@torch.inference_mode()
+def _ms_ssim(a: Tensor, b: Tensor) -> float:
+    result = 1.0
+    for scale, weight in enumerate(_WEIGHTS):
+        mean_a, mean_b, square_a, square_b, product = _blur(torch.cat([a, b, a * a, b * b, a * b]))[:, None]
+        variance_a, variance_b, covariance = square_a - mean_a**2, square_b - mean_b**2, product - mean_a * mean_b
+        similarity = (2 * covariance + _C2) / (variance_a + variance_b + _C2)
+        if scale == len(_WEIGHTS) - 1:
+            similarity = similarity * (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
+        result *= max(0.0, float(similarity.mean())) ** weight
+        if min(a.shape[2:]) > 1:
+            a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+    return result
