@@ -1,0 +1,75 @@
+"""Rendered bytes in memory: least recently used first out, bounded in bytes. Thread-safe.
+
+- One load per key however many ask: the first loads, the others wait for it and share its result or its error.
+- Pinned keys, those of open files, are not evicted, so that no reader makes a second decode necessary. They may exceed the bound.
+- The lock is held for bookkeeping only, never while something loads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+
+DEFAULT_BYTES = 256 << 20
+
+
+class RenderCache:
+    def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._renders: OrderedDict[str, bytes] = OrderedDict()  # oldest use first
+        self._loads: dict[str, Future[bytes]] = {}
+        self._pins: Counter[str] = Counter()
+        self._bytes = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return self._bytes
+
+    def get(self, key: str, load: Callable[[], bytes]) -> bytes:
+        """The render of `key`, made by `load` where it is not there. Raises what `load` raises; errors are not remembered."""
+        with self._lock:
+            if (render := self._renders.get(key)) is not None:
+                self._renders.move_to_end(key)
+                return render
+            flight = self._loads.get(key)
+            if flight is None:
+                mine = self._loads[key] = Future()
+        return flight.result() if flight is not None else self._load(key, load, mine)
+
+    def _load(self, key: str, load: Callable[[], bytes], flight: Future[bytes]) -> bytes:
+        try:
+            render = load()
+        except BaseException as error:
+            with self._lock:
+                del self._loads[key]
+            flight.set_exception(error)
+            raise
+        with self._lock:
+            del self._loads[key]
+            self._renders[key] = render
+            self._bytes += len(render)
+            self._evict()
+        flight.set_result(render)
+        return render
+
+    def pin(self, key: str) -> None:
+        """Keep `key`, whether it is there already or not, until it is unpinned as often."""
+        with self._lock:
+            self._pins[key] += 1
+
+    def unpin(self, key: str) -> None:
+        with self._lock:
+            self._pins[key] -= 1
+            if not self._pins[key]:
+                del self._pins[key]
+                self._evict()
+
+    def _evict(self) -> None:
+        for key in list(self._renders):
+            if self._bytes <= self._max_bytes:
+                return
+            if key not in self._pins:
+                self._bytes -= len(self._renders.pop(key))

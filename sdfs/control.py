@@ -1,0 +1,210 @@
+"""The owner's Unix socket: others use a store through the process that owns it.
+
+One request a connection. The client sends one line of JSON, {"request": name, "arguments": {…}}; the owner answers with lines of JSON:
+
+    {"progress": [done, total]}         any number of them, for `sync`
+    {"data": length}                    any number of them, for `read_to`; so many bytes of the file follow the line
+    {"ok": result}                      the end
+    {"error": [class name, message]}    the end; a class of `sdfs.errors`
+
+The socket is in a folder that only its user may enter; the store's lock file says where. Paths that cannot be decoded travel as lone
+surrogates.
+"""
+
+# System calls on `str` paths, which need not be decodable, and on descriptors.
+# ruff: noqa: PTH100, PTH102, PTH108, PTH116
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import socket
+import socketserver
+import stat
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from sdfs.errors import DamagedError, EngineError, SdfsError, StoreBusy, StoreTooNew, UserError
+from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus
+
+_MAX_REQUEST_BYTES = 1 << 16
+_ERRORS: dict[str, type[SdfsError]] = {kind.__name__: kind for kind in (DamagedError, EngineError, StoreBusy, StoreTooNew, UserError)}
+_log = logging.getLogger("sdfs.control")
+
+
+def socket_path(root: str) -> str:
+    """Where the owner of the store at `root` listens; makes the folder."""
+    status = os.stat(root)
+    return f"{_runtime_folder()}/{status.st_dev:x}-{status.st_ino:x}.sock"
+
+
+def _runtime_folder() -> str:
+    for base in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.geteuid()}"):
+        if base and os.access(base, os.W_OK | os.X_OK):
+            return _private_folder(f"{base}/sdfs")
+    return _private_folder(f"{tempfile.gettempdir()}/sdfs-{os.geteuid()}")
+
+
+def _private_folder(path: str) -> str:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise UserError(f"{path} holds SDFS's sockets: it must be a folder of yours that nobody else may enter (mode 0700)")
+    return path
+
+
+# the owner's side
+
+
+class ControlServer:
+    """Serves `access` at `path` from its construction to `close`, each connection in a thread of its own."""
+
+    def __init__(self, access: Access, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # left by an owner that was killed: there is only one
+        self._path = path
+        self._server = _Server(path, access)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="sdfs-control")
+        self._thread.start()
+
+    def close(self) -> None:
+        """Takes no more requests, and waits for the answers to those it has."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    def __init__(self, path: str, access: Access) -> None:
+        self.access = access
+        super().__init__(path, _Connection)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        _log.debug("a client of the control socket went away", exc_info=True)
+
+
+class _Connection(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        line = self.rfile.readline(_MAX_REQUEST_BYTES)
+        if not line:
+            return
+        try:
+            request = json.loads(line)
+            answer = _ANSWERS[request["request"]]
+            self.send({"ok": answer(cast(_Server, self.server).access, self, **request["arguments"])})
+        except SdfsError as error:
+            name = next((name for name, kind in _ERRORS.items() if isinstance(error, kind)), "UserError")
+            self.send({"error": [name, str(error)]})
+        except ConnectionError:
+            raise
+        except Exception as error:  # a bug, or a request of another version: the client is told, the owner lives on
+            _log.exception("a request of the control socket failed")
+            self.send({"error": ["UserError", f"the owner of the store failed: {type(error).__name__}: {error}"]})
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.wfile.write(json.dumps(message).encode() + b"\n")
+
+
+class _Sender(io.RawIOBase):
+    """A file whose content goes to the client."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._connection.send({"data": len(data)})
+        self._connection.wfile.write(data)
+        return len(data)
+
+
+def _sync(access: Access, connection: _Connection) -> None:
+    access.sync(lambda done, total: connection.send({"progress": [done, total]}))
+
+
+def _read_to(access: Access, connection: _Connection, path: str) -> None:
+    access.read_to(path, cast(BinaryIO, _Sender(connection)))
+
+
+_ANSWERS: dict[str, Callable[..., Any]] = {
+    "add": lambda access, _, source, destination: access.add(Path(source), destination),
+    "sync": _sync,
+    "status": lambda access, _: asdict(access.status()),
+    "stat": lambda access, _, path: asdict(access.stat(path)),
+    "list": lambda access, _, path: [asdict(listed) for listed in access.list(path)],
+    "read_to": _read_to,
+    "shutdown": lambda access, _: access.shutdown(),
+}
+
+
+# the others' side
+
+
+class ControlClient:
+    """`Access` through a socket. Raises ConnectionError or FileNotFoundError where nobody listens."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def add(self, source: Path, destination: str) -> None:
+        self._ask("add", source=os.path.abspath(source), destination=destination)
+
+    def sync(self, progress: Callable[[int, int], None]) -> None:
+        self._ask("sync", on_progress=progress)
+
+    def status(self) -> StoreStatus:
+        return StoreStatus(**self._ask("status"))
+
+    def stat(self, path: str) -> FileStatus:
+        return FileStatus(**self._ask("stat", path=path))
+
+    def list(self, path: str) -> list[Listed]:
+        return [Listed(**listed) for listed in self._ask("list", path=path)]
+
+    def read_to(self, path: str, file: BinaryIO) -> None:
+        self._ask("read_to", on_data=file, path=path)
+
+    def shutdown(self) -> None:
+        self._ask("shutdown")
+
+    def probe(self) -> None:
+        """Raises as all do where nobody listens."""
+        self._connect().close()
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(self._path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _ask(
+        self, request: str, *, on_progress: Callable[[int, int], None] | None = None, on_data: BinaryIO | None = None, **arguments: str
+    ) -> Any:
+        with self._connect() as connection, connection.makefile("rb") as answers:
+            connection.sendall(json.dumps({"request": request, "arguments": arguments}).encode() + b"\n")
+            for line in answers:
+                answer = json.loads(line)
+                if "ok" in answer:
+                    return answer["ok"]
+                if "error" in answer:
+                    name, message = answer["error"]
+                    raise _ERRORS.get(name, UserError)(message)
+                if on_progress is not None and "progress" in answer:
+                    on_progress(*answer["progress"])
+                if on_data is not None and "data" in answer:
+                    on_data.write(answers.read(answer["data"]))
+        raise StoreBusy("the process that owns the store ended before it answered: try again")

@@ -1,0 +1,304 @@
+"""The backing directory of a store: layout, ownership, staging, trash. docs/STORE.md is normative.
+
+    <store>/…                the tree, one to one: unwrapped files, blobs, folders, links
+    <store>/.sdfs/           0700; not part of the tree
+        config.toml          format, features, defaults; written last by `init`, so that what has it is a store
+        lock                 flock()ed by the owner; holds the owner's process id and control socket
+        staging/             files that are being made; each is renamed into the tree or is worthless after a crash
+        trash/               <time in ns>-<number>.<name>: what a swap or a commit replaced, kept for a grace time
+
+Invariants:
+
+- A regular file of the tree begins with the blob magic exactly if it is a blob. Whoever would break that with user bytes
+  keeps them in staging and installs a blob around them.
+- A name of the tree changes its content only by a rename of a staged file that was fsynced before.
+- Only the owner, the process that holds the flock, changes anything.
+"""
+
+# System calls on `str` paths, which need not be decodable, and on descriptors.
+# ruff: noqa: PTH103, PTH104, PTH108, PTH116, PTH119
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import itertools
+import json
+import os
+import re
+import stat
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdfs.errors import NotAStore, StoreBusy, StoreTooNew, UserError
+
+FORMAT = 1
+FEATURES: frozenset[str] = frozenset()
+DEFAULT_QUALITY = 50
+INTERNAL = ".sdfs"
+TRASH_GRACE_SECONDS = 24 * 3600.0
+TRASH_MAX_BYTES = 10 << 30
+HIDDEN = re.compile(r"\.fuse_hidden[0-9a-f]{16}")  # what libfuse renames an open file to when it is unlinked
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A file in staging; `fd` is open for reading and writing, and whoever has the object closes it."""
+
+    fd: int
+    path: str
+
+    def discard(self) -> None:
+        """Remove the file, and close it."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+        os.close(self.fd)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """What the lock file says of the process that owns the store."""
+
+    pid: int
+    socket: str | None
+
+
+def is_store(root: Path) -> bool:
+    return (root / INTERNAL / "config.toml").is_file()
+
+
+def init(root: Path, *, quality: int = DEFAULT_QUALITY) -> None:
+    """Make the folder `root`, which need not exist or be empty, a store. Pictures it has become pending."""
+    if is_store(root):
+        raise UserError(f"{root} is an SDFS store already")
+    if not 0 <= quality <= 100:
+        raise UserError(f"quality: want 0 to 100, have {quality}")
+    try:
+        internal = root / INTERNAL
+        root.mkdir(parents=True, exist_ok=True)
+        internal.mkdir(mode=0o700, exist_ok=True)
+        for name in ("staging", "trash"):
+            (internal / name).mkdir(mode=0o700, exist_ok=True)
+        made = internal / "config.toml.new"
+        made.write_text(f"# An SDFS store: see docs/STORE.md\nformat = {FORMAT}\nfeatures = []\nquality = {quality}\n")
+        fsync_path(made)
+        made.rename(internal / "config.toml")
+        fsync_path(internal)
+    except OSError as error:
+        raise UserError(f"{root} cannot be made a store: {error.strerror}") from error
+
+
+def read_owner(root: Path) -> Owner | None:
+    """Who owns, or last owned, the store. Says nothing about whether it lives."""
+    try:
+        owner = json.loads((root / INTERNAL / "lock").read_bytes())
+        return Owner(int(owner["pid"]), owner["socket"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+class Store:
+    """An owned store. Every name it takes or gives is a path of the backing filesystem."""
+
+    def __init__(self, root: Path) -> None:
+        """Become the owner. Raises NotAStore, StoreTooNew, StoreBusy."""
+        self.root = os.path.realpath(root)
+        self.internal = f"{self.root}/{INTERNAL}"
+        self.quality = _read_config(Path(self.root))
+        self.device = os.stat(self.root).st_dev
+        self._numbers = itertools.count()
+        self._lock_fd = _lock(self.root)
+        try:
+            for name in ("staging", "trash"):
+                os.makedirs(f"{self.internal}/{name}", mode=0o700, exist_ok=True)
+            self._sweep_staging()
+            self.announce(None)
+        except BaseException:
+            os.close(self._lock_fd)
+            raise
+
+    def close(self) -> None:
+        os.ftruncate(self._lock_fd, 0)
+        os.close(self._lock_fd)
+
+    def announce(self, socket: str | None) -> None:
+        """Write this process and its control socket into the lock file, for others to find."""
+        record = json.dumps({"pid": os.getpid(), "socket": socket}).encode()
+        os.pwrite(self._lock_fd, record, 0)
+        os.ftruncate(self._lock_fd, len(record))
+
+    # staging
+
+    def stage(self, content: bytes = b"") -> Staged:
+        """A new file in staging, mode 0600."""
+        path = f"{self.internal}/staging/{os.getpid()}-{next(self._numbers)}"
+        staged = Staged(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), path)
+        try:
+            write_all(staged.fd, content)
+        except BaseException:
+            staged.discard()
+            raise
+        return staged
+
+    def _sweep_staging(self) -> None:
+        with os.scandir(f"{self.internal}/staging") as entries:
+            for entry in entries:
+                os.unlink(entry)
+
+    # trash
+
+    def keep(self, path: str) -> None:
+        """Give the file at `path` a second name in the trash."""
+        os.link(path, self._trash_path(path), follow_symlinks=False)
+
+    def rescue(self, path: str) -> str:
+        """Move the file at `path` into the trash; returns where it is now."""
+        rescued = self._trash_path(path)
+        os.rename(path, rescued)
+        return rescued
+
+    def expire_trash(self, now: float, *, grace_seconds: float = TRASH_GRACE_SECONDS, max_bytes: int = TRASH_MAX_BYTES) -> None:
+        """Remove what is older than the grace time, and then the oldest until the rest fits `max_bytes`."""
+        with os.scandir(f"{self.internal}/trash") as entries:
+            kept = sorted(
+                ((_trashed_at(entry.name), entry.stat(follow_symlinks=False).st_size, entry.path) for entry in entries), reverse=True
+            )
+        total = 0
+        for trashed_at, size, path in kept:
+            total += size
+            if total > max_bytes or now - trashed_at > grace_seconds:
+                os.unlink(path)
+
+    def _trash_path(self, path: str) -> str:
+        name = os.fsdecode(os.fsencode(os.path.basename(path))[-200:])
+        return f"{self.internal}/trash/{time.time_ns()}-{next(self._numbers)}.{name}"
+
+    # the tree
+
+    def walk(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Every regular file of the tree, `.sdfs` and other filesystems mounted into it left out; skips what vanishes meanwhile."""
+        folders = [self.root]
+        while folders:
+            folder = folders.pop()
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    with contextlib.suppress(OSError):
+                        status = entry.stat(follow_symlinks=False)
+                        if entry.path == self.internal or status.st_dev != self.device:
+                            continue
+                        if stat.S_ISDIR(status.st_mode):
+                            folders.append(entry.path)
+                        elif stat.S_ISREG(status.st_mode):
+                            yield entry.path, status
+
+
+def _read_config(root: Path) -> int:
+    """The default quality, once the store is known to be one that this version understands."""
+    path = root / INTERNAL / "config.toml"
+    try:
+        config = tomllib.loads(path.read_text())
+        have, features, quality = config["format"], config["features"], config["quality"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotAStore(f"{root} is no SDFS store: it has no {INTERNAL}/config.toml") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise NotAStore(f"{path} cannot be read: {error}") from error
+    if have != FORMAT:
+        raise StoreTooNew(f"{root}: store format: want {FORMAT}, have {have}: use an SDFS that reads it")
+    if unknown := sorted(set(features) - FEATURES):
+        raise StoreTooNew(f"{root}: store features: want none beyond {sorted(FEATURES)}, have {unknown}: use an SDFS that knows them")
+    if not isinstance(quality, int) or not 0 <= quality <= 100:
+        raise UserError(f"{path}: quality: want 0 to 100, have {quality}")
+    return quality
+
+
+def _lock(root: str) -> int:
+    path = f"{root}/{INTERNAL}/lock"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        owner = read_owner(Path(root))
+        raise StoreBusy(f"{root} is in use by process {owner.pid if owner else 'unknown'}: unmount it, or wait for it to end") from None
+    return fd
+
+
+def _trashed_at(name: str) -> float:
+    """Seconds since the epoch; 0, so long expired, for a name that SDFS did not make."""
+    digits = name.partition("-")[0]
+    return int(digits) / 1e9 if digits.isdecimal() else 0.0
+
+
+def write_all(fd: int, content: bytes, offset: int = 0) -> None:
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def read_all(fd: int) -> bytes:
+    """The whole content of a file, whatever its position."""
+    chunks = []
+    offset = 0
+    while chunk := os.pread(fd, 1 << 24, offset):
+        chunks.append(chunk)
+        offset += len(chunk)
+    return b"".join(chunks)
+
+
+def copy_range(source: int, target: int, size: int) -> None:
+    """Copy the first `size` bytes between files, at the same offsets."""
+    offset = 0
+    while offset < size:
+        chunk = os.pread(source, min(1 << 22, size - offset), offset)
+        if not chunk:
+            return
+        write_all(target, chunk, offset)
+        offset += len(chunk)
+
+
+def copy_attributes(source: int, target: int, mode: int) -> None:
+    """Owner, extended attributes, permission bits `mode`, and times, between open files."""
+    status, made = os.fstat(source), os.fstat(target)
+    if (status.st_uid, status.st_gid) != (made.st_uid, made.st_gid):
+        os.fchown(target, status.st_uid, status.st_gid)
+    for name in _xattrs(source):
+        os.setxattr(target, name, os.getxattr(source, name))
+    os.fchmod(target, mode)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _xattrs(fd: int) -> list[str]:
+    try:
+        return os.listxattr(fd)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return []
+        raise
+
+
+def fsync_path(path: str | Path) -> None:
+    """Make a file, or the names in a folder, durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def rename_noreplace(old: str, new: str) -> None:
+    """Rename, or raise FileExistsError where `new` exists; atomic."""
+    if _libc.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE) == 0:
+        return
+    number = ctypes.get_errno()
+    raise OSError(number, os.strerror(number), old, None, new)

@@ -1,0 +1,235 @@
+"""The owner's worker: pending files → blobs, one at a time; and the trash's expiry.
+
+    take an entry → read the file → engine.encode (no lock held) → swap
+
+A swap happens under the inode's lock, and only if the file is closed, has one name, and is what was read: nobody opened it for
+writing since (the entry's generation) and its size, mtime and ctime are the same (nobody changed the backing behind our back). The
+blob was fsynced before, and the original gets a name in the trash, so at every moment the name has one or the other, whole.
+Openers wait for the lock, find that the name has another inode, and open that.
+
+The kernel's pages of the name are stale then. They are invalidated after the lock is given back, since a handler may wait for it;
+an opener who is faster is told not to keep them (`Tree._may_keep_cache`).
+"""
+
+# System calls on `str` paths, which need not be decodable, and on descriptors.
+# ruff: noqa: PTH104, PTH119, PTH120
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sdfs import container
+from sdfs.container import PREAMBLE_BYTES
+from sdfs.errors import NotAPicture, SdfsError
+from sdfs.signatures import HEAD_BYTES, picture_format
+from sdfs.store import HIDDEN, Staged, copy_attributes, fsync_path, read_all, write_all
+from sdfs.tree.inode import key_of, split_mode
+from sdfs.tree.pending import Key, Taken
+from sdfs.tree.renders import Engine
+from sdfs.tree.tree import Tree
+
+MAX_PICTURE_BYTES = 256 << 20  # larger files are never pending
+EXPIRY_SECONDS = 600.0
+_REFUSED = 1 << 16
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_State = tuple[int, int, int]  # size, mtime_ns, ctime_ns
+_log = logging.getLogger("sdfs.compressor")
+
+
+@dataclass(frozen=True)
+class _Original:
+    """A pending file as it was read."""
+
+    state: _State
+    data: bytes
+
+
+def _state(status: os.stat_result) -> _State:
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+class Compressor:
+    """Starts with `start`, ends with `stop`; in between it works the tree's pending queue."""
+
+    def __init__(self, tree: Tree, engine: Engine) -> None:
+        self.on_swap: Callable[[str], None] = lambda path: None  # told of a mount path whose content the kernel must forget
+        self.scanned = threading.Event()
+        self._tree = tree
+        self._engine = engine
+        self._refused: OrderedDict[Key, _State] = OrderedDict()  # what the engine found to be no picture
+        self._thread = threading.Thread(target=self._run, name="sdfs-compressor")
+        self._scanner = threading.Thread(target=self._scan, name="sdfs-scan")
+        self._stopping = threading.Event()
+
+    @property
+    def started(self) -> bool:
+        return self._thread.ident is not None
+
+    def start(self) -> None:
+        self._scanner.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends after the request that is with the engine, if any: close the engine first to fail that one."""
+        self._stopping.set()
+        self._tree.pending.close()
+        if self.started:
+            self._scanner.join()
+            self._thread.join()
+
+    def wants(self, path: str, status: os.stat_result) -> bool:
+        """Whether a file of the backing directory is, or should be, pending."""
+        if status.st_nlink > 1 or status.st_size > MAX_PICTURE_BYTES or HIDDEN.fullmatch(os.path.basename(path)):
+            return False
+        if self._refused.get(key_of(status)) == _state(status):
+            return False
+        try:
+            fd = os.open(path, _FLAGS)
+        except OSError:
+            return False
+        try:
+            return picture_format(os.pread(fd, HEAD_BYTES, 0)) is not None
+        finally:
+            os.close(fd)
+
+    def _scan(self) -> None:
+        """Find what was pending when the last owner ended, and what its open, unlinked files left behind."""
+        store, pending = self._tree.store, self._tree.pending
+        for path, status in store.walk():
+            if self._stopping.is_set():
+                return
+            if HIDDEN.fullmatch(os.path.basename(path)):
+                self._sweep(path, status)
+            elif key_of(status) not in pending and self.wants(path, status):
+                pending.offer(key_of(status), path)
+        self.scanned.set()
+        pending.changed()
+
+    def _sweep(self, path: str, status: os.stat_result) -> None:
+        with contextlib.suppress(OSError), self._tree.inodes.names:
+            if self._tree.inodes.find(key_of(status)) is None:
+                _log.info("%s was open when it was removed: moved to %s", path, self._tree.store.rescue(path))
+
+    def _run(self) -> None:
+        expired_at = -EXPIRY_SECONDS
+        while not self._stopping.is_set():
+            taken = self._tree.pending.take(EXPIRY_SECONDS)
+            if time.monotonic() - expired_at >= EXPIRY_SECONDS:
+                expired_at = time.monotonic()
+                self._expire()
+            if taken is not None:
+                self._handle(taken)
+
+    def _expire(self) -> None:
+        try:
+            self._tree.store.expire_trash(time.time())
+        except OSError as error:
+            _log.warning("the trash could not be emptied: %s", error)
+
+    def _handle(self, taken: Taken) -> None:
+        pending = self._tree.pending
+        try:
+            if self._compress(taken):
+                pending.finish(taken)
+            else:
+                pending.retry(taken)
+        except (SdfsError, OSError) as error:
+            if not self._stopping.is_set():
+                _log.warning("%s stays as it is for now: %s", taken.path, error)
+            pending.retry(taken, error)
+        except Exception as error:
+            _log.exception("%s stays as it is for now", taken.path)
+            pending.retry(taken, error)
+
+    def _compress(self, taken: Taken) -> bool:
+        """Whether the entry is dealt with; False: the file is open, or changes."""
+        inode = self._tree.inodes.find(taken.key)
+        if inode is not None and inode.handles:
+            return False
+        original = self._read(taken)
+        if original is None:
+            return True
+        try:
+            blob = self._engine.encode(original.data, quality=self._tree.store.quality).result()
+        except NotAPicture as error:
+            _log.info("%s stays unwrapped: %s", taken.path, error)
+            self._refuse(taken.key, original.state)
+            return True
+        container.parse(blob)  # what the disk is to keep instead of the original is whole
+        return self._swap(taken, original, blob)
+
+    def _refuse(self, key: Key, state: _State) -> None:
+        self._refused[key] = state
+        if len(self._refused) > _REFUSED:
+            self._refused.popitem(last=False)
+
+    def _read(self, taken: Taken) -> _Original | None:
+        """The file's content; None where it is not, or no longer, one that may become a blob."""
+        path = self._tree.pending.path_of(taken.key)
+        if path is None:
+            return None
+        try:
+            fd = os.open(path, _FLAGS)
+        except FileNotFoundError:
+            return None
+        try:
+            status = os.fstat(fd)
+            if key_of(status) != taken.key or status.st_nlink > 1 or status.st_size > MAX_PICTURE_BYTES:
+                return None
+            if self._refused.get(taken.key) == _state(status) or picture_format(os.pread(fd, HEAD_BYTES, 0)) is None:
+                return None
+            return _Original(_state(status), read_all(fd))
+        finally:
+            os.close(fd)
+
+    def _swap(self, taken: Taken, original: _Original, blob: bytes) -> bool:
+        tree = self._tree
+        staged = tree.store.stage(blob)
+        try:
+            os.fsync(staged.fd)  # most of the writing, before anybody has to wait for it
+            with tree.inodes.holding(taken.key) as inode, inode.lock:
+                path = None if inode.handles else self._install(taken, original, staged, blob)
+        except BaseException:
+            staged.discard()
+            raise
+        if path is None:
+            staged.discard()
+            return False
+        os.close(staged.fd)
+        fsync_path(os.path.dirname(path))
+        self.on_swap(tree.virtual(path))
+        return True
+
+    def _install(self, taken: Taken, original: _Original, staged: Staged, blob: bytes) -> str | None:
+        """Under the inode's lock: returns the name that is a blob now, or None where the file is not what was read."""
+        tree = self._tree
+        path = tree.pending.path_of(taken.key)
+        if path is None or not tree.pending.is_current(taken):
+            return None
+        try:
+            source = os.open(path, _FLAGS)
+        except FileNotFoundError:
+            return None
+        try:
+            status = os.fstat(source)
+            if key_of(status) != taken.key or _state(status) != original.state or status.st_nlink > 1:
+                return None
+            backing_mode, preamble_mode = split_mode(status.st_mode)
+            write_all(staged.fd, container.with_mode(blob[:PREAMBLE_BYTES], preamble_mode))
+            copy_attributes(source, staged.fd, backing_mode)
+            os.fsync(staged.fd)
+        finally:
+            os.close(source)
+        with tree.inodes.names:
+            if tree.pending.path_of(taken.key) != path or key_of(os.lstat(path)) != taken.key or os.lstat(path).st_nlink > 1:
+                return None
+            tree.store.keep(path)
+            os.rename(staged.path, path)
+        tree.forget_opened(key_of(os.fstat(staged.fd)))
+        return path

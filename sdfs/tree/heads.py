@@ -1,0 +1,86 @@
+"""What a file of the backing directory is: a blob, with its preamble, or not. One pread, remembered.
+
+Remembered by (device, inode, size, mtime, ctime): whatever changes a file's content changes one of them, and the owner itself never
+turns a file into a blob, or back, without giving it another inode.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections import OrderedDict
+
+from sdfs import container
+from sdfs.container import MAGIC, PREAMBLE_BYTES, Preamble
+from sdfs.errors import SdfsError
+
+REMEMBERED = 1 << 16
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_Identity = tuple[int, int, int, int, int]
+
+
+def _identity(status: os.stat_result) -> _Identity:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+class Heads:
+    """Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[_Identity, Preamble | SdfsError | None] = OrderedDict()
+
+    def look(self, path: str) -> tuple[os.stat_result, Preamble | None]:
+        """lstat, and the preamble where it is a blob. Raises DamagedError and StoreTooNew as `Preamble.parse` does."""
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_size < len(MAGIC):
+            return status, None
+        try:
+            return status, self._recall(_identity(status))
+        except KeyError:
+            pass
+        try:
+            fd = os.open(path, _FLAGS)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP):  # blobs are readable for their owner
+                return status, None
+            raise
+        try:
+            status = os.fstat(fd)  # of what was opened: the name may have changed its file meanwhile
+            return status, self.of(fd, status)
+        finally:
+            os.close(fd)
+
+    def of(self, fd: int, status: os.stat_result) -> Preamble | None:
+        """The same for an open file; `status` is its fstat."""
+        if not stat.S_ISREG(status.st_mode) or status.st_size < len(MAGIC):
+            return None
+        identity = _identity(status)
+        try:
+            return self._recall(identity)
+        except KeyError:
+            self._remember(identity, _parse(os.pread(fd, PREAMBLE_BYTES, 0)))
+            return self._recall(identity)
+
+    def _recall(self, identity: _Identity) -> Preamble | None:
+        known = self._known[identity]
+        if isinstance(known, SdfsError):
+            raise type(known)(*known.args)
+        return known
+
+    def _remember(self, identity: _Identity, head: Preamble | SdfsError | None) -> None:
+        with self._lock:
+            self._known[identity] = head
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+
+
+def _parse(head: bytes) -> Preamble | SdfsError | None:
+    if not container.is_blob(head):
+        return None
+    try:
+        return Preamble.parse(head)
+    except SdfsError as error:
+        return error

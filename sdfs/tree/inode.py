@@ -1,0 +1,413 @@
+"""Open files. One `Inode` per file that is open, shared by all its `Handle`s.
+
+States of an inode, all changed under its lock:
+
+    plain     the tree's file is unwrapped; each handle reads and writes it in place through its own descriptor
+    blob      the tree's file is a blob; reads are served from its render
+    working   `working` is a descriptor that serves all handles until the last one closes. It is of a file in staging (`staged`;
+              `dirty` while the tree does not have its content) or, once that was committed, of the tree's file itself
+
+    blob  → working: copy-up, at the first write or truncate
+    plain → working: divert, at a write after which the file would begin with the blob magic, so that the tree never has user bytes
+                     that look like a blob. Its commit installs a blob around the content; the content itself remains in staging
+    working, in the tree → working, in staging: divert, as above
+
+Commit (flush, fsync, last close): fsync, rename into the tree, fsync of the folder. A crash before it leaves what the tree had.
+What a commit replaces is kept in the trash if it was a blob.
+
+Locks, in this order: Inode.lock; InodeTable.names (a name and the inode behind it: held for a check and a rename or unlink, never for
+I/O); leaves (the table's own, the cache's, the pending queue's). Reads take none once the file's bytes are at hand. A decode for
+a copy-up runs under Inode.lock: all that waits for it needs its result.
+"""
+
+# System calls on `str` paths, which need not be decodable, and on descriptors.
+# ruff: noqa: PTH104, PTH108, PTH119, PTH120
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from sdfs import container
+from sdfs.container import KIND_RAW, MAGIC, MODE_OF_BACKING, Preamble
+from sdfs.errors import DamagedError
+from sdfs.signatures import HEAD_BYTES, picture_format
+from sdfs.store import HIDDEN, Staged, Store, copy_attributes, copy_range, fsync_path, read_all
+from sdfs.tree.heads import Heads
+from sdfs.tree.pending import Key, Pending
+from sdfs.tree.renders import Renders, read_header
+
+_log = logging.getLogger("sdfs.tree")
+OWNER_RW = 0o600  # every blob has these on the backing, whatever its logical mode
+
+
+def key_of(status: os.stat_result) -> Key:
+    return (status.st_dev, status.st_ino)
+
+
+def split_mode(mode: int) -> tuple[int, int]:
+    """Permission bits → those of a blob's backing file, and what its preamble says of the logical ones."""
+    mode &= 0o7777
+    return (mode, MODE_OF_BACKING) if mode & OWNER_RW == OWNER_RW else (mode | OWNER_RW, mode)
+
+
+def logical_mode(status: os.stat_result, preamble: Preamble | None) -> int:
+    """st_mode as the tree shows it."""
+    if preamble is None or preamble.mode == MODE_OF_BACKING:
+        return status.st_mode
+    return (status.st_mode & ~0o7777) | preamble.mode
+
+
+def wrap(content: bytes, reason: str, mode: int) -> bytes:
+    """A raw blob around user bytes."""
+    header = {
+        "id": uuid.uuid4().hex,
+        "format": None,
+        "width": None,
+        "height": None,
+        "original_size": len(content),
+        "original_sha256": hashlib.sha256(content).hexdigest(),
+        "reason": reason,
+    }
+    return container.pack(KIND_RAW, len(content), header, {"file": content}, mode)
+
+
+@dataclass
+class InodeTable:
+    """All inodes that are open, or that somebody looks at under their lock."""
+
+    store: Store
+    heads: Heads
+    renders: Renders
+    pending: Pending
+    names: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _inodes: dict[Key, Inode] = field(default_factory=dict)
+
+    def find(self, key: Key) -> Inode | None:
+        return self._inodes.get(key)
+
+    @contextlib.contextmanager
+    def holding(self, key: Key) -> Iterator[Inode]:
+        """The inode of a key, there for as long as the context lasts."""
+        with self._lock:
+            inode = self._inodes.get(key)
+            if inode is None:
+                inode = self._inodes[key] = Inode(self, key)
+            inode.users += 1
+        try:
+            yield inode
+        finally:
+            self.let_go(inode)
+
+    def keep(self, inode: Inode) -> None:
+        """One more user of an inode that is held already."""
+        with self._lock:
+            inode.users += 1
+
+    def let_go(self, inode: Inode) -> None:
+        with self._lock:
+            inode.users -= 1
+            if not inode.users:
+                for key in inode.keys:
+                    self._inodes.pop(key, None)
+
+    def replace_keys(self, inode: Inode, add: Key | None, remove: set[Key]) -> None:
+        with self._lock:
+            if add is not None:
+                inode.keys.add(add)
+                self._inodes[add] = inode
+            for key in remove:
+                inode.keys.discard(key)
+                self._inodes.pop(key, None)
+
+    def renamed(self, old: str, new: str) -> None:
+        """`old` with all below it is now `new`, and what was `new` is gone. Under `names`."""
+        with self._lock:
+            for inode in set(self._inodes.values()):
+                if inode.path is None:
+                    continue
+                if inode.path == old or inode.path.startswith(old + "/"):
+                    inode.path = new + inode.path[len(old) :]
+                elif inode.path == new:
+                    inode.path = None
+
+    def unlinked(self, path: str) -> None:
+        """Under `names`."""
+        with self._lock:
+            for inode in set(self._inodes.values()):
+                if inode.path == path:
+                    inode.path = None
+
+
+class Inode:
+    def __init__(self, table: InodeTable, key: Key) -> None:
+        self.table = table
+        self.keys = {key}  # two of them only within a commit; changed by the table
+        self.users = 0  # changed by the table
+        self.lock = threading.RLock()
+        self.path: str | None = None  # backing path; None: unlinked. Under `names`
+        self.handles = 0
+        self.preamble: Preamble | None = None  # of the tree's file, where that is a blob
+        self.working = -1
+        self.staged: Staged | None = None
+        self.dirty = False
+        self.written = False  # since the last time it was offered to the pending queue
+        self._retired: list[int] = []  # former `working`s, which a reader may still be in
+
+    # state changes: all under `lock`
+
+    def copy_up(self, source: int, content: bytes) -> None:
+        """blob → working, with `content`, and the attributes of the blob open as `source`."""
+        status = os.fstat(source)
+        self._stage(source, logical_mode(status, self.preamble), content)
+
+    def divert(self, source: int) -> None:
+        """The file open as `source`, which the tree has, → working, in staging."""
+        status = os.fstat(source)
+        if status.st_nlink > 1:
+            raise OSError(errno.ENOTSUP, "a file with several names cannot begin with the blob magic", self.path)
+        self._stage(source, status.st_mode, None)
+
+    def _stage(self, source: int, mode: int, content: bytes | None) -> None:
+        staged = self.table.store.stage(content or b"")
+        try:
+            if content is None:
+                copy_range(source, staged.fd, os.fstat(source).st_size)
+            copy_attributes(source, staged.fd, mode & 0o7777)
+            os.utime(staged.fd, ns=(os.fstat(source).st_atime_ns, time.time_ns()))
+        except BaseException:
+            staged.discard()
+            raise
+        if self.working >= 0:
+            self._retired.append(self.working)
+        self.staged, self.working, self.dirty = staged, staged.fd, True
+
+    def commit(self) -> None:
+        """Give the tree the working copy, durably."""
+        if self.staged is None or not self.dirty:
+            return
+        if os.pread(self.staged.fd, len(MAGIC), 0) == MAGIC:
+            self._commit_wrapped(self.staged)
+        else:
+            os.fsync(self.staged.fd)
+            self._install(self.staged)
+            self.staged = None
+        self.dirty = False
+
+    def _commit_wrapped(self, staged: Staged) -> None:
+        status = os.fstat(staged.fd)
+        backing_mode, preamble_mode = split_mode(status.st_mode)
+        blob = self.table.store.stage(wrap(read_all(staged.fd), "begins like a blob", preamble_mode))
+        try:
+            copy_attributes(staged.fd, blob.fd, backing_mode)
+            os.fsync(blob.fd)
+            self._install(blob)
+        except BaseException:
+            blob.discard()
+            raise
+        os.close(blob.fd)
+
+    def _install(self, staged: Staged) -> None:
+        """Rename a staged file, which is durable, over the tree's; nothing where that was unlinked."""
+        key = key_of(os.fstat(staged.fd))
+        with self.table.names:
+            path = self.path
+            if path is None:
+                os.unlink(staged.path)
+                return
+            self.table.replace_keys(self, key, set())
+            if self.preamble is not None:
+                self.table.store.keep(path)
+                self.preamble = None
+            os.rename(staged.path, path)
+            self.table.replace_keys(self, None, self.keys - {key})
+        fsync_path(os.path.dirname(path))
+
+    def replace_mode(self, path: str, mode: int) -> None:
+        """chmod of a blob whose preamble has to say another mode: installs the same blob with it."""
+        source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            backing_mode, preamble_mode = split_mode(mode)
+            staged = self.table.store.stage(container.with_mode(read_all(source), preamble_mode))
+            try:
+                copy_attributes(source, staged.fd, backing_mode)
+                os.fsync(staged.fd)
+                status = os.fstat(staged.fd)
+                with self.table.names:
+                    self.table.replace_keys(self, key_of(status), set())
+                    os.rename(staged.path, path)
+                    self.table.replace_keys(self, None, self.keys - {key_of(status)})
+            except BaseException:
+                staged.discard()
+                raise
+            self.preamble = self.table.heads.of(staged.fd, status)
+            os.close(staged.fd)
+        finally:
+            os.close(source)
+
+    def offer(self, fd: int) -> None:
+        """Put the file, open as `fd`, into the pending queue if it was written and begins like a picture."""
+        if not self.written or self.staged is not None or self.path is None:
+            return
+        status = os.fstat(fd)
+        if HIDDEN.fullmatch(os.path.basename(self.path)) or status.st_dev != self.table.store.device:
+            return
+        if picture_format(os.pread(fd, HEAD_BYTES, 0)) is not None:
+            self.table.pending.offer(key_of(status), self.path)
+
+    def close(self, fd: int) -> None:
+        """The last handle, with descriptor `fd`, goes: back to plain or blob."""
+        try:
+            self.commit()
+        except OSError as error:  # the writer is gone: all that is left is to keep the bytes
+            assert self.staged is not None
+            _log.error(
+                "%s could not be stored (%s); what was written is in %s", self.path, error, self.table.store.rescue(self.staged.path)
+            )
+            self.staged = None
+        try:
+            self.offer(self.working if self.working >= 0 else fd)
+        finally:
+            if self.staged is not None:
+                os.unlink(self.staged.path)
+            for retired in [*self._retired, self.working]:
+                if retired >= 0:
+                    os.close(retired)
+            self._retired.clear()
+            self.working, self.staged, self.dirty, self.written = -1, None, False, False
+
+
+class Handle:
+    """An open file. Offsets and sizes are in bytes; all errors are OSError, DamagedError, StoreTooNew or EngineError."""
+
+    def __init__(self, inode: Inode, fd: int, flags: int, keep_cache: bool) -> None:
+        """Under `inode.lock`; takes over `fd`: of the tree's file, and readable where that is a blob."""
+        self.keep_cache = keep_cache
+        self.inode = inode
+        self._fd = fd
+        self._writable = flags & os.O_ACCMODE != os.O_RDONLY
+        self._append = bool(flags & os.O_APPEND)
+        self._key: str | None = None
+        self._render: bytes | None = None
+        inode.handles += 1
+        inode.table.keep(inode)
+
+    @property
+    def fd(self) -> int:
+        """A descriptor with the attributes of the file as it is now."""
+        return self.inode.working if self.inode.working >= 0 else self._fd
+
+    def read(self, size: int, offset: int) -> bytes:
+        preamble = self.inode.preamble  # before `working`: a commit makes it None, but not before there is a working copy
+        working = self.inode.working
+        if working >= 0:
+            return os.pread(working, size, offset)
+        if preamble is None:
+            return os.pread(self._fd, size, offset)
+        render = self._render if self._render is not None else self._load(preamble)
+        return render[offset : offset + size]
+
+    def write(self, data: bytes, offset: int) -> int:
+        inode = self.inode
+        with inode.lock:
+            self._prepare_write()
+            if self._append:
+                offset = os.fstat(self.fd).st_size
+            if inode.staged is None and offset < len(MAGIC) and _makes_magic(self.fd, data, offset):
+                inode.divert(self.fd)
+            self._changes()
+            return os.pwrite(self.fd, data, offset)
+
+    def truncate(self, size: int) -> None:
+        inode = self.inode
+        with inode.lock:
+            self._prepare_write(keep_content=size > 0)
+            self._changes()
+            os.ftruncate(self.fd, size)
+
+    def allocate(self, offset: int, size: int) -> None:
+        """posix_fallocate: the range is there, and the file at least so long."""
+        with self.inode.lock:
+            self._prepare_write()
+            self._changes()
+            os.posix_fallocate(self.fd, offset, size)
+
+    def flush(self) -> None:
+        """One of the descriptors of a writer is closed: now it can still be told of errors."""
+        if not self._writable:
+            return
+        with self.inode.lock:
+            self.inode.commit()
+            self.inode.offer(self.fd)
+
+    def fsync(self, *, data_only: bool = False) -> None:
+        with self.inode.lock:
+            if self.inode.dirty:
+                self.inode.commit()
+            elif data_only:
+                os.fdatasync(self.fd)
+            else:
+                os.fsync(self.fd)
+
+    def release(self) -> None:
+        """Nobody uses the handle any more."""
+        inode = self.inode
+        with inode.lock:
+            inode.handles -= 1
+            if self._key is not None:
+                inode.table.renders.cache.unpin(self._key)
+            try:
+                if not inode.handles:
+                    inode.close(self._fd)
+            finally:
+                os.close(self._fd)
+                inode.table.let_go(inode)
+
+    def _prepare_write(self, *, keep_content: bool = True) -> None:
+        if not self._writable:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        inode = self.inode
+        if inode.working < 0 and inode.preamble is not None:
+            inode.copy_up(self._fd, self._load(inode.preamble) if keep_content else b"")
+
+    def _changes(self) -> None:
+        self.inode.written = True
+        if self.inode.staged is not None:
+            self.inode.dirty = True
+
+    def _load(self, preamble: Preamble) -> bytes:
+        inode = self.inode
+        renders = inode.table.renders
+        try:
+            key, header = read_header(self._fd, preamble)
+        except DamagedError as error:
+            renders.report(f"{next(iter(inode.keys))}", inode.path, error)
+            raise
+        with inode.lock:
+            if self._key is None:
+                self._key = key
+                renders.cache.pin(key)
+        self._render = renders.get(key, self._fd, preamble, header, inode.path)
+        return self._render
+
+
+def _makes_magic(fd: int, data: bytes, offset: int) -> bool:
+    """Whether a file, with `data` written at `offset`, begins with the blob magic."""
+    if not MAGIC.startswith(data[: len(MAGIC) - offset], offset):
+        return False
+    try:
+        head = os.pread(fd, len(MAGIC), 0)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        head = b""  # a file that its owner may not read
+    head = head[:offset].ljust(offset, b"\0") + data + head[offset + len(data) :]
+    return container.is_blob(head)

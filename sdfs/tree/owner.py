@@ -1,0 +1,213 @@
+"""All that owns a store, in one object: the store, the engine, the tree, the worker. And `Access` to it, for who is in this process."""
+
+# System calls on `str` paths, which need not be decodable, and on descriptors.
+# ruff: noqa: PTH103, PTH120, PTH208
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import posixpath
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from sdfs.cache import DEFAULT_BYTES, RenderCache
+from sdfs.container import KIND_LATENT, Preamble
+from sdfs.engine.client import Engine as ChildEngine
+from sdfs.errors import DamagedError, EngineError, StoreTooNew, UserError
+from sdfs.store import INTERNAL, Store
+from sdfs.tree.compressor import Compressor
+from sdfs.tree.inode import key_of
+from sdfs.tree.pending import Pending
+from sdfs.tree.renders import Engine, Renders, read_header
+from sdfs.tree.status import FileStatus, Listed, State, StoreStatus
+from sdfs.tree.tree import Tree
+
+_CHUNK_BYTES = 1 << 20
+_LISTED_KINDS: dict[int, Literal["folder", "symlink"]] = {stat.S_IFDIR: "folder", stat.S_IFLNK: "symlink"}
+_FROM_HEADER = ("original_sha256", "format", "width", "height", "quality", "scores", "autoencoder", "reason")
+
+
+class Owner:
+    """Owns a store from here to `close`. The worker runs once it is started, or somebody calls `sync`."""
+
+    def __init__(self, root: Path, *, engine: Callable[[], Engine] = ChildEngine, cache_bytes: int = DEFAULT_BYTES) -> None:
+        """Raises NotAStore, StoreTooNew, StoreBusy. `engine` makes the engine, which then belongs to the owner."""
+        self.store = Store(root)
+        self.mountpoint: str | None = None
+        self.unmount: Callable[[], None] | None = None
+        self._engine = engine()
+        self._cache = RenderCache(cache_bytes)
+        self.tree = Tree(self.store, Renders(self._engine, self._cache), Pending())
+        self.compressor = Compressor(self.tree, self._engine)
+
+    def close(self) -> None:
+        self.tree.pending.close()
+        self._engine.close()
+        self.compressor.stop()
+        self.store.close()
+
+    # Access
+
+    def add(self, source: Path, destination: str) -> None:
+        path = self._path(destination)
+        with _user_errors(f"{source} → {path}"):
+            fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise UserError(f"{source} is no regular file")
+                folder = self.tree.backing(posixpath.dirname(path))
+                os.makedirs(folder, exist_ok=True)
+                self._within(folder)
+                self.tree.import_file(fd, path)
+            finally:
+                os.close(fd)
+
+    def sync(self, progress: Callable[[int, int], None]) -> None:
+        pending = self.tree.pending
+        if not self.compressor.started:
+            self.compressor.start()
+        first, told = pending.done, (-1, -1)
+        pending.hurry(1)
+        try:
+            while True:
+                left, done = len(pending), pending.done - first
+                if told != (done, done + left):
+                    told = (done, done + left)
+                    progress(*told)
+                stuck = pending.stuck()
+                if self.compressor.scanned.is_set() and stuck is not None:
+                    break
+                pending.wait(0.5)
+        finally:
+            pending.hurry(-1)
+        errors = [entry.error for entry in stuck if entry.error is not None]
+        if errors:
+            raise EngineError(f"{len(errors)} of {told[1]} files stay pending: {errors[-1]}")
+
+    def status(self) -> StoreStatus:
+        counts: dict[str, int] = dict.fromkeys(("latent", "exact", "pending", "plain", "damaged"), 0)
+        logical = stored = 0
+        for path, _ in self.store.walk():
+            with contextlib.suppress(OSError):
+                file = self._file_status(path, with_header=False)
+                counts[file.state] += 1
+                logical += file.logical_bytes
+                stored += file.stored_bytes
+        return StoreStatus(
+            store=self.store.root,
+            pid=os.getpid(),
+            mountpoint=self.mountpoint,
+            quality=self.store.quality,
+            **counts,
+            logical_bytes=logical,
+            stored_bytes=stored,
+            cache_bytes=self._cache.size_bytes,
+        )
+
+    def stat(self, path: str) -> FileStatus:
+        with _user_errors(path):
+            return self._file_status(self._existing(path), with_header=True)
+
+    def list(self, path: str) -> list[Listed]:
+        with _user_errors(path):
+            backing = self._existing(path)
+            if not stat.S_ISDIR(os.lstat(backing).st_mode):
+                return [self._listed(backing)]
+            listed = []
+            for name in sorted(os.listdir(backing)):
+                if self.tree.virtual(f"{backing}/{name}") != f"/{INTERNAL}":
+                    with contextlib.suppress(FileNotFoundError):
+                        listed.append(self._listed(posixpath.join(backing, name)))
+            return listed
+
+    def read_to(self, path: str, file: BinaryIO) -> None:
+        with _user_errors(path):
+            backing = self._existing(path)
+            if not stat.S_ISREG(os.lstat(backing).st_mode):
+                raise UserError(f"{path} is no regular file")
+            handle = self.tree.open(self.tree.virtual(backing), os.O_RDONLY)
+        try:
+            offset = 0
+            while chunk := handle.read(_CHUNK_BYTES, offset):
+                file.write(chunk)
+                offset += len(chunk)
+        finally:
+            self.tree.release(handle)
+
+    def shutdown(self) -> None:
+        if self.unmount is None:
+            raise UserError(f"{self.store.root} is not mounted: process {os.getpid()} ends when its command is done")
+        self.unmount()
+
+    # one file
+
+    def _listed(self, backing: str) -> Listed:
+        status = os.lstat(backing)
+        path = self.tree.virtual(backing)
+        if not stat.S_ISREG(status.st_mode):
+            return Listed(path, _LISTED_KINDS.get(stat.S_IFMT(status.st_mode), "special"), 0, 0, status.st_mtime_ns)
+        file = self._file_status(backing, with_header=False)
+        return Listed(path, file.state, file.logical_bytes, file.stored_bytes, status.st_mtime_ns)
+
+    def _file_status(self, backing: str, *, with_header: bool) -> FileStatus:
+        path = self.tree.virtual(backing)
+        try:
+            status, preamble = self.tree.heads.look(backing)
+            if not stat.S_ISREG(status.st_mode):
+                raise UserError(f"{path} is no regular file")
+            if preamble is None:
+                state: State = "pending" if self._is_pending(backing, status) else "plain"
+                return FileStatus(path, state, self.tree.getattr(path).size, status.st_size)
+            state = "latent" if preamble.kind == KIND_LATENT else "exact"
+            plain = FileStatus(path, state, preamble.rendered_size, status.st_size)
+            return _with_header(plain, _header(backing, preamble)) if with_header else plain
+        except (DamagedError, StoreTooNew) as error:
+            size = os.lstat(backing).st_size
+            return FileStatus(path, "damaged", size, size, reason=str(error))
+
+    def _is_pending(self, backing: str, status: os.stat_result) -> bool:
+        return key_of(status) in self.tree.pending or self.compressor.wants(backing, status)
+
+    # paths from outside
+
+    def _path(self, path: str) -> str:
+        """A mount path from one that a user gave."""
+        return posixpath.normpath("/" + path.lstrip("/"))
+
+    def _existing(self, path: str) -> str:
+        """The backing path of something that is there."""
+        backing = self.tree.backing(self._path(path))
+        os.lstat(backing)
+        self._within(os.path.dirname(backing) if backing != self.store.root else backing)
+        return backing
+
+    def _within(self, folder: str) -> None:
+        """Refuse a folder that is reached through a symbolic link: it may be outside the store."""
+        if os.path.realpath(folder) != folder.rstrip("/"):
+            raise OSError(errno.ELOOP, "there is a symbolic link on the way", self.tree.virtual(folder))
+
+
+def _header(backing: str, preamble: Preamble) -> dict[str, Any]:
+    fd = os.open(backing, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return read_header(fd, preamble)[1]
+    finally:
+        os.close(fd)
+
+
+def _with_header(status: FileStatus, header: dict[str, Any]) -> FileStatus:
+    known = {name: header[name] for name in _FROM_HEADER if header.get(name) is not None}
+    return replace(status, original_bytes=header.get("original_size"), **known)
+
+
+@contextlib.contextmanager
+def _user_errors(subject: str) -> Iterator[None]:
+    """What the system says of a path that a user gave becomes a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{subject}: {error.strerror or error}") from error

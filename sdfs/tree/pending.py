@@ -1,0 +1,155 @@
+"""The queue of files that may become blobs: a hint that a scan of the store rebuilds. Thread-safe.
+
+- An entry is an inode; its path follows renames.
+- `generation` counts what may have changed the content: a swap is allowed only if nobody opened the file for writing since the
+  worker began to read it.
+- The lock is a leaf: nothing else is taken under it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+Key = tuple[int, int]  # st_dev, st_ino
+SETTLE_SECONDS = 1.0  # after the last close: programs still rename, chmod, set times
+FIRST_RETRY_SECONDS = 1.0
+LAST_RETRY_SECONDS = 600.0
+
+
+@dataclass(eq=False)
+class Entry:
+    key: Key
+    path: str
+    due: float  # monotonic
+    generation: int = 0
+    failures: int = 0
+    error: Exception | None = None
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An entry as it was when the worker took it."""
+
+    key: Key
+    path: str
+    generation: int
+
+
+@dataclass
+class Pending:
+    """`hurry` counts those who wait for the queue to empty: meanwhile nothing settles, and failures are retried at once, twice."""
+
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _entries: dict[Key, Entry] = field(default_factory=dict)
+    _hurry: int = 0
+    _closed: bool = False
+    done: int = 0  # entries that left the queue
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._entries
+
+    def offer(self, key: Key, path: str) -> None:
+        """A file that begins like a picture was closed, or found."""
+        with self._changed:
+            old = self._entries.get(key)
+            generation = old.generation + 1 if old else 0
+            self._entries[key] = Entry(key, path, time.monotonic() + SETTLE_SECONDS, generation)
+            self._changed.notify_all()
+
+    def touch(self, key: Key) -> None:
+        """A file is opened for writing."""
+        with self._changed:
+            if (entry := self._entries.get(key)) is not None:
+                entry.generation += 1
+
+    def rename(self, old: str, new: str) -> None:
+        """`old`, a file or a folder with all below it, is now `new`."""
+        with self._changed:
+            for entry in self._entries.values():
+                if entry.path == old or entry.path.startswith(old + "/"):
+                    entry.path = new + entry.path[len(old) :]
+
+    def is_current(self, taken: Taken) -> bool:
+        entry = self._entries.get(taken.key)
+        return entry is not None and entry.generation == taken.generation
+
+    def path_of(self, key: Key) -> str | None:
+        entry = self._entries.get(key)
+        return entry.path if entry else None
+
+    # the worker's side
+
+    def take(self, seconds: float) -> Taken | None:
+        """Wait for the next entry that is due; it stays in the queue until `finish` or `retry`.
+
+        None: there is none after so many seconds, or the queue was closed.
+        """
+        end = time.monotonic() + seconds
+        with self._changed:
+            while not self._closed and (now := time.monotonic()) < end:
+                ready = [entry for entry in self._entries.values() if self._due(entry) <= now]
+                if ready:
+                    entry = min(ready, key=lambda entry: entry.due)
+                    return Taken(entry.key, entry.path, entry.generation)
+                soonest = min(map(self._due, self._entries.values()), default=end)
+                self._changed.wait(min(soonest, end) - now)
+            return None
+
+    def finish(self, taken: Taken) -> None:
+        """The file is a blob now, or never will be; unless it was written to meanwhile."""
+        with self._changed:
+            if self.is_current(taken):
+                del self._entries[taken.key]
+                self.done += 1
+            self._changed.notify_all()
+
+    def retry(self, taken: Taken, error: Exception | None = None) -> None:
+        """Not now: the file is open, or `error` is in the way."""
+        with self._changed:
+            if (entry := self._entries.get(taken.key)) is not None:
+                entry.failures += 1
+                entry.error = error
+                entry.due = time.monotonic() + min(FIRST_RETRY_SECONDS * 2.0 ** min(entry.failures - 1, 16), LAST_RETRY_SECONDS)
+            self._changed.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        """Until something changes, at most so long."""
+        with self._changed:
+            self._changed.wait(seconds)
+
+    def hurry(self, by: int) -> None:
+        """`by` 1: somebody waits for the queue to empty; -1: no longer."""
+        with self._changed:
+            self._hurry += by
+            for entry in self._entries.values():
+                entry.failures = 0
+            self._changed.notify_all()
+
+    def stuck(self) -> list[Entry] | None:
+        """None while an entry is worth waiting for; else those that failed again and again, or are kept open."""
+        with self._changed:
+            if any(entry.failures < 3 for entry in self._entries.values()):
+                return None
+            return list(self._entries.values())
+
+    def changed(self) -> None:
+        """Wake who waits."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _due(self, entry: Entry) -> float:
+        if not self._hurry:
+            return entry.due
+        if entry.failures == 0:
+            return 0.0
+        return entry.due - (FIRST_RETRY_SECONDS - 0.3) if entry.failures < 3 else entry.due

@@ -1,0 +1,82 @@
+"""From a blob to the bytes a reader gets: the engine behind the cache, and the checks on what it returns.
+
+`canonical`: the last render of a blob equalled the hash that its header records. Only then may the kernel keep pages of it over a
+close, for only then is a later render known to be the same; should it differ all the same, it is refused, once, rather than mixed
+with pages that the kernel may still have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from sdfs import container
+from sdfs.cache import RenderCache
+from sdfs.container import KIND_LATENT, PREAMBLE_BYTES, Preamble
+from sdfs.errors import DamagedError, SdfsError
+from sdfs.store import read_all
+
+_log = logging.getLogger("sdfs.tree")
+
+
+class Engine(Protocol):
+    """What the tree needs of `sdfs.engine.client.Engine`."""
+
+    def encode(self, data: bytes, *, quality: int) -> Future[bytes]: ...
+    def decode(self, key: str, blob: bytes) -> Future[bytes]: ...
+    def warm(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def read_header(fd: int, preamble: Preamble) -> tuple[str, dict[str, Any]]:
+    """A blob's key, which names its content (the header has the sections' checksums) but not its mode, and its header."""
+    encoded = os.pread(fd, preamble.header_length, PREAMBLE_BYTES)
+    header = container.parse_header(preamble, encoded)
+    return hashlib.sha256(b"%d %d " % (preamble.kind, preamble.rendered_size) + encoded).hexdigest()[:32], header
+
+
+class Renders:
+    """Thread-safe; holds no lock while the engine works."""
+
+    def __init__(self, engine: Engine, cache: RenderCache) -> None:
+        self.cache = cache
+        self._engine = engine
+        self._canonical: set[str] = set()
+        self._failed: set[str] = set()
+
+    def is_canonical(self, key: str) -> bool:
+        return key in self._canonical
+
+    def get(self, key: str, fd: int, preamble: Preamble, header: dict[str, Any], path: str | None) -> bytes:
+        """The render. Raises DamagedError, StoreTooNew, EngineError; the first failure of a blob is logged under `path`."""
+        try:
+            render = self.cache.get(key, lambda: self._decode(key, fd, preamble, header))
+        except SdfsError as error:
+            self.report(key, path, error)
+            raise
+        self._failed.discard(key)
+        return render
+
+    def report(self, key: str, path: str | None, error: SdfsError) -> None:
+        """Log that a file cannot be read: once, until it can."""
+        if key not in self._failed:
+            self._failed.add(key)
+            _log.error("%s cannot be read: %s", path, error)
+
+    def _decode(self, key: str, fd: int, preamble: Preamble, header: dict[str, Any]) -> bytes:
+        render = self._engine.decode(key, read_all(fd)).result()
+        if len(render) != preamble.rendered_size:
+            raise DamagedError(f"render: want {preamble.rendered_size} bytes, have {len(render)}")
+        have = hashlib.sha256(render).hexdigest()
+        want = header.get("render_sha256" if preamble.kind == KIND_LATENT else "original_sha256")
+        if have == want:
+            self._canonical.add(key)
+        elif preamble.kind != KIND_LATENT:
+            raise DamagedError(f"content hash: want {want}, have {have}")
+        elif key in self._canonical:
+            self._canonical.discard(key)
+            raise DamagedError("the render differs from the one before it; open the file again")
+        return render

@@ -1,0 +1,81 @@
+"""What SDFS says of a store and its files: the dataclasses behind `sdfs stat`, `ls` and `status`, and the xattr `user.sdfs.status`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol
+
+State = Literal["latent", "exact", "pending", "plain", "damaged"]
+
+
+@dataclass(frozen=True)
+class FileStatus:
+    """One regular file. What a blob's header does not say, and all but sizes of a file that is no blob, is None."""
+
+    path: str
+    state: State
+    logical_bytes: int  # what a reader gets
+    stored_bytes: int  # what the store keeps
+    original_bytes: int | None = None
+    original_sha256: str | None = None
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    quality: int | None = None
+    scores: dict[str, float] | None = None
+    autoencoder: str | None = None
+    reason: str | None = None  # why it is exact, or how it is damaged
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One entry of a listing. Folders and special files have sizes of 0."""
+
+    path: str
+    state: State | Literal["folder", "symlink", "special"]
+    logical_bytes: int
+    stored_bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class StoreStatus:
+    """A store and its owner."""
+
+    store: str
+    pid: int
+    mountpoint: str | None
+    quality: int  # of new latents, where nothing else is asked for
+    latent: int  # files
+    exact: int
+    pending: int
+    plain: int
+    damaged: int
+    logical_bytes: int
+    stored_bytes: int
+    cache_bytes: int
+
+
+class Access(Protocol):
+    """The owner's services. Paths are those of the mount, with or without a leading slash. All raise UserError and its kin."""
+
+    def add(self, source: Path, destination: str) -> None:
+        """Copy a file, with times and permissions, to the new name `destination`; returns when it is durable and queued."""
+
+    def sync(self, progress: Callable[[int, int], None]) -> None:
+        """Wait until nothing is pending, files that somebody keeps open aside; `progress(done, total)` is told of every change."""
+
+    def status(self) -> StoreStatus: ...
+
+    def stat(self, path: str) -> FileStatus: ...
+
+    def list(self, path: str) -> list[Listed]:
+        """The entries of a folder by name, or the one file."""
+
+    def read_to(self, path: str, file: BinaryIO) -> None:
+        """Write what a reader gets to `file`."""
+
+    def shutdown(self) -> None:
+        """Unmount the store, which ends its owner."""

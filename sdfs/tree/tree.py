@@ -1,0 +1,463 @@
+"""The virtual file tree: every operation of a filesystem, without FUSE.
+
+Paths are those of the mount: absolute, normalised, `str` with surrogateescape. `.sdfs` does not exist in it. Errors are OSError with the
+errno a kernel would give, or DamagedError, StoreTooNew, EngineError. Thread-safe; the locks are described in `sdfs.tree.inode`.
+
+The operations on names and attributes are here; those on open files are `sdfs.tree.inode.Handle`'s.
+
+    open        descriptor → inode → under its lock: is the name still this inode? else once more. So an opener either is seen by a
+                swap, which then waits, or sees the new file.
+    chmod …     under the inode's lock, and on its working copy while there is one
+    rename …    under `names`, so that whoever renames a staged file into the tree does it over the file it means
+"""
+
+# System calls on `str` paths, which need not be decodable, and on descriptors.
+# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH115, PTH116, PTH120, PTH211
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sdfs.container import Preamble, is_blob
+from sdfs.errors import DamagedError, StoreTooNew
+from sdfs.signatures import HEAD_BYTES, picture_format
+from sdfs.store import INTERNAL, Store, copy_attributes, copy_range, fsync_path, read_all, rename_noreplace
+from sdfs.tree.heads import Heads
+from sdfs.tree.inode import Handle, Inode, InodeTable, key_of, logical_mode, split_mode, wrap
+from sdfs.tree.pending import Key, Pending
+from sdfs.tree.renders import Renders, read_header
+
+_INTERNAL = "/" + INTERNAL
+XATTR_PREFIX = "user.sdfs."
+_REMEMBERED_OPENS = 1 << 16
+_DROPPED_FLAGS = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_DIRECT | os.O_NOFOLLOW
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """The parts of `struct stat`."""
+
+    mode: int
+    nlink: int
+    size: int
+    uid: int
+    gid: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    blocks: int
+    rdev: int
+
+
+def _attributes(status: os.stat_result, preamble: Preamble | None) -> Attributes:
+    return Attributes(
+        logical_mode(status, preamble),
+        status.st_nlink,
+        status.st_size if preamble is None else preamble.rendered_size,
+        status.st_uid,
+        status.st_gid,
+        status.st_atime_ns,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_blocks,
+        status.st_rdev,
+    )
+
+
+class Folder:
+    """An open folder."""
+
+    def __init__(self, fd: int, hide: str | None) -> None:
+        self._fd = fd
+        self._hide = hide
+
+    def entries(self) -> Iterator[tuple[str, int]]:
+        """Names and file types (the S_IFMT bits)."""
+        yield ".", stat.S_IFDIR
+        yield "..", stat.S_IFDIR
+        with os.scandir(self._fd) as entries:
+            for entry in entries:
+                if entry.name != self._hide:
+                    with contextlib.suppress(FileNotFoundError):
+                        yield entry.name, _file_type(entry)
+
+    def fsync(self) -> None:
+        os.fsync(self._fd)
+
+    def release(self) -> None:
+        os.close(self._fd)
+
+
+def _file_type(entry: os.DirEntry[str]) -> int:
+    """From the listing itself where it says, which it does for all but special files."""
+    if entry.is_file(follow_symlinks=False):
+        return stat.S_IFREG
+    if entry.is_dir(follow_symlinks=False):
+        return stat.S_IFDIR
+    if entry.is_symlink():
+        return stat.S_IFLNK
+    return stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
+
+
+class Tree:
+    def __init__(self, store: Store, renders: Renders, pending: Pending) -> None:
+        self.store = store
+        self.heads = Heads()
+        self.pending = pending
+        self.inodes = InodeTable(store, self.heads, renders, pending)
+        self._root = store.root.rstrip("/")
+        self._renders = renders
+        self._opened_lock = threading.Lock()
+        self._opened: dict[Key, tuple[int, int]] = {}  # size and mtime_ns of what the kernel may have pages of
+
+    # paths
+
+    def backing(self, path: str) -> str:
+        """Where the tree's `path` is. Raises FileNotFoundError inside `.sdfs`."""
+        if _is_internal(path):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return self._root + path if path != "/" else self.store.root
+
+    def virtual(self, backing: str) -> str:
+        """The tree's path of a backing path."""
+        return backing[len(self._root) :] or "/"
+
+    def _new(self, path: str) -> str:
+        """Where a new name would be. Raises PermissionError for `.sdfs`."""
+        if _is_internal(path):
+            raise PermissionError(errno.EPERM, "the name is the store's own", path)
+        return self._root + path
+
+    # names
+
+    def mkdir(self, path: str, mode: int, owner: tuple[int, int] | None = None) -> None:
+        """`owner`: uid and gid of who asks, where it may be somebody else than the owner process."""
+        backing = self._new(path)
+        os.mkdir(backing, mode)
+        self._give(backing, owner)
+
+    def rmdir(self, path: str) -> None:
+        os.rmdir(self.backing(path))
+
+    def mknod(self, path: str, mode: int, device: int, owner: tuple[int, int] | None = None) -> None:
+        backing = self._new(path)
+        os.mknod(backing, mode, device)
+        self._give(backing, owner)
+
+    def symlink(self, target: str, path: str, owner: tuple[int, int] | None = None) -> None:
+        backing = self._new(path)
+        os.symlink(target, backing)
+        self._give(backing, owner)
+
+    def readlink(self, path: str) -> str:
+        return os.readlink(self.backing(path))
+
+    def link(self, old: str, new: str) -> None:
+        """A second name for an unwrapped file. Raises ENOTSUP for a blob, and for a file whose content is not in the tree yet."""
+        backing, target = self.backing(old), self._new(new)
+        with self._locked(backing) as inode, self.inodes.names:
+            if inode is not None and (inode.staged is not None or self.heads.look(backing)[1] is not None):
+                raise OSError(errno.ENOTSUP, "a picture in the store cannot have a second name", old)
+            os.link(backing, target, follow_symlinks=False)
+
+    def rename(self, old: str, new: str, *, replace: bool = True) -> None:
+        source, target = self.backing(old), self._new(new)
+        with self.inodes.names:
+            same = os.path.lexists(target) and os.path.samestat(os.lstat(source), os.lstat(target))
+            if replace:
+                os.rename(source, target)
+            else:
+                rename_noreplace(source, target)
+            if not same:
+                self.inodes.renamed(source, target)
+                self.pending.rename(source, target)
+
+    def unlink(self, path: str) -> None:
+        backing = self.backing(path)
+        with self.inodes.names:
+            os.unlink(backing)
+            self.inodes.unlinked(backing)
+
+    def open_folder(self, path: str) -> Folder:
+        fd = os.open(self.backing(path), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return Folder(fd, INTERNAL if path == "/" else None)
+
+    # attributes
+
+    def getattr(self, path: str) -> Attributes:
+        """Never decodes: at most one pread of a blob's preamble. A damaged blob has the size of its backing file."""
+        backing = self.backing(path)
+        try:
+            status, preamble = self.heads.look(backing)
+        except (DamagedError, StoreTooNew):
+            status, preamble = os.lstat(backing), None
+        inode = self.inodes.find(key_of(status))
+        if inode is not None and inode.working >= 0:
+            with inode.lock:
+                if inode.working >= 0:
+                    return _attributes(os.fstat(inode.working), None)
+            return self.getattr(path)
+        return _attributes(status, preamble)
+
+    def getattr_open(self, handle: Handle) -> Attributes:
+        """The same for an open file, unlinked or not."""
+        status = os.fstat(handle.fd)
+        return _attributes(status, handle.inode.preamble if handle.inode.working < 0 else None)
+
+    def chmod(self, path: str, mode: int) -> None:
+        backing = self.backing(path)
+        with self._locked(backing) as inode:
+            if inode is None:
+                os.chmod(backing, mode)
+            elif inode.working >= 0:
+                os.fchmod(inode.working, mode)
+                inode.dirty = inode.staged is not None
+            else:
+                _, preamble = self.heads.look(backing)
+                backing_mode, preamble_mode = split_mode(mode)
+                if preamble is None:
+                    os.chmod(backing, mode)
+                elif preamble.mode == preamble_mode:
+                    os.chmod(backing, backing_mode)
+                else:
+                    inode.replace_mode(backing, mode)
+
+    def chown(self, path: str, uid: int, gid: int) -> None:
+        """-1: leave it."""
+        with self._changing(path) as (target, how):
+            os.chown(target, uid, gid, **how)
+
+    def utimens(self, path: str, atime_ns: int | None, mtime_ns: int | None) -> None:
+        """None: leave it."""
+        with self._changing(path) as (target, how):
+            status = os.stat(target, **how)
+            times = (status.st_atime_ns if atime_ns is None else atime_ns, status.st_mtime_ns if mtime_ns is None else mtime_ns)
+            os.utime(target, ns=times, **how)
+
+    def getxattr(self, path: str, name: str) -> bytes:
+        with self._reading(path) as (target, how):
+            return os.getxattr(target, name, **how)
+
+    def setxattr(self, path: str, name: str, value: bytes, flags: int) -> None:
+        _refuse_own_xattr(name)
+        with self._changing(path) as (target, how):
+            os.setxattr(target, name, value, flags, **how)
+
+    def listxattr(self, path: str) -> list[str]:
+        with self._reading(path) as (target, how):
+            return [name for name in os.listxattr(target, **how) if not name.startswith(XATTR_PREFIX)]
+
+    def removexattr(self, path: str, name: str) -> None:
+        _refuse_own_xattr(name)
+        with self._changing(path) as (target, how):
+            os.removexattr(target, name, **how)
+
+    def statfs(self) -> os.statvfs_result:
+        return os.statvfs(self.store.root)
+
+    @contextlib.contextmanager
+    def _locked(self, backing: str) -> Iterator[Inode | None]:
+        """The inode behind a name, locked, the name being its for as long as nobody renames; None for what is no regular file."""
+        while True:
+            status = os.lstat(backing)
+            if not stat.S_ISREG(status.st_mode):
+                yield None
+                return
+            with self.inodes.holding(key_of(status)) as inode, inode.lock:
+                if key_of(os.lstat(backing)) in inode.keys:
+                    yield inode
+                    return
+
+    @contextlib.contextmanager
+    def _changing(self, path: str) -> Iterator[tuple[str | int, dict[str, Any]]]:
+        """What to change an attribute of: the working copy or the tree's file, and the further arguments this takes."""
+        backing = self.backing(path)
+        with self._locked(backing) as inode:
+            if inode is not None and inode.working >= 0:
+                yield inode.working, {}
+                inode.dirty = inode.staged is not None
+            else:
+                yield backing, {"follow_symlinks": False}
+
+    @contextlib.contextmanager
+    def _reading(self, path: str) -> Iterator[tuple[str | int, dict[str, Any]]]:
+        """The same to read an attribute, without a lock where there is no working copy."""
+        backing = self.backing(path)
+        inode = self.inodes.find(key_of(os.lstat(backing)))
+        if inode is None or inode.working < 0:
+            yield backing, {"follow_symlinks": False}
+            return
+        with inode.lock:
+            if inode.working >= 0:
+                yield inode.working, {}
+            else:
+                yield backing, {"follow_symlinks": False}
+
+    # files
+
+    def create(self, path: str, mode: int, flags: int, owner: tuple[int, int] | None = None) -> Handle:
+        """open() with O_CREAT."""
+        backing = self._new(path)
+        try:
+            fd = os.open(backing, _backing_flags(flags) | os.O_CREAT | os.O_EXCL, mode)
+        except FileExistsError:
+            if flags & os.O_EXCL:
+                raise
+            return self.open(path, flags)
+        try:
+            self._give(backing, owner)
+        except OSError:
+            os.close(fd)
+            raise
+        handle = self._register(backing, fd, flags)
+        return handle if handle is not None else self.open(path, flags)
+
+    def open(self, path: str, flags: int) -> Handle:
+        backing = self.backing(path)
+        while True:
+            try:
+                fd = os.open(backing, _backing_flags(flags))
+            except PermissionError:
+                if flags & os.O_ACCMODE != os.O_WRONLY:
+                    raise
+                fd = os.open(backing, flags & ~_DROPPED_FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC)
+            handle = self._register(backing, fd, flags)
+            if handle is not None:
+                break
+        if flags & os.O_TRUNC:
+            try:
+                handle.truncate(0)
+            except BaseException:
+                self.release(handle)
+                raise
+        return handle
+
+    def release(self, handle: Handle) -> None:
+        """Nobody uses the handle any more."""
+        inode = handle.inode
+        with inode.lock:
+            if inode.written and inode.staged is None:
+                self._note_opened(handle.fd)
+        handle.release()
+
+    def _register(self, backing: str, fd: int, flags: int) -> Handle | None:
+        """A handle for `fd`, opened as `backing`; None if that is another file by now. Takes over `fd`."""
+        try:
+            status = os.fstat(fd)
+            with self.inodes.holding(key_of(status)) as inode, inode.lock:
+                if not self._names_it(backing, inode):
+                    os.close(fd)
+                    return None
+                if not inode.handles:
+                    inode.preamble = self._head(fd, status, backing)
+                if flags & os.O_ACCMODE != os.O_RDONLY:
+                    self.pending.touch(key_of(status))
+                return Handle(inode, fd, flags, self._may_keep_cache(inode, fd, status))
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def _names_it(self, backing: str, inode: Inode) -> bool:
+        with self.inodes.names:
+            try:
+                same = key_of(os.lstat(backing)) in inode.keys
+            except FileNotFoundError:
+                return False
+            if same:
+                inode.path = backing
+            return same
+
+    def _head(self, fd: int, status: os.stat_result, backing: str) -> Preamble | None:
+        try:
+            return self.heads.of(fd, status)
+        except OSError as error:
+            if error.errno != errno.EBADF:  # writable only: no blob, for these are readable for their owner
+                raise
+            return None
+        except (DamagedError, StoreTooNew) as error:
+            self._renders.report(f"{status.st_ino}", backing, error)
+            raise
+
+    def _may_keep_cache(self, inode: Inode, fd: int, status: os.stat_result) -> bool:
+        """Whether the pages that the kernel may have of this name are what the handle will read.
+
+        The kernel has a page cache per name, and a name keeps its cache when its file is swapped: so no at the first open of a
+        backing inode, at an inode that several names write to, and at a render that may come out differently.
+        """
+        state = (status.st_size, status.st_mtime_ns)
+        known = self._opened.get(key_of(status)) == state
+        if not known:
+            self._note_opened(fd)
+        if status.st_nlink > 1 or not known or inode.working >= 0:
+            return False
+        return inode.preamble is None or self._renders.is_canonical(read_header(fd, inode.preamble)[0])
+
+    def _note_opened(self, fd: int) -> None:
+        status = os.fstat(fd)
+        with self._opened_lock:
+            if len(self._opened) >= _REMEMBERED_OPENS:
+                self._opened.clear()
+            self._opened[key_of(status)] = (status.st_size, status.st_mtime_ns)
+
+    def forget_opened(self, key: Key) -> None:
+        """The file behind a name was replaced by this inode."""
+        self._opened.pop(key, None)
+
+    def import_file(self, source: int, path: str) -> None:
+        """Make `path`, a new name, a copy of the open file `source`, with its attributes; durable when it returns.
+
+        Raises FileExistsError.
+        """
+        backing = self._new(path)
+        status = os.fstat(source)
+        head = os.pread(source, HEAD_BYTES, 0)
+        mode = stat.S_IMODE(status.st_mode)
+        if is_blob(head):
+            mode, preamble_mode = split_mode(mode)
+            staged = self.store.stage(wrap(read_all(source), "begins like a blob", preamble_mode))
+        else:
+            staged = self.store.stage()
+        try:
+            if not is_blob(head):
+                copy_range(source, staged.fd, status.st_size)
+            copy_attributes(source, staged.fd, mode)
+            os.fsync(staged.fd)
+            with self.inodes.names:
+                rename_noreplace(staged.path, backing)
+            fsync_path(os.path.dirname(backing))
+            if picture_format(head) is not None:
+                self.pending.offer(key_of(os.fstat(staged.fd)), backing)
+        except BaseException:
+            staged.discard()
+            raise
+        os.close(staged.fd)
+
+    @staticmethod
+    def _give(backing: str, owner: tuple[int, int] | None) -> None:
+        """Give a new name to who asked for it; its group stays that of a set-gid folder."""
+        if owner is None or owner == (os.geteuid(), os.getegid()):
+            return
+        inherits = os.stat(os.path.dirname(backing)).st_mode & stat.S_ISGID
+        os.chown(backing, owner[0], -1 if inherits else owner[1], follow_symlinks=False)
+
+
+def _is_internal(path: str) -> bool:
+    return path.startswith(_INTERNAL) and path[len(_INTERNAL) :][:1] in ("", "/")
+
+
+def _backing_flags(flags: int) -> int:
+    """How to open the backing file: readable even for a writer, who may have to look at its head."""
+    if flags & os.O_ACCMODE == os.O_WRONLY:
+        flags = flags & ~os.O_ACCMODE | os.O_RDWR
+    return flags & ~_DROPPED_FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _refuse_own_xattr(name: str) -> None:
+    if name.startswith(XATTR_PREFIX):
+        raise PermissionError(errno.EPERM, "the attribute is the store's own", name)
