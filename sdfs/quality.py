@@ -40,7 +40,8 @@ def compare(original: NDArray[np.uint8], rendered: NDArray[np.uint8]) -> Scores:
     error = sum(float(np.square(original[s].astype(np.float32) - rendered[s]).sum(dtype=np.float64)) for s in strips) / original.size
     psnr = min(100.0, 10 * float(np.log10(255**2 / max(error, 1e-12))))
     rows = [len(original[s]) for s in strips]
-    similarities = [_ms_ssim(_luma(original[s]), _luma(rendered[s])) for s in strips]
+    with torch.inference_mode():
+        similarities = [ms_ssim(_luma(original[s]), _luma(rendered[s])).item() for s in strips]
     return Scores(psnr, float(np.average(similarities, weights=rows)))
 
 
@@ -58,22 +59,22 @@ def _blur(planes: Tensor) -> Tensor:
     """Gaussian window over (N, 1, H, W), valid positions only; sides shorter than the window shorten it."""
     for axis in (2, 3):
         taps = min(_TAPS, planes.shape[axis])
-        x = torch.arange(taps, dtype=torch.float32) - (taps - 1) / 2
+        x = torch.arange(taps, dtype=torch.float32, device=planes.device) - (taps - 1) / 2
         window = torch.exp(-x.square() / (2 * _SIGMA**2))
         planes = F.conv2d(planes, (window / window.sum()).view(1, 1, *((taps, 1) if axis == 2 else (1, taps))))
     return planes
 
 
-@torch.inference_mode()
-def _ms_ssim(a: Tensor, b: Tensor) -> float:
-    result = 1.0
+def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Of luma planes (B, 1, H, W) float32 in 0..255: (B,), differentiable. Sides too short for a scale count at the one above."""
+    result = torch.ones(len(a), device=a.device)
     for scale, weight in enumerate(_WEIGHTS):
-        mean_a, mean_b, square_a, square_b, product = _blur(torch.cat([a, b, a * a, b * b, a * b]))[:, None]
+        mean_a, mean_b, square_a, square_b, product = _blur(torch.cat([a, b, a * a, b * b, a * b])).chunk(5)
         variance_a, variance_b, covariance = square_a - mean_a**2, square_b - mean_b**2, product - mean_a * mean_b
         similarity = (2 * covariance + _C2) / (variance_a + variance_b + _C2)
         if scale == len(_WEIGHTS) - 1:
             similarity = similarity * (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
-        result *= max(0.0, float(similarity.mean())) ** weight
+        result = result * similarity.flatten(1).mean(1).clamp(min=1e-6) ** weight
         if min(a.shape[2:]) > 1:
             a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
     return result

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from sdfs.autoencoders.bundled import Decoder, Encoder
 from sdfs.priors.learned import LOW, HyperEncoder, LearnedPrior, checkerboard, merge
+from sdfs.quality import ms_ssim
 
 LAMBDA_LOW, LAMBDA_HIGH = 0.00015, 0.06  # weight of the squared error (0..255) against bits a pixel, at q = 0 and q = 100
+STRUCTURE = 5.0  # weight of 1 - MS-SSIM at lambda = 0.003; it grows with the root of lambda, so that looks lead at low rates
 _SMALLEST_SCALE = 0.11  # below it a symbol costs nothing
 
 
@@ -82,6 +84,12 @@ class Codec(nn.Module):
         return torch.cat([low, merge(high_even, high_odd)], 1), bits0 + bits1 + bits2 + bits3
 
 
+def _luma(pixels: Tensor) -> Tensor:
+    """BT.601 luma, 0..255."""
+    weights = pixels.new_tensor([76.245, 149.685, 29.07]).view(1, 3, 1, 1)
+    return (pixels * weights).sum(1, keepdim=True)
+
+
 @dataclass
 class Loss:
     total: Tensor  # scalar
@@ -90,10 +98,15 @@ class Loss:
 
 
 def rate_distortion(codec: nn.Module, pixels: Tensor, q: Tensor) -> Loss:
-    """lambda(q) * MSE + bits a pixel, each sample weighted by lambda^-1/2 so that no end of the scale drowns the other."""
+    """lambda * MSE + STRUCTURE * sqrt(lambda / 0.003) * (1 - MS-SSIM of luma) + bits a pixel, lambda a function of q.
+
+    Each sample is weighted by lambda^-1/2, so that no end of the scale drowns the other.
+    """
     weight = LAMBDA_LOW * (LAMBDA_HIGH / LAMBDA_LOW) ** (q / 100)
     reconstruction, bits = codec(pixels, q)
     bpp = bits / pixels[0, 0].numel()
     mse = (reconstruction - pixels).square().flatten(1).mean(1) * 65025
-    total = ((weight * mse + bpp) / torch.sqrt(weight / 0.003)).mean()
+    root = torch.sqrt(weight / 0.003)
+    structure = 1 - ms_ssim(_luma(pixels), _luma(reconstruction))
+    total = ((weight * mse + bpp) / root + STRUCTURE * structure).mean()
     return Loss(total, bpp, mse)

@@ -1,0 +1,86 @@
+"""Latents to bytes: exact, the same however it is computed, and refused when damaged."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from sdfs import latent_coding
+from sdfs.autoencoders import Autoencoder
+from sdfs.errors import DamagedError
+from sdfs.latent_coding import LearnedCoder
+
+
+@pytest.fixture(scope="module")
+def latents(autoencoder: Autoencoder, photo: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return autoencoder.encode(photo[:150, :210], 60)
+
+
+@pytest.mark.parametrize("quality", [0, 37, 60, 100])
+def test_the_decoder_gets_what_the_encoder_said(coder: LearnedCoder, latents: NDArray[np.float32], quality: int) -> None:
+    data, quantised = coder.encode(latents, quality)
+    np.testing.assert_array_equal(coder.decode(data, *latents.shape[1:], quality), quantised)
+
+
+def test_quantisation_is_near(coder: LearnedCoder, latents: NDArray[np.float32]) -> None:
+    _, quantised = coder.encode(latents, 100)
+    restored = coder.dequantise(quantised, 100)
+    step = coder.dequantise(np.full_like(quantised, 16), 100)
+    beyond = np.abs(restored - latents) > 0.5 * step + 1e-2
+    assert np.mean(beyond) < 1e-3  # only symbols of class 0, which are dropped, are farther away
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (5, 3), (64, 65)])
+def test_any_grid_is_coded(coder: LearnedCoder, shape: tuple[int, int]) -> None:
+    noise = (np.random.default_rng(1).normal(size=(256, *shape)) * 30).astype(np.float32)
+    data, quantised = coder.encode(noise, 50)
+    np.testing.assert_array_equal(coder.decode(data, *shape, 50), quantised)
+
+
+def test_extreme_latents_are_coded(coder: LearnedCoder) -> None:
+    extreme = np.zeros((256, 4, 4), np.float32)
+    extreme[0, 0, 0], extreme[7, 1, 1], extreme[200, 2, 2] = 1e9, -1e9, 4e4
+    data, quantised = coder.encode(extreme, 100)
+    np.testing.assert_array_equal(coder.decode(data, 4, 4, 100), quantised)
+
+
+def test_threads_change_nothing(coder: LearnedCoder, latents: NDArray[np.float32]) -> None:
+    data, quantised = coder.encode(latents, 60)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            np.testing.assert_array_equal(coder.decode(data, *latents.shape[1:], 60), quantised)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_slices_do_not_know_of_each_other(coder: LearnedCoder, latents: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latent_coding, "SLICE", 4)
+    data, quantised = coder.encode(latents, 60)
+    length = int.from_bytes(data[:4], "little")
+    np.testing.assert_array_equal(coder.decode(data[: 4 + length], 4, 4, 60), quantised[:, :4, :4])
+
+
+@settings(max_examples=60, deadline=None)
+@given(flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4), cut=st.integers(0, 20))
+def test_damage_is_noticed_or_decodes_to_something(
+    coder: LearnedCoder, latents: NDArray[np.float32], flips: list[tuple[int, int]], cut: int
+) -> None:
+    """The checksum over the latents, in the header, catches what gets through here."""
+    data = bytearray(coder.encode(latents[:, :3, :3], 60)[0])
+    for position, mask in flips:
+        data[position % len(data)] ^= mask
+    try:
+        assert coder.decode(bytes(data[: len(data) - cut]), 3, 3, 60).shape == (256, 3, 3)
+    except DamagedError:
+        pass
+
+
+def test_a_claimed_size_without_bytes_is_refused_at_once(coder: LearnedCoder) -> None:
+    with pytest.raises(DamagedError, match="cannot hold"):
+        coder.decode(bytes(100), 1 << 20, 1 << 20, 60)

@@ -1,0 +1,101 @@
+"""Training end to end, for a few steps: crops, resuming, export, and a codec that works with what was exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from sdfs.autoencoders.runner import BundledAutoencoder
+from sdfs.latent_coding import LearnedCoder
+from training.data import Crops
+from training.export import tables, weights_of
+from training.objective import Codec, rate_distortion
+from training.train import Run, evaluate, train
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from skimage import data
+
+    folder = tmp_path_factory.mktemp("photos")
+    for name in ("astronaut", "coffee", "chelsea"):
+        Image.fromarray(getattr(data, name)()).save(folder / f"{name}.jpg", quality=95)
+    return folder
+
+
+def steps(run: Run, photos: Path, count: int, valid: Path | None = None) -> None:
+    train(photos, run, hours=1, cooldown=0, batch=2, size=64, valid=valid, max_steps=count)
+
+
+def test_a_run_is_taken_up_where_it_stopped(photos: Path, tmp_path: Path) -> None:
+    first = Run(tmp_path, 1e-4, "cpu")
+    steps(first, photos, 3)
+    second = Run(tmp_path, 1e-4, "cpu")
+    assert second.step == 3
+    for name, value in first.codec.state_dict().items():
+        torch.testing.assert_close(second.codec.state_dict()[name], value)
+    steps(second, photos, 2)
+    assert second.step == 5
+
+
+def test_training_lowers_the_loss(photos: Path) -> None:
+    torch.manual_seed(0)
+    codec = Codec()
+    optimiser = torch.optim.Adam(codec.parameters(), lr=1e-4)
+    pixels = next(Crops(photos, 128, seed=0).batches(4))
+    losses = []
+    for _ in range(8):
+        loss = rate_distortion(codec, pixels, torch.full((4,), 50.0)).total
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_crops_are_of_one_size_and_range(photos: Path) -> None:
+    batch = next(Crops(photos, 64, seed=0).batches(3))
+    assert batch.shape == (3, 3, 64, 64)
+    assert batch.min() >= 0
+    assert 0.2 < batch.max() <= 1
+
+
+def test_a_folder_without_pictures_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no pictures"):
+        Crops(tmp_path, 64, seed=0)
+
+
+def test_an_exported_codec_agrees_with_the_one_that_trained(photos: Path, tmp_path: Path) -> None:
+    """The integer prior and the real coder spend no more bits than training estimated (which charges outliers more)."""
+    torch.manual_seed(0)
+    codec = Codec().eval()
+    with torch.no_grad():  # an untrained prior expects too little, and symbols of class 0 are dropped
+        for layer in (codec.prior.low_even, codec.prior.low_odd, codec.prior.high):
+            layer.bias += 3
+    save_file(weights_of(codec) | tables(), tmp_path / "weights.safetensors")
+    weights = load_file(tmp_path / "weights.safetensors")
+    autoencoder = BundledAutoencoder(weights, "", torch.device("cpu"), torch.float32)
+    coder = LearnedCoder(weights)
+    picture = np.asarray(Image.open(photos / "coffee.jpg"))[:256, :256]
+    latents = autoencoder.encode(picture, 40)
+    data, quantised = coder.encode(latents, 40)
+    decoded = autoencoder.decode(coder.dequantise(quantised, 40), 40, 256, 256)
+    with torch.no_grad():
+        pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
+        reconstruction, bits = codec(pixels, torch.tensor([40.0]), hard=True)
+    assert 0.5 * bits.item() < len(data) * 8 < 1.02 * bits.item()
+    trained = (reconstruction[0].clamp(0, 1).permute(1, 2, 0).numpy() * 255).round()
+    errors = [float(np.mean(np.square(picture.astype(np.float64) - one))) for one in (decoded, trained)]
+    assert errors[0] == pytest.approx(errors[1], rel=0.03)  # gains are rounded to 1/16 octave, so not every symbol is the same
+
+
+def test_evaluation_reports_rate_and_psnr_by_quality(photos: Path) -> None:
+    rows = evaluate(Codec().eval(), photos, count=1)
+    assert [row["q"] for row in rows] == [0, 20, 40, 60, 80, 100]
+    psnrs = [row["psnr"] for row in rows]
+    assert psnrs == sorted(psnrs)

@@ -1,0 +1,104 @@
+"""The blob file."""
+
+from __future__ import annotations
+
+import json
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdfs import container
+from sdfs.container import KIND_LATENT, KIND_RAW, MODE_OF_BACKING, PREAMBLE_BYTES, Preamble
+from sdfs.errors import DamagedError, SdfsError, StoreTooNew
+
+BLOB = container.pack(KIND_RAW, 7, {"id": "ab", "note": "ü"}, {"file": b"content", "more": b""})
+
+
+def test_what_is_packed_parses() -> None:
+    blob = container.parse(BLOB)
+    assert blob.preamble.kind == KIND_RAW
+    assert blob.preamble.rendered_size == 7
+    assert blob.preamble.mode == MODE_OF_BACKING
+    assert blob.header == {"id": "ab", "note": "ü"}
+    assert blob.sections == {"file": b"content", "more": b""}
+
+
+def test_the_preamble_alone_tells_the_size() -> None:
+    assert Preamble.parse(BLOB[:PREAMBLE_BYTES]).rendered_size == 7
+
+
+def test_the_layout_is_frozen() -> None:
+    packed = Preamble(KIND_LATENT, 0, 0o644, 0x0102030405, 9).pack()
+    assert packed[:28].hex() == "89534446530d0a1a" "0100" "01" "00" "a4010000" "0504030201000000" "09000000"
+    assert packed[28:] == zlib.crc32(packed[:28]).to_bytes(4, "little")
+
+
+def test_a_new_mode_changes_nothing_else() -> None:
+    changed = container.parse(container.with_mode(BLOB, 0o400))
+    assert changed.preamble.mode == 0o400
+    assert changed.sections == container.parse(BLOB).sections
+
+
+@pytest.mark.parametrize("position", range(len(BLOB)))
+def test_every_flipped_bit_is_noticed(position: int) -> None:
+    damaged = bytearray(BLOB)
+    damaged[position] ^= 0x10
+    with pytest.raises((DamagedError, StoreTooNew)):
+        container.parse(bytes(damaged))
+
+
+@pytest.mark.parametrize("length", range(len(BLOB)))
+def test_every_truncation_is_damage(length: int) -> None:
+    with pytest.raises(DamagedError):
+        container.parse(BLOB[:length])
+
+
+def test_appended_bytes_are_damage() -> None:
+    with pytest.raises(DamagedError, match="blob length"):
+        container.parse(BLOB + b"x")
+
+
+def _preamble(version: int = 1, kind: int = KIND_RAW, flags: int = 0) -> bytes:
+    head = bytearray(Preamble(KIND_RAW, 0, 0, 0, 0).pack()[:28])
+    head[8:10], head[10], head[11] = version.to_bytes(2, "little"), kind, flags
+    return bytes(head) + zlib.crc32(head).to_bytes(4, "little")
+
+
+def test_an_unknown_version_says_want_and_have() -> None:
+    with pytest.raises(StoreTooNew, match="want 1, have 2"):
+        Preamble.parse(_preamble(version=2))
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(StoreTooNew, match="have 9"):
+        Preamble.parse(_preamble(kind=9))
+
+
+def test_an_unknown_flag_is_refused() -> None:
+    with pytest.raises(StoreTooNew, match="flags"):
+        Preamble.parse(_preamble(flags=4))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"[]", b"{}", b'{"sections": 3}', b'{"sections": [["a", -1, 0]]}', b'{"sections": [["a", true, 0]]}', b"\xff", b"[" * 5000, b'{"sections": [[1, 2, 3]]}'],
+)
+def test_a_header_that_breaks_the_rules_is_damage(header: bytes) -> None:
+    encoded = header + zlib.crc32(header).to_bytes(4, "little")
+    with pytest.raises(DamagedError):
+        container.parse(Preamble(KIND_RAW, 0, 0, 0, len(encoded)).pack() + encoded)
+
+
+def test_claimed_section_lengths_allocate_nothing() -> None:
+    header = json.dumps({"sections": [["file", 1 << 60, 0]]}).encode()
+    encoded = header + zlib.crc32(header).to_bytes(4, "little")
+    with pytest.raises(DamagedError, match="blob length"):
+        container.parse(Preamble(KIND_RAW, 0, 0, 1 << 30, len(encoded)).pack() + encoded)
+
+
+@given(st.binary(max_size=200))
+def test_garbage_raises_only_our_errors(data: bytes) -> None:
+    with pytest.raises(SdfsError):
+        container.parse(data)
