@@ -26,6 +26,7 @@ from sdfs.signatures import HEAD_BYTES, picture_format
 LARGEST_SHARE = 0.5  # of the original's bytes that a latent blob may take
 QUALITY_STEP = 15  # a picture that fails the gate is tried again at so much more quality
 QUALITY_TRIES = 3
+HASH_DIGITS = 16  # hex digits of a SHA-256 that the header keeps where it only tells versions apart
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 
@@ -96,13 +97,13 @@ class Codec:
             "original_size": len(data),
             "original_sha256": original,
             "autoencoder": self._autoencoder.id,
-            "weights_sha256": self._autoencoder.weights_sha256,
+            "weights": self._autoencoder.weights_sha256[:HASH_DIGITS],
             "quality": quality,
             "grey": picture.pixels.ndim == 2,
             "latents_crc32": zlib.crc32(quantised.astype("<i2").tobytes()),
             "scores": scores.as_dict(),
             "recipe": picture.recipe,
-            "render_sha256": hashlib.sha256(rendered).hexdigest(),
+            "render": hashlib.sha256(rendered).hexdigest()[:HASH_DIGITS],
             "metadata_size": len(picture.metadata),
         }
         sections = {"latents": section, "metadata": lz4.frame.compress(picture.metadata, store_size=False)}
@@ -113,11 +114,10 @@ class Codec:
         width, height, quality = (int(header[key]) for key in ("width", "height", "quality"))
         if min(width, height) < 1 or width * height > MAX_PIXELS or not 0 <= quality <= 100:
             raise DamagedError(f"latent blob claims {width} x {height} pixels at quality {quality}")
-        wanted = (header["autoencoder"], header["weights_sha256"])
-        if wanted != (self._autoencoder.id, self._autoencoder.weights_sha256):
-            raise EngineError(
-                f"the blob needs autoencoder {wanted[0]} with weights {wanted[1]:.12}; this one has {self._autoencoder.weights_sha256:.12}"
-            )
+        wanted = (header["autoencoder"], header["weights"])
+        have = (self._autoencoder.id, self._autoencoder.weights_sha256[:HASH_DIGITS])
+        if wanted != have:
+            raise EngineError(f"the blob needs autoencoder {wanted[0]} with weights {wanted[1]}; this SDFS has {have[0]} with {have[1]}")
         factor = self._autoencoder.factor
         quantised = self._coder.decode(_section(blob, "latents"), -(-height // factor), -(-width // factor), quality)
         if zlib.crc32(quantised.astype("<i2").tobytes()) != header["latents_crc32"]:

@@ -1,0 +1,184 @@
+"""A picture's way into a blob and out again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from sdfs import container
+from sdfs.codec import LARGEST_SHARE, Codec
+from sdfs.container import KIND_JXL, KIND_LATENT, KIND_LZ4, KIND_RAW
+from sdfs.errors import DamagedError, EngineError, NotAPicture, StoreTooNew
+from sdfs.quality import compare
+
+LATENT_FORMATS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 92},
+    "PNG": {},
+    "WEBP": {"quality": 95},
+    "BMP": {},
+    "TIFF": {},
+}
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return Codec(device="cpu", dtype="float32")
+
+
+def saved(pixels: NDArray[np.uint8], pillow_format: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, pillow_format, **options)
+    return out.getvalue()
+
+
+def opened(data: bytes) -> Image.Image:
+    picture = Image.open(io.BytesIO(data))
+    picture.load()
+    return picture
+
+
+@pytest.mark.parametrize("pillow_format", LATENT_FORMATS)
+@pytest.mark.parametrize("grey", [False, True], ids=["rgb", "grey"])
+def test_a_photo_becomes_latents_and_comes_out_in_its_format(codec: Codec, photo: NDArray[np.uint8], pillow_format: str, grey: bool) -> None:
+    if grey and pillow_format in ("WEBP", "BMP"):
+        pytest.skip(f"{pillow_format} has no grey pictures of 8 bits without a palette")
+    pixels = photo[:300, :420]
+    source = saved(pixels[..., 1] if grey else pixels, pillow_format, **LATENT_FORMATS[pillow_format])
+    blob = container.parse(packed := codec.encode(source, quality=50))
+    assert blob.preamble.kind == KIND_LATENT, blob.header
+    assert len(packed) <= LARGEST_SHARE * len(source)
+    render = codec.decode(packed)
+    assert len(render) == blob.preamble.rendered_size == len(source)
+    before, after = opened(source), opened(render)
+    assert (after.format, after.mode, after.size) == (before.format, before.mode, before.size)
+    scores = compare(np.asarray(before), np.asarray(after))
+    assert scores.as_dict() == pytest.approx(blob.header["scores"], abs=1e-3)
+    assert hashlib.sha256(render).hexdigest().startswith(blob.header["render"])
+
+
+def test_more_quality_is_more_bytes_and_a_better_score(codec: Codec, photo: NDArray[np.uint8]) -> None:
+    source = saved(photo, "PNG")
+    blobs = [codec.encode(source, quality=q) for q in (40, 60, 80, 100)]
+    assert [len(b) for b in blobs] == sorted(len(b) for b in blobs)
+    scores = [container.parse(b).header["scores"]["psnr"] for b in blobs]
+    assert scores == sorted(scores)
+
+
+def test_a_picture_that_fails_the_gate_gets_more_quality(codec: Codec, photo: NDArray[np.uint8]) -> None:
+    assert container.parse(codec.encode(saved(photo, "PNG"), quality=0)).header["quality"] > 0
+
+
+def test_noise_is_kept_exactly(codec: Codec) -> None:
+    source = saved(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8), "JPEG", quality=40)
+    packed = codec.encode(source, quality=50)
+    assert container.parse(packed).preamble.kind in (KIND_JXL, KIND_RAW)
+    assert codec.decode(packed) == source
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "CMYK", "I;16", "1"])
+def test_pictures_beyond_the_whitelist_are_kept_exactly(codec: Codec, photo: NDArray[np.uint8], mode: str) -> None:
+    picture = Image.fromarray(photo[:128, :128])
+    picture = Image.new("I;16", (128, 128), 4000) if mode == "I;16" else picture.convert(mode)
+    out = io.BytesIO()
+    picture.save(out, "TIFF" if mode == "CMYK" else "PNG")
+    packed = codec.encode(out.getvalue(), quality=50)
+    blob = container.parse(packed)
+    assert blob.preamble.kind in (KIND_LZ4, KIND_RAW)
+    assert blob.header["reason"]
+    assert codec.decode(packed) == out.getvalue()
+
+
+def test_a_jpeg_kept_exactly_is_transcoded(codec: Codec, photo: NDArray[np.uint8]) -> None:
+    source = saved(photo[:60, :400], "JPEG", quality=95)  # too small for latents
+    packed = codec.encode(source, quality=50)
+    assert container.parse(packed).preamble.kind == KIND_JXL
+    assert codec.decode(packed) == source
+
+
+@pytest.mark.parametrize("data", [b"", b"text", b"\xff\xd8\xff\xe0 no picture"])
+def test_what_is_no_picture_is_refused(codec: Codec, data: bytes) -> None:
+    with pytest.raises(NotAPicture):
+        codec.encode(data, quality=50)
+
+
+def test_a_truncated_picture_is_refused(codec: Codec, photo: NDArray[np.uint8]) -> None:
+    source = saved(photo, "JPEG", quality=90)
+    with pytest.raises(NotAPicture):
+        codec.encode(source[: len(source) // 2], quality=50)
+
+
+@pytest.fixture(scope="module")
+def latent_blob(codec: Codec, photo: NDArray[np.uint8]) -> bytes:
+    return codec.encode(saved(photo[:96, :128], "PNG"), quality=50)
+
+
+def changed(blob: bytes, section: dict[str, bytes] | None = None, **header: Any) -> bytes:
+    """The blob with other header values or sections, and right checksums."""
+    parsed = container.parse(blob)
+    return container.pack(parsed.preamble.kind, parsed.preamble.rendered_size, parsed.header | header, parsed.sections | (section or {}))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"width": 1 << 30},
+        {"height": 1 << 15, "width": 1 << 15},
+        {"width": -5},
+        {"height": "tall"},
+        {"quality": 101},
+        {"quality": None},
+        {"latents_crc32": 0},
+        {"metadata_size": 1 << 50},
+        {"metadata_size": 1},
+        {"format": "gif"},
+        {"recipe": {}},
+        {"recipe": None},
+    ],
+    ids=str,
+)
+def test_a_header_that_lies_is_damage(codec: Codec, latent_blob: bytes, header: dict[str, Any]) -> None:
+    with pytest.raises(DamagedError):
+        codec.decode(changed(latent_blob, **header))
+
+
+@pytest.mark.parametrize("key", ["id", "format", "width", "quality", "recipe", "autoencoder", "weights", "grey"])
+def test_a_missing_key_is_damage(codec: Codec, latent_blob: bytes, key: str) -> None:
+    parsed = container.parse(latent_blob)
+    del parsed.header[key]
+    with pytest.raises(DamagedError):
+        codec.decode(container.pack(KIND_LATENT, parsed.preamble.rendered_size, parsed.header, parsed.sections))
+
+
+@pytest.mark.parametrize("section", [{"latents": b""}, {"latents": bytes(50)}, {"metadata": b"no frame"}], ids=str)
+def test_a_section_that_is_broken_is_damage(codec: Codec, latent_blob: bytes, section: dict[str, bytes]) -> None:
+    with pytest.raises(DamagedError):
+        codec.decode(changed(latent_blob, section))
+
+
+def test_other_weights_are_not_decoded_with_these(codec: Codec, latent_blob: bytes) -> None:
+    with pytest.raises(EngineError, match="weights 0123456789abcdef"):
+        codec.decode(changed(latent_blob, weights="0123456789abcdef"))
+
+
+def test_a_rendered_size_that_is_impossible_is_damage(codec: Codec, latent_blob: bytes) -> None:
+    parsed = container.parse(latent_blob)
+    with pytest.raises(DamagedError):
+        codec.decode(container.pack(KIND_LATENT, 100, parsed.header, parsed.sections))
+
+
+def test_an_exact_blob_of_the_wrong_size_is_damage(codec: Codec) -> None:
+    with pytest.raises(DamagedError):
+        codec.decode(container.pack(KIND_RAW, 3, {"id": "0" * 32}, {"file": b"four"}))
+
+
+def test_a_newer_blob_says_so(codec: Codec, latent_blob: bytes) -> None:
+    newer = bytearray(latent_blob)
+    newer[8] = 2
+    with pytest.raises((StoreTooNew, DamagedError)):
+        codec.decode(bytes(newer))
