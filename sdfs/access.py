@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sdfs.control import ControlClient, ControlServer, socket_path
+from sdfs.control import ControlClient, serving
 from sdfs.errors import StoreBusy
 from sdfs.store import read_owner
 from sdfs.tree.owner import Owner
@@ -40,21 +40,6 @@ def open_access(store: Path, *, become_owner: Callable[[Path], Owner] = Owner) -
             break
     with serving(owner):
         yield owner
-
-
-@contextlib.contextmanager
-def serving(owner: Owner) -> Iterator[None]:
-    """Let others use the store through `owner`; closes it at the end."""
-    try:
-        path = socket_path(owner.store.root)
-        server = ControlServer(owner, path)
-        try:
-            owner.store.announce(path)
-            yield
-        finally:
-            server.close()
-    finally:
-        owner.close()
 
 
 def _client(store: Path) -> ControlClient | None:

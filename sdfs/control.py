@@ -25,12 +25,13 @@ import socketserver
 import stat
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from sdfs.errors import DamagedError, EngineError, SdfsError, StoreBusy, StoreTooNew, UserError
+from sdfs.tree.owner import Owner
 from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus
 
 _MAX_REQUEST_BYTES = 1 << 16
@@ -81,6 +82,21 @@ class ControlServer:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+@contextlib.contextmanager
+def serving(owner: Owner) -> Iterator[None]:
+    """Let others use the store through `owner`, and close it at the end."""
+    try:
+        path = socket_path(owner.store.root)
+        server = ControlServer(owner, path)
+        try:
+            owner.store.announce(path)
+            yield
+        finally:
+            server.close()
+    finally:
+        owner.close()
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):

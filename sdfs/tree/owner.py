@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Literal
 from sdfs.cache import DEFAULT_BYTES, RenderCache
 from sdfs.container import KIND_LATENT, Preamble
 from sdfs.engine.client import Engine as ChildEngine
-from sdfs.errors import DamagedError, EngineError, StoreTooNew, UserError
+from sdfs.errors import DamagedError, EngineError, StoreBusy, StoreTooNew, UserError
 from sdfs.store import INTERNAL, Store
 from sdfs.tree.compressor import Compressor
 from sdfs.tree.inode import key_of
@@ -44,8 +44,12 @@ class Owner:
         self.tree = Tree(self.store, Renders(self._engine, self._cache), Pending())
         self.compressor = Compressor(self.tree, self._engine)
 
-    def close(self) -> None:
+    def interrupt(self) -> None:
+        """Let nobody wait for the queue any more: it is not worked again."""
         self.tree.pending.close()
+
+    def close(self) -> None:
+        self.interrupt()
         self._engine.close()
         self.compressor.stop()
         self.store.close()
@@ -81,6 +85,8 @@ class Owner:
                 stuck = pending.stuck()
                 if self.compressor.scanned.is_set() and stuck is not None:
                     break
+                if pending.closed:
+                    raise StoreBusy(f"{self.store.root} is being closed: {left} files stay pending")
                 pending.wait(0.5)
         finally:
             pending.hurry(-1)

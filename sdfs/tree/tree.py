@@ -338,6 +338,14 @@ class Tree:
                 raise
         return handle
 
+    def truncate(self, path: str, size: int) -> None:
+        handle = self.open(path, os.O_WRONLY)
+        try:
+            handle.truncate(size)
+            handle.flush()
+        finally:
+            self.release(handle)
+
     def release(self, handle: Handle) -> None:
         """Nobody uses the handle any more."""
         inode = handle.inode
