@@ -410,7 +410,7 @@ def _fuse_arguments(root: Path, options: dict[str, str | bool]) -> dict[str, Any
         "default_permissions": True,  # logical modes are not those of the backing
     }
     if mfusepy.fuse_version_minor >= 12:
-        arguments["max_threads"] = MAX_REQUESTS
+        arguments["max_threads"] = arguments["max_idle_threads"] = MAX_REQUESTS
     return arguments | options
 
 

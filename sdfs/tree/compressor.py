@@ -152,9 +152,10 @@ class Compressor:
         inode = self._tree.inodes.find(taken.key)
         if inode is not None and inode.handles:
             return False
-        original = self._read(taken)
+        path = self._tree.pending.path_of(taken.key)
+        original = None if path is None else self._read(taken.key, path)
         if original is None:
-            return True
+            return self._tree.pending.path_of(taken.key) == path  # else it was renamed meanwhile
         try:
             blob = self._engine.encode(original.data, quality=self._tree.store.quality).result()
         except NotAPicture as error:
@@ -169,10 +170,9 @@ class Compressor:
         if len(self._refused) > _REFUSED:
             self._refused.popitem(last=False)
 
-    def _read(self, taken: Taken) -> _Original | None:
+    def _read(self, key: Key, path: str) -> _Original | None:
         """The file's content; None where it is not, or no longer, one that may become a blob."""
-        path = self._tree.pending.path_of(taken.key)
-        if path is None:
+        if HIDDEN.fullmatch(os.path.basename(path)):
             return None
         try:
             fd = os.open(path, _FLAGS)
@@ -180,9 +180,9 @@ class Compressor:
             return None
         try:
             status = os.fstat(fd)
-            if key_of(status) != taken.key or status.st_nlink > 1 or status.st_size > MAX_PICTURE_BYTES:
+            if key_of(status) != key or status.st_nlink > 1 or status.st_size > MAX_PICTURE_BYTES:
                 return None
-            if self._refused.get(taken.key) == _state(status) or picture_format(os.pread(fd, HEAD_BYTES, 0)) is None:
+            if self._refused.get(key) == _state(status) or picture_format(os.pread(fd, HEAD_BYTES, 0)) is None:
                 return None
             return _Original(_state(status), read_all(fd))
         finally:

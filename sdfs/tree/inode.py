@@ -275,6 +275,8 @@ class Inode:
             self.staged = None
         try:
             self.offer(self.working if self.working >= 0 else fd)
+            for key in self.keys:
+                self.table.pending.nudge(key)
         finally:
             if self.staged is not None:
                 os.unlink(self.staged.path)

@@ -1,7 +1,7 @@
 """All that owns a store, in one object: the store, the engine, the tree, the worker. And `Access` to it, for who is in this process."""
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH103, PTH120, PTH208
+# ruff: noqa: PTH102, PTH112, PTH120, PTH208
 from __future__ import annotations
 
 import contextlib
@@ -64,8 +64,7 @@ class Owner:
                 if not stat.S_ISREG(os.fstat(fd).st_mode):
                     raise UserError(f"{source} is no regular file")
                 folder = self.tree.backing(posixpath.dirname(path))
-                os.makedirs(folder, exist_ok=True)
-                self._within(folder)
+                self._make_folders(folder)
                 self.tree.import_file(fd, path)
             finally:
                 os.close(fd)
@@ -190,6 +189,15 @@ class Owner:
         os.lstat(backing)
         self._within(os.path.dirname(backing) if backing != self.store.root else backing)
         return backing
+
+    def _make_folders(self, folder: str) -> None:
+        missing = []
+        while not os.path.isdir(folder):
+            missing.append(folder)
+            folder = os.path.dirname(folder)
+        self._within(folder)
+        for folder in reversed(missing):
+            os.mkdir(folder, 0o755)
 
     def _within(self, folder: str) -> None:
         """Refuse a folder that is reached through a symbolic link: it may be outside the store."""

@@ -61,6 +61,13 @@ class Pending:
             self._entries[key] = Entry(key, path, time.monotonic() + SETTLE_SECONDS, generation)
             self._changed.notify_all()
 
+    def nudge(self, key: Key) -> None:
+        """A file is not open any more."""
+        with self._changed:
+            if (entry := self._entries.get(key)) is not None:
+                entry.failures, entry.due = 0, time.monotonic() + SETTLE_SECONDS
+                self._changed.notify_all()
+
     def touch(self, key: Key) -> None:
         """A file is opened for writing."""
         with self._changed:

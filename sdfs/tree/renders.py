@@ -19,6 +19,7 @@ from sdfs.container import KIND_LATENT, PREAMBLE_BYTES, Preamble
 from sdfs.errors import DamagedError, SdfsError
 from sdfs.store import read_all
 
+REMEMBERED = 1 << 16
 _log = logging.getLogger("sdfs.tree")
 
 
@@ -62,7 +63,7 @@ class Renders:
 
     def report(self, key: str, path: str | None, error: SdfsError) -> None:
         """Log that a file cannot be read: once, until it can."""
-        if key not in self._failed:
+        if key not in self._failed and len(self._failed) < REMEMBERED:
             self._failed.add(key)
             _log.error("%s cannot be read: %s", path, error)
 
@@ -73,6 +74,8 @@ class Renders:
         have = hashlib.sha256(render).hexdigest()
         want = str(header.get("render" if preamble.kind == KIND_LATENT else "original_sha256"))
         if have.startswith(want):
+            if len(self._canonical) >= REMEMBERED:
+                self._canonical.clear()
             self._canonical.add(key)
         elif preamble.kind != KIND_LATENT:
             raise DamagedError(f"content hash: want {want}, have {have}")
