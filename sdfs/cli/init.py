@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="The folder; made if it is not there.")],
+    quality: Annotated[
+        int | None, typer.Option("--quality", "-Q", min=0, max=100, help="How much of a picture is kept: 0 to 100; 50 if not given.")
+    ] = None,
+) -> None:
+    """Make a folder a store.
+
+    Pictures that it already holds are shrunk once it is mounted or synced.
+    """
+    from sdfs.store import DEFAULT_QUALITY, init
+
+    init(store, quality=DEFAULT_QUALITY if quality is None else quality)

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sdfs.access import Listed
+
+
+def run(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder or file of a store.")],
+    long: Annotated[bool, typer.Option("--long", "-l", help="With state, size, stored size, and time.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False,
+) -> None:
+    """List a folder of a store."""
+    from sdfs.cli.naming import each_place
+    from sdfs.cli.output import print_json
+
+    for access, place in each_place([path]):
+        entries = access.list(place.path)
+        if json:
+            print_json(entries)
+        elif long:
+            _print_long(entries)
+        else:
+            for entry in entries:
+                print(_name(entry))
+
+
+def _name(entry: Listed) -> str:
+    return PurePosixPath(entry.path).name + ("/" if entry.state == "folder" else "")
+
+
+def _print_long(entries: list[Listed]) -> None:
+    """Bytes a reader gets, bytes on the disk."""
+    from sdfs.cli.output import number
+
+    rows = [
+        (entry.state, number(entry.logical_bytes), number(entry.stored_bytes), f"{_time(entry):%Y-%m-%d %H:%M}", _name(entry))
+        for entry in entries
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for state, size, stored, time, name in rows:
+        print(f"{state:<{widths[0]}}  {size:>{widths[1]}}  {stored:>{widths[2]}}  {time}  {name}")
+
+
+def _time(entry: Listed) -> datetime:
+    return datetime.fromtimestamp(entry.mtime_ns / 1e9).astimezone()

@@ -1,0 +1,69 @@
+"""How files are named on the command line: by their path, in a mount or in the store's own folder; both mean the same file."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdfs.errors import NotAStore
+
+if TYPE_CHECKING:
+    from sdfs.access import Access
+
+STORE_XATTR = "user.sdfs.store"  # answered by the root of a mount: the path of its store
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file or folder of a store."""
+
+    store: Path
+    path: str  # within the store, '' for its root
+    name: str  # what to call it elsewhere; of the root, the name it was given
+
+
+def place_of(named: Path) -> Place:
+    """Raises NotAStore where `named` lies in no store, FileNotFoundError where it is not there."""
+    path = Path(os.path.realpath(named.parent)) / named.name if named.name not in ("", "..") else Path(os.path.realpath(named))
+    for folder in (path, *path.parents):
+        store = _store_at(folder)
+        if store is not None:
+            within = path.relative_to(folder)
+            if not os.path.lexists(store / within):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(named))
+            return Place(store, "" if within == Path() else str(within), path.name)
+    raise NotAStore(f"{named} is in no SDFS store, nor in a mount of one; `sdfs init FOLDER` makes a store")
+
+
+def store_of(named: Path) -> Path:
+    """The store whose folder, or the root of whose mount, `named` is. Raises NotAStore, FileNotFoundError."""
+    place = place_of(named)
+    if place.path:
+        raise NotAStore(f"{named} is within the store {place.store}, not a store itself")
+    return place.store
+
+
+def each_place(named: Iterable[Path]) -> Iterator[tuple[Access, Place]]:
+    """Every place that is named, in order, with access to its store. All of them are looked for before the first is yielded."""
+    from sdfs.access import open_access
+
+    for store, places in groupby([place_of(path) for path in named], key=lambda place: place.store):
+        with open_access(store) as access:
+            for place in places:
+                yield access, place
+
+
+def _store_at(folder: Path) -> Path | None:
+    from sdfs.store import is_store
+
+    if is_store(folder):
+        return folder
+    try:
+        return Path(os.fsdecode(os.getxattr(folder, STORE_XATTR)))
+    except OSError:
+        return None

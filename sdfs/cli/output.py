@@ -1,0 +1,80 @@
+"""What commands print: data on stdout, everything else on stderr, progress on a terminal only."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sdfs.cli import exit_codes
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from rich.progress import Progress
+
+
+def complain(error: object) -> None:
+    """One line on stderr, for a condition that is no bug."""
+    text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    print(f"sdfs: {text}", file=sys.stderr)
+
+
+@contextmanager
+def about(path: str) -> Iterator[None]:
+    """What is said of stored data names the file it is said of."""
+    from sdfs.errors import DamagedError, EngineError, StoreTooNew
+
+    try:
+        yield
+    except (DamagedError, EngineError, StoreTooNew) as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+class Complaints:
+    """What could not be done, while the rest is."""
+
+    def __init__(self) -> None:
+        self._any = False
+
+    def add(self, complaint: object) -> None:
+        complain(complaint)
+        self._any = True
+
+    def settle(self) -> None:
+        """At the end: an exit status that tells if anything is missing."""
+        if self._any:
+            raise typer.Exit(exit_codes.INCOMPLETE)
+
+
+def print_json(objects: Iterable[DataclassInstance]) -> None:
+    json.dump([asdict(object_) for object_ in objects], sys.stdout, indent=2)
+    print()
+
+
+def number(value: int) -> str:
+    return f"{value:,}"
+
+
+def print_fields(title: str, fields: dict[str, Any]) -> None:
+    """A title, and under it the fields that have a value."""
+    shown = {name: value for name, value in fields.items() if value is not None}
+    width = max(map(len, shown))
+    print(title)
+    for name, value in shown.items():
+        print(f"    {name:<{width}}  {value}")
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
+        yield bars

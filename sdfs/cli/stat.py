@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sdfs.access import FileStatus, StoreStatus
+
+
+def run(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATHS...", help="Files of a store, or a store.")],
+    json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False,
+) -> None:
+    """Tell what files are kept as, what they take, and what was lost.
+
+    Of a store: how many there are of each kind, and the sums.
+    """
+    from sdfs.cli.naming import each_place
+    from sdfs.cli.output import print_json
+
+    statuses = [access.stat(place.path) if place.path else access.status() for access, place in each_place(paths)]
+    if json:
+        print_json(statuses)
+        return
+    for status in statuses:
+        _print(status)
+
+
+def _print(status: FileStatus | StoreStatus) -> None:
+    from sdfs.access import StoreStatus
+    from sdfs.cli.output import print_fields
+
+    if isinstance(status, StoreStatus):
+        print_fields(status.store, _fields_of_store(status))
+    else:
+        print_fields(status.path, _fields_of_file(status))
+
+
+def _fields_of_file(status: FileStatus) -> dict[str, object]:
+    return {
+        "state": status.state,
+        "size": _bytes(status.logical_bytes),
+        "stored": _share(status.stored_bytes, status.logical_bytes),
+        "picture": f"{status.format}, {status.width} × {status.height}" if status.width else None,
+        "quality": status.quality,
+        "scores": f"PSNR {status.scores['psnr']:.1f} dB, MS-SSIM {status.scores['ms_ssim']:.4f}" if status.scores else None,
+        "autoencoder": status.autoencoder,
+        "reason": status.reason,
+    }
+
+
+def _fields_of_store(status: StoreStatus) -> dict[str, object]:
+    states = ("latent", "exact", "pending", "plain", "damaged")
+    return {
+        "mounted at": status.mountpoint,
+        "files": ", ".join(f"{getattr(status, state):,} {state}" for state in states),
+        "size": _bytes(status.logical_bytes),
+        "stored": _share(status.stored_bytes, status.logical_bytes),
+        "quality": status.quality,
+    }
+
+
+def _bytes(size: int) -> str:
+    return f"{size:,} bytes"
+
+
+def _share(size: int, whole: int) -> str:
+    return f"{_bytes(size)} ({100 * size / whole:.1f} %)" if whole else _bytes(size)

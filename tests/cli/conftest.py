@@ -1,0 +1,66 @@
+"""The commands as a user runs them: in a process of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PICTURE = Path("sklearn/datasets/images/flower.jpg")
+
+
+COMMAND = (sys.executable, "-c", "from sdfs.cli import main; main()")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+
+
+def sdfs(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, errors="surrogateescape", timeout=100, cwd=cwd, env=ENVIRONMENT
+    )
+
+
+def done(*arguments: str | Path, cwd: Path | None = None) -> str:
+    """The stdout of a command that has to succeed."""
+    completed = sdfs(*arguments, cwd=cwd)
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout
+
+
+def fails(code: int, *arguments: str | Path) -> str:
+    """The one line that a command has to say as it fails with `code`."""
+    completed = sdfs(*arguments)
+    assert completed.returncode == code, completed.stderr
+    [line] = completed.stderr.splitlines()
+    assert line.startswith("sdfs: ")
+    return line
+
+
+@pytest.fixture(scope="session")
+def picture() -> Path:
+    """A JPEG of 640 × 427."""
+    return next(path for entry in sys.path if (path := Path(entry, PICTURE)).is_file())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store with `notes.txt` and `folder/inner.txt` in it."""
+    made = tmp_path / "pictures.sdfs"
+    done("init", made)
+    (made / "notes.txt").write_text("plain text\n")
+    (made / "folder").mkdir()
+    (made / "folder" / "inner.txt").write_text("inner\n")
+    return made
+
+
+@pytest.fixture(scope="session")
+def shrunk(tmp_path_factory: pytest.TempPathFactory, picture: Path) -> Path:
+    """A store with `2024/photo.jpg`, which is latent, in it; not to be changed."""
+    folder = tmp_path_factory.mktemp("shrunk")
+    source = folder / "photo.jpg"
+    source.write_bytes(picture.read_bytes())
+    done("init", folder / "store")
+    done("add", folder / "store", source, "--to", "2024")
+    return folder / "store"
