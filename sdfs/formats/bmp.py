@@ -25,12 +25,12 @@ def read(data: bytes) -> Parts:
     if header_size not in _INFO_HEADERS or (planes, depth, compression) != (1, 24, _UNCOMPRESSED):
         raise Unsuitable(f"a BMP with a header of {header_size} bytes, {depth} bits a pixel, compression {compression}")
     top_down, height = height < 0, abs(height)
-    check_dimensions(width, height, len(data))
     pixels_end = offset + height * _stride(width)
-    if offset < _FILE_HEADER + header_size or pixels_end > len(data):
-        raise NotAPicture(f"the pixels of the BMP, bytes {offset} to {pixels_end}, do not lie within its {len(data)} bytes")
-    if len(data) != max(claimed_size, pixels_end):
+    if not _FILE_HEADER + header_size <= offset <= max(claimed_size, pixels_end) <= len(data):
+        raise NotAPicture(f"the BMP ends at {len(data)} of {max(claimed_size, pixels_end)} bytes, its pixels begin at {offset}")
+    if len(data) > max(claimed_size, pixels_end):
         raise Unsuitable(f"a BMP of {len(data)} bytes whose header says {claimed_size}")
+    check_dimensions(width, height, len(data))
     inside, outside = cut_runs(data, [Run(offset, height * _stride(width))])
     rows = np.frombuffer(inside, np.uint8).reshape(height, _stride(width))[:, : 3 * width]
     pixels = rows.reshape(height, width, 3)[:: 1 if top_down else -1, :, ::-1]

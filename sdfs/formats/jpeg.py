@@ -30,10 +30,11 @@ _OUT_OF_PLACE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # stuffing, TEM, RS
 _ZIGZAG = sorted(range(64), key=lambda i: (i // 8 + i % 8, i // 8 if (i // 8 + i % 8) % 2 else i % 8))
 _SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # the first marker after entropy-coded data that is no restart
 _COMMENT_PREFIX = b"SDFS:"
-_MAX_COMMENT_BYTES = 2 + 65535  # marker and segment
+_MIN_COMMENT_BYTES = 4 + len(_COMMENT_PREFIX)  # marker, length, prefix: less can be padded, but not be told from the source's own
+_MAX_COMMENT_BYTES = 2 + 65535
 _MAX_SCANS = 100  # libjpeg's own scripts have at most 10; each further one costs a pass over all coefficients
 _SUBSAMPLINGS = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0"}  # of chroma, as Pillow calls them
-# Quantisation coarser by, Huffman tables optimised: tried in this order until a render fits.
+# Quantisation coarser by, Huffman tables optimised (progressive ones always are): tried in this order until a render fits.
 _ATTEMPTS = ((1.0, False), (1.0, True), (1.3, True), (1.7, True), (2.4, True), (3.5, True))
 
 
@@ -87,14 +88,17 @@ def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, mar
     segments = list(_segments(metadata, 0))
     tables = _quantisation_tables(segments)
     head = struct.pack(">BB", 0xFF, _SOI) + b"".join(segment.content for segment in segments if segment.marker != _DQT)
-    for coarser, optimise in _ATTEMPTS:
+    for coarser, optimise in _ATTEMPTS[1:] if recipe["progressive"] else _ATTEMPTS:
         scaled = [[min(255, round(step * coarser)) for step in tables[number]] for number in recipe["tables"]]
-        coded = _encode(pixels, recipe, scaled, optimise=optimise)
+        try:
+            coded = _encode(pixels, recipe, scaled, optimise=optimise)
+        except OSError:
+            continue  # optimised scans must fit into the 2 bytes a pixel that Pillow allots them
         if size is None:
             return head + _padding(4 + len(_COMMENT_PREFIX) + 1 + len(marker) if marker else 0, marker) + coded
         if (room := size - len(head) - len(coded)) >= 0:
             return head + _padding(room, marker) + coded
-    raise DoesNotFit(f"a JPEG render of {len(head) + len(coded)} bytes does not fit into {size}")
+    raise DoesNotFit(f"no JPEG render fits into {size} bytes, {len(head)} of them metadata")
 
 
 def find_marker(data: bytes) -> bytes | None:
@@ -266,8 +270,8 @@ def _padding(room: int, marker: bytes) -> bytes:
     comments: list[bytes] = []
     while room >= 4:
         length = min(room, _MAX_COMMENT_BYTES)
-        if 0 < room - length < 4:
-            length -= 4  # a COM segment takes at least 4 bytes: leave the last one so many
+        if 0 < room - length < _MIN_COMMENT_BYTES:
+            length -= _MIN_COMMENT_BYTES
         comments.append(_comment(length, b"" if comments else marker))
         room -= length
     return b"".join(comments) + b"\xff" * room

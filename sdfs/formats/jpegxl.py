@@ -28,30 +28,15 @@ def transcode(data: bytes) -> bytes | None:
 def restore(payload: bytes, size: int) -> bytes:
     """The JPEG file of at most `size` bytes. Raises DamagedError; never decodes dimensions that so many bytes cannot hold."""
     try:
-        check_claims(*_dimensions(_codestream_head(payload)), size)
+        check_claims(*dimensions(payload), size)
         return bytes(imagecodecs.jpegxl_decode_jpeg(payload, numthreads=_THREADS, out=size))
     except (PictureError, imagecodecs.JpegxlError, ValueError) as error:
         raise DamagedError(f"JPEG XL payload: {error}") from error
 
 
-def _codestream_head(payload: bytes) -> bytes:
-    """The codestream's beginning: that of the payload, or of its first box of type jxlc (whole) or jxlp (parts, numbered in 4 bytes)."""
-    if payload.startswith(_SIGNATURE):
-        return payload[:_HEAD_BYTES]
-    at = 0
-    while at + 8 <= len(payload):
-        length, kind = int.from_bytes(payload[at : at + 4], "big"), payload[at + 4 : at + 8]
-        if kind in (b"jxlc", b"jxlp"):
-            start = at + (16 if length == 1 else 8) + (4 if kind == b"jxlp" else 0)
-            return payload[start : start + _HEAD_BYTES]
-        if length < 8:
-            break  # 0: the last box; 1: too long to come before the codestream
-        at += length
-    raise DamagedError("JPEG XL payload: no codestream")
-
-
-def _dimensions(head: bytes) -> tuple[int, int]:
-    """(width, height) of a codestream, from its size header (18181-1, D.2)."""
+def dimensions(payload: bytes) -> tuple[int, int]:
+    """(width, height) as the codestream's size header claims (18181-1, D.2). Raises DamagedError."""
+    head = _codestream_head(payload)
     if not head.startswith(_SIGNATURE):
         raise DamagedError("JPEG XL payload: no codestream signature")
     bits = int.from_bytes(head[2:], "little")
@@ -71,3 +56,19 @@ def _dimensions(head: bytes) -> tuple[int, int]:
     if not ratio:
         return take_side(), height
     return height * _RATIOS[ratio][0] // _RATIOS[ratio][1], height
+
+
+def _codestream_head(payload: bytes) -> bytes:
+    """The codestream's beginning: that of the payload, or of its first box of type jxlc (whole) or jxlp (parts, numbered in 4 bytes)."""
+    if payload.startswith(_SIGNATURE):
+        return payload[:_HEAD_BYTES]
+    at = 0
+    while at + 8 <= len(payload):
+        length, kind = int.from_bytes(payload[at : at + 4], "big"), payload[at + 4 : at + 8]
+        if kind in (b"jxlc", b"jxlp"):
+            start = at + (16 if length == 1 else 8) + (4 if kind == b"jxlp" else 0)
+            return payload[start : start + _HEAD_BYTES]
+        if length < 8:
+            break  # 0: the last box; 1: too long to come before the codestream
+        at += length
+    raise DamagedError("JPEG XL payload: no codestream")

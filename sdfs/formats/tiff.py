@@ -56,11 +56,12 @@ def read(data: bytes) -> Parts:
     directory, entries = _parse_directory(data, order)
     values = {tag: _integers(data, order, entry) for tag, entry in entries.items() if entry.type in _INTEGERS}
     _check_tags(values, entries)
-    height, width, channels = _dimensions(values, len(data))
+    height, width, channels = _dimensions(values)
     runs = _merge(_strips(values, height, width * channels))
     if len(runs) > _MAX_RUNS:
         raise Unsuitable(f"a TIFF with its strips in {len(runs)} places")
     _check_layout(runs, [Run(0, _HEADER), directory, *(entry.region for entry in entries.values())], len(data))
+    check_dimensions(width, height, len(data))
     inside, outside = cut_runs(data, runs)
     shape = (height, width) if channels == 1 else (height, width, channels)
     return Parts(np.frombuffer(inside, np.uint8).reshape(shape), {"runs": [list(run) for run in runs]}, outside)
@@ -116,13 +117,12 @@ def _check_tags(values: dict[int, tuple[int, ...]], entries: Iterable[int]) -> N
             raise Unsuitable(f"a TIFF with tag {tag}")
 
 
-def _dimensions(values: dict[int, tuple[int, ...]], size: int) -> tuple[int, int, int]:
-    """Height, width and channels, once they are found suitable."""
+def _dimensions(values: dict[int, tuple[int, ...]]) -> tuple[int, int, int]:
+    """Height, width and channels of a picture whose samples are suitable."""
     width, height, photometric = (_one(values, tag) for tag in (_WIDTH, _HEIGHT, _PHOTOMETRIC))
     channels, bits = _one(values, _SAMPLES), values.get(_BITS, _DEFAULTS[_BITS])
     if (photometric, channels, bits) not in ((1, 1, (8,)), (2, 3, (8, 8, 8))):
         raise Unsuitable(f"a TIFF of {channels} samples of {bits} bits, photometric interpretation {photometric}")
-    check_dimensions(width, height, size)
     return height, width, channels
 
 
