@@ -1,0 +1,170 @@
+"""sdfs.store: layout, ownership, staging, trash."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sdfs.errors import NotAStore, StoreBusy, StoreTooNew, UserError
+from sdfs.store import Store, init, is_store, read_all, read_owner, rename_noreplace
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    init(tmp_path / "store")
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def store(root: Path) -> Iterator[Store]:
+    store = Store(root)
+    yield store
+    store.close()
+
+
+def configure(root: Path, text: str) -> None:
+    (root / ".sdfs" / "config.toml").write_text(text)
+
+
+def trash(root: Path) -> list[str]:
+    return sorted(path.name.partition(".")[2] for path in (root / ".sdfs" / "trash").iterdir())
+
+
+def test_init_makes_a_store(root: Path) -> None:
+    assert is_store(root)
+
+
+def test_init_keeps_what_a_folder_has(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("content")
+    init(tmp_path)
+    assert (tmp_path / "a").read_text() == "content"
+
+
+def test_init_refuses_a_store(root: Path) -> None:
+    with pytest.raises(UserError, match="already"):
+        init(root)
+
+
+def test_the_quality_given_to_init_is_the_default(tmp_path: Path) -> None:
+    init(tmp_path, quality=80)
+    store = Store(tmp_path)
+    assert store.quality == 80
+    store.close()
+
+
+def test_nobody_else_may_enter_the_internal_folder(root: Path) -> None:
+    assert (root / ".sdfs").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotAStore):
+        Store(tmp_path)
+
+
+def test_a_newer_format_is_refused_with_want_and_have(root: Path) -> None:
+    configure(root, "format = 2\nfeatures = []\nquality = 50\n")
+    with pytest.raises(StoreTooNew, match="want 1, have 2"):
+        Store(root)
+
+
+def test_an_unknown_feature_is_refused_by_name(root: Path) -> None:
+    configure(root, 'format = 1\nfeatures = ["shards"]\nquality = 50\n')
+    with pytest.raises(StoreTooNew, match="shards"):
+        Store(root)
+
+
+def test_a_second_owner_is_refused_with_the_first_ones_process_id(store: Store) -> None:
+    with pytest.raises(StoreBusy, match=f"process {os.getpid()}"):
+        Store(Path(store.root))
+
+
+def test_a_closed_store_can_be_owned_again(root: Path) -> None:
+    Store(root).close()
+    Store(root).close()
+
+
+def _own_and_die(root: Path) -> None:
+    Store(root).stage(b"half a file")
+    os._exit(9)
+
+
+def test_the_store_of_a_killed_owner_can_be_owned(root: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_own_and_die, args=(root,))
+    process.start()
+    process.join()
+    Store(root).close()
+
+
+def test_what_a_killed_owner_staged_is_swept(root: Path) -> None:
+    (root / ".sdfs" / "staging" / "1-2").write_text("half a file")
+    Store(root).close()
+    assert list((root / ".sdfs" / "staging").iterdir()) == []
+
+
+def test_the_lock_file_says_who_owns_the_store_and_where_it_listens(store: Store) -> None:
+    store.announce("/run/socket")
+    owner = read_owner(Path(store.root))
+    assert owner is not None
+    assert (owner.pid, owner.socket) == (os.getpid(), "/run/socket")
+
+
+def test_nobody_owns_a_closed_store(root: Path) -> None:
+    Store(root).close()
+    assert read_owner(root) is None
+
+
+def test_a_staged_file_has_its_content_and_can_be_discarded(store: Store) -> None:
+    staged = store.stage(b"content")
+    assert read_all(staged.fd) == b"content"
+    staged.discard()
+    assert not Path(staged.path).exists()
+
+
+def test_what_is_kept_stays_where_it_is_and_is_in_the_trash(store: Store, root: Path) -> None:
+    (root / "photo.jpg").write_text("original")
+    store.keep(f"{store.root}/photo.jpg")
+    assert (root / "photo.jpg").exists()
+    assert trash(root) == ["photo.jpg"]
+
+
+def test_a_long_name_is_shortened_in_the_trash(store: Store, root: Path) -> None:
+    (root / ("é" * 127)).write_text("original")
+    store.keep(f"{store.root}/{'é' * 127}")
+    assert len(trash(root)) == 1
+
+
+def test_trash_lives_for_its_grace_time(store: Store, root: Path) -> None:
+    (root / "a").write_text("original")
+    store.keep(f"{store.root}/a")
+    store.expire_trash(time.time() + 5, grace_seconds=10)
+    assert trash(root) == ["a"]
+    store.expire_trash(time.time() + 15, grace_seconds=10)
+    assert trash(root) == []
+
+
+def test_the_oldest_trash_goes_when_there_is_too_much(store: Store, root: Path) -> None:
+    for name in ("old", "new"):
+        (root / name).write_bytes(bytes(100))
+        store.keep(f"{store.root}/{name}")
+    store.expire_trash(time.time(), max_bytes=150)
+    assert trash(root) == ["new"]
+
+
+def test_walk_finds_all_files_but_the_stores_own(store: Store, root: Path) -> None:
+    (root / "a" / "b").mkdir(parents=True)
+    (root / "a" / "b" / "c").touch()
+    (root / "d").touch()
+    (root / "link").symlink_to("d")
+    assert sorted(path for path, _ in store.walk()) == [f"{store.root}/a/b/c", f"{store.root}/d"]
+
+
+def test_rename_noreplace_refuses_an_existing_name(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    (tmp_path / "b").touch()
+    with pytest.raises(FileExistsError):
+        rename_noreplace(f"{tmp_path}/a", f"{tmp_path}/b")
