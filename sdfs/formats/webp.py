@@ -25,7 +25,7 @@ _PADDING = b"sdFs"
 _RIFF_HEADER = 12
 _CHUNK_HEADER = 8
 _MAX_CHUNK = 0xFFFF_FFF6 - _CHUNK_HEADER
-_LOSSLESS_ATTEMPTS = ((0, 0), (4, 80))  # method, effort
+_LOSSLESS_ATTEMPTS = ((0, 0), (1, 0), (4, 80))  # method, effort: 5 and 12 times as slow as the first for 16 and 19 % less
 _LOSSY_METHOD = 1  # as fast as 0 and smaller
 _FIRST_QUALITY = 85
 _MAX_TRIES = 5
@@ -106,6 +106,8 @@ def _check_types(chunks: list[_Chunk]) -> None:
         raise Unsuitable("an animated WebP")
     if flags & _ALPHA_FLAG or b"ALPH" in types:
         raise Unsuitable("a WebP with an alpha channel")
+    if b"C2PA" in types:
+        raise Unsuitable("content credentials are bound to the exact bytes")
     if types.count(_LOSSY) + types.count(_LOSSLESS) != 1 or types[0] not in (_LOSSY, _LOSSLESS, _EXTENDED):
         raise NotAPicture("the WebP file does not hold one picture")
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import resource
 import struct
 import zlib
 
 import numpy as np
-import picture_samples as samples
 import pytest
 from picture_samples import SUITABLE, chunk, decode, photo, save, segment, suitable, with_chunk, with_riff_chunk, with_segments
 from PIL import Image
@@ -18,6 +16,7 @@ from sdfs.errors import NotAPicture, Unsuitable
 from sdfs.picture import MAX_PIXELS, probe
 
 JPEG, PNG, WEBP, BMP, TIFF = (suitable(name) for name in ("jpeg 4:2:0", "png", "webp", "bmp", "tiff"))
+MAC_TIFF = suitable("tiff big-endian")
 
 
 @pytest.mark.parametrize("name", SUITABLE)
@@ -76,10 +75,13 @@ UNSUITABLE = {
     "a PNG with a transparent colour": save(photo(), "PNG", transparency=(1, 2, 3)),
     "an animated PNG": save(photo(), "PNG", save_all=True, append_images=[photo().rotate(9)]),
     "a PNG with an unknown critical chunk": with_chunk(PNG, b"CrIt", b"", before=b"IDAT"),
+    "a PNG with a chunk unsafe to copy": with_chunk(PNG, b"iDOT", bytes(28), before=b"IDAT"),
+    "an interlaced PNG": PNG[:8] + chunk(b"IHDR", PNG[16:28] + b"\1") + PNG[33:],
     "a PNG with one byte behind": PNG + b"\0",
     "a WebP with alpha": save(photo("RGBA").rotate(9), "WEBP"),
     "a lossless WebP with alpha": save(photo("RGBA").rotate(9), "WEBP", lossless=True),
     "an animated WebP": save(photo(), "WEBP", save_all=True, append_images=[photo().rotate(9)]),
+    "a signed WebP": with_riff_chunk(WEBP, b"C2PA", b"JUMB"),
     "a WebP with one byte behind": WEBP + b"\0",
     "a BMP with a palette": save(photo("P"), "BMP"),
     "a BMP with 32 bits": save(photo("RGBA"), "BMP"),
@@ -89,6 +91,7 @@ UNSUITABLE = {
     "a CMYK TIFF": save(photo("CMYK"), "TIFF"),
     "a TIFF with 16 bits": save(deep(), "TIFF"),
     "a TIFF of several pictures": save(photo(), "TIFF", save_all=True, append_images=[photo()]),
+    "a TIFF with pixels in its header": MAC_TIFF.replace(struct.pack(">HHII", 273, 4, 1, 8), struct.pack(">HHII", 273, 4, 1, 4)),
     "a TIFF with an unknown tag": save(photo(), "TIFF", tiffinfo={50000: "?"}),
 }
 
@@ -132,7 +135,7 @@ BROKEN = {
     "a WebP with a broken header": _changed(WEBP, 23, b"\0"),
     "a BMP cut off": BMP[:-1],
     "a BMP cut off in its header": BMP[:30],
-    "a TIFF cut off": suitable("tiff big-endian")[:-20],
+    "a TIFF cut off": MAC_TIFF[:-20],
     "a TIFF without its last strip": TIFF[:-1],
 }
 
@@ -156,7 +159,7 @@ BOMBS = {
     "WebP": _changed(WEBP, 26, struct.pack("<HH", 16383, 15000)),
     "lossless WebP": _changed(suitable("webp lossless"), 21, struct.pack("<I", 16383 | 15000 << 14)),
     "BMP": _changed(BMP, 18, struct.pack("<ii", 20000, 12000)),
-    "TIFF": suitable("tiff big-endian").replace(struct.pack(">HHIH", 257, 3, 1, 80), struct.pack(">HHIH", 257, 3, 1, 65000)),
+    "TIFF": MAC_TIFF.replace(struct.pack(">HHIH", 257, 3, 1, 80), struct.pack(">HHIH", 257, 3, 1, 65000)),
 }
 
 
@@ -174,12 +177,14 @@ def test_more_than_the_limit_is_unsuitable_whatever_it_holds() -> None:
         probe(JPEG.replace(struct.pack(">BHH", 8, 167, 197), struct.pack(">BHH", 8, 65000, width), 1))
 
 
+def test_fill_bytes_before_jpeg_markers_are_passed_over() -> None:
+    filled = JPEG.replace(b"\xff\xdb", b"\xff\xff\xff\xdb")[:-2] + b"\xff\xff\xd9"
+    assert np.array_equal(probe(filled).pixels, probe(JPEG).pixels)
+    assert probe(filled).metadata == probe(JPEG).metadata
+
+
 def test_bmp_rows_may_come_top_down() -> None:
     stride, height = -(-3 * 197 // 4) * 4, 167
     rows = [BMP[54 + i * stride : 54 + (i + 1) * stride] for i in range(height)]
     top_down = _changed(BMP[:54], 22, struct.pack("<i", -height)) + b"".join(reversed(rows))
     assert np.array_equal(probe(top_down).pixels, probe(BMP).pixels)
-
-
-def test_samples_are_photos_with_odd_sides() -> None:
-    assert Image.open(io.BytesIO(JPEG)).size == (197, 167) == samples.photo().size
