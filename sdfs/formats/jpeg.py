@@ -285,11 +285,11 @@ def _comment(length: int, marker: bytes) -> bytes:
 
 
 def _is_padding(segment: _Segment) -> bool:
-    """Whether a render put the segment there: a marker or its absence, then nothing but zeros."""
-    padding = segment.payload.removeprefix(_COMMENT_PREFIX)
-    if segment.marker != _COM or len(padding) == len(segment.payload):
+    """Whether a render put the segment there: a marker, or none, then nothing but zeros."""
+    if segment.marker != _COM or not segment.payload.startswith(_COMMENT_PREFIX):
         return False
-    return not padding.strip(b"\0") or parse_marker(padding) is not None
+    padding = segment.payload[len(_COMMENT_PREFIX) :]
+    return parse_marker(padding) is not None or not padding.strip(b"\0")
 
 
 def _is_descriptive(marker: int) -> bool:

@@ -85,10 +85,11 @@ def pack_marker(marker: bytes, length: int) -> bytes:
 
 
 def parse_marker(padding: bytes) -> bytes | None:
-    """The inverse of `pack_marker`; None where `padding` holds no marker."""
+    """The inverse of `pack_marker`; None where `padding` holds no marker, or anything besides."""
     if not padding or not 0 < padding[0] <= min(MAX_MARKER_BYTES, len(padding) - 1):
         return None
-    return padding[1 : 1 + padding[0]]
+    end = 1 + padding[0]
+    return None if padding[end:].strip(b"\0") else padding[1:end]
 
 
 def cut_runs(data: bytes, runs: Sequence[Run]) -> tuple[bytes, bytes]:

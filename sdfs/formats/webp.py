@@ -53,6 +53,8 @@ def read(data: bytes) -> Parts:
     position = next(i for i, chunk in enumerate(chunks) if chunk.type in (_LOSSY, _LOSSLESS))
     image = chunks[position]
     width, height = _dimensions(image)
+    if chunks[0].type == _EXTENDED and chunks[0].payload[4:] != (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little"):
+        raise NotAPicture("the canvas of the WebP differs from its picture")
     check_dimensions(width, height, len(data))
     with decoding("the WebP picture"):
         decoded = imagecodecs.webp_decode(_file(image.content))
@@ -101,7 +103,7 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
 
 def _check_types(chunks: list[_Chunk]) -> None:
     types = [chunk.type for chunk in chunks]
-    flags = chunks[0].payload[0] if types and types[0] == _EXTENDED and len(chunks[0].payload) == 10 else 0
+    flags = chunks[0].payload[0] if types[:1] == [_EXTENDED] and len(chunks[0].payload) == 10 else 0
     if flags & _ANIMATION_FLAG or not {b"ANIM", b"ANMF"}.isdisjoint(types):
         raise Unsuitable("an animated WebP")
     if flags & _ALPHA_FLAG or b"ALPH" in types:

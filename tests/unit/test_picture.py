@@ -46,7 +46,7 @@ def test_padding_of_an_earlier_render_is_no_metadata() -> None:
 
 
 def test_a_comment_that_only_begins_like_padding_is_metadata() -> None:
-    comment = segment(0xFE, b"SDFS: a filesystem")
+    comment = segment(0xFE, b"SDFS: a comment that begins as a padding of 32 bytes would")
     assert comment in probe(with_segments(JPEG, comment)).metadata
 
 
@@ -132,6 +132,7 @@ BROKEN = {
     "a PNG with its pixels in two places": with_chunk(with_chunk(PNG, b"tEXt", b"a\0b"), b"IDAT", b""),
     "a WebP cut off": WEBP[:-100],
     "a WebP without a picture": with_riff_chunk(WEBP[:12], b"EXIF", b"\0\0"),
+    "a WebP with another canvas": (lambda data: _changed(data, 24, b"\0"))(suitable("webp with metadata")),
     "a WebP with a broken header": _changed(WEBP, 23, b"\0"),
     "a BMP cut off": BMP[:-1],
     "a BMP cut off in its header": BMP[:30],
