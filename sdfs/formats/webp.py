@@ -53,9 +53,10 @@ def read(data: bytes) -> Parts:
     position = next(i for i, chunk in enumerate(chunks) if chunk.type in (_LOSSY, _LOSSLESS))
     image = chunks[position]
     width, height = _dimensions(image)
-    if chunks[0].type == _EXTENDED and chunks[0].payload[4:] != (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little"):
-        raise NotAPicture("the canvas of the WebP differs from its picture")
     check_dimensions(width, height, len(data))
+    canvas = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    if chunks[0].type == _EXTENDED and chunks[0].payload[4:] != canvas:
+        raise NotAPicture("the canvas of the WebP differs from its picture")
     with decoding("the WebP picture"):
         decoded = imagecodecs.webp_decode(_file(image.content))
     pixels = check_decoded(decoded, height, width, 3)

@@ -132,6 +132,9 @@ BROKEN = {
     "a PNG with its pixels in two places": with_chunk(with_chunk(PNG, b"tEXt", b"a\0b"), b"IDAT", b""),
     "a WebP cut off": WEBP[:-100],
     "a WebP without a picture": with_riff_chunk(WEBP[:12], b"EXIF", b"\0\0"),
+    "an extended WebP without width": (lambda data: _changed(data, data.index(b"\x9d\x01\x2a") + 3, bytes(2)))(
+        suitable("webp with metadata")
+    ),
     "a WebP with another canvas": (lambda data: _changed(data, 24, b"\0"))(suitable("webp with metadata")),
     "a WebP with a broken header": _changed(WEBP, 23, b"\0"),
     "a BMP cut off": BMP[:-1],
