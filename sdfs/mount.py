@@ -8,7 +8,7 @@ Facts about mfusepy 3.1 and libfuse 3.14 that the code relies on, all tried:
   above it, while a file is read: else a rename beside a slow decode would stop every lookup in the folder.
 - The kernel has at most `max_background` readahead requests under way, and libfuse at most `max_threads` handlers: 64 of each, for some
   of them wait for decodes.
-- UTIME_NOW and UTIME_OMIT come as tv_nsec; rename's flags are dropped by mfusepy: both are taken from the raw call here.
+- mfusepy drops rename's flags and ftruncate's handle, and UTIME_NOW and UTIME_OMIT come as tv_nsec: `_Fuse` takes the raw calls.
 - Whatever a handler raises becomes an errno in `_Fuse._wrapper`, nowhere else.
 - After SIGTERM `FUSE()` may raise RuntimeError(8) though it unmounted cleanly.
 """
@@ -274,6 +274,10 @@ class _Fuse(mfusepy.FUSE):  # type: ignore[misc]  # mfusepy has no types
 
     def rename_fuse_3(self, old: bytes, new: bytes, flags: int) -> None:
         self.operations.rename_with_flags(old.decode(self.encoding, self.errors), new.decode(self.encoding, self.errors), flags)
+
+    def truncate_fuse_3(self, path: bytes | None, size: int, info: Any) -> None:
+        decoded = None if path is None else path.decode(self.encoding, self.errors)
+        self.operations.truncate(decoded, size, info.contents if info else None)
 
     def utimens_fuse_3(self, path: bytes, times: Any, info: Any) -> None:
         pair = (times.contents.actime, times.contents.modtime)

@@ -160,7 +160,13 @@ class Inode:
         self.staged: Staged | None = None
         self.dirty = False
         self.written = False  # since the last time it was offered to the pending queue
+        self._installed = -1  # the tree's file, where that is not the one the handles opened, nor the working copy
         self._retired: list[int] = []  # former `working`s, which a reader may still be in
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the working copy, not the tree's file, has the attributes to show."""
+        return self.working >= 0 and (self.staged is None or self.dirty)
 
     # state changes: all under `lock`
 
@@ -213,7 +219,7 @@ class Inode:
         except BaseException:
             blob.discard()
             raise
-        os.close(blob.fd)
+        self._hold(blob.fd)
 
     def _install(self, staged: Staged) -> None:
         """Rename a staged file, which is durable, over the tree's; nothing where that was unlinked."""
@@ -230,6 +236,16 @@ class Inode:
             os.rename(staged.path, path)
             self.table.replace_keys(self, None, self.keys - {key})
         fsync_path(os.path.dirname(path))
+
+    def _hold(self, installed: int) -> None:
+        """Keep the tree's file open, which no handle has: its inode number, a key of ours, must not be given to another file."""
+        if self._installed >= 0:
+            os.close(self._installed)
+        self._installed = -1
+        if self.handles:
+            self._installed = installed
+        else:
+            os.close(installed)
 
     def replace_mode(self, path: str, mode: int) -> None:
         """chmod of a blob whose preamble has to say another mode: installs the same blob with it."""
@@ -249,7 +265,7 @@ class Inode:
                 staged.discard()
                 raise
             self.preamble = self.table.heads.of(staged.fd, status)
-            os.close(staged.fd)
+            self._hold(staged.fd)
         finally:
             os.close(source)
 
@@ -280,11 +296,11 @@ class Inode:
         finally:
             if self.staged is not None:
                 os.unlink(self.staged.path)
-            for retired in [*self._retired, self.working]:
-                if retired >= 0:
-                    os.close(retired)
+            for fd in (*self._retired, self.working, self._installed):
+                if fd >= 0:
+                    os.close(fd)
             self._retired.clear()
-            self.working, self.staged, self.dirty, self.written = -1, None, False, False
+            self.working, self._installed, self.staged, self.dirty, self.written = -1, -1, None, False, False
 
 
 class Handle:

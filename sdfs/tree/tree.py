@@ -198,17 +198,20 @@ class Tree:
         except (DamagedError, StoreTooNew):
             status, preamble = os.lstat(backing), None
         inode = self.inodes.find(key_of(status))
-        if inode is not None and inode.working >= 0:
+        if inode is not None and inode.is_ahead:
             with inode.lock:
-                if inode.working >= 0:
+                if inode.is_ahead:
                     return _attributes(os.fstat(inode.working), None)
             return self.getattr(path)
         return _attributes(status, preamble)
 
     def getattr_open(self, handle: Handle) -> Attributes:
         """The same for an open file, unlinked or not."""
-        status = os.fstat(handle.fd)
-        return _attributes(status, handle.inode.preamble if handle.inode.working < 0 else None)
+        inode = handle.inode
+        path = inode.path
+        if path is not None and inode.staged is not None and not inode.is_ahead:
+            return self.getattr(self.virtual(path))
+        return _attributes(os.fstat(handle.fd), inode.preamble if inode.working < 0 else None)
 
     def chmod(self, path: str, mode: int) -> None:
         backing = self.backing(path)

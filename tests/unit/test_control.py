@@ -1,0 +1,168 @@
+"""sdfs.control and sdfs.access: a store used by several processes at once, through the one that owns it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from sdfs.access import Access, open_access
+from sdfs.control import ControlClient, socket_path
+from sdfs.errors import DamagedError, NotAStore, StoreBusy, UserError
+from sdfs.store import Store, init
+from sdfs.tree.owner import Owner
+from tests.lossless_engine import LosslessEngine
+
+PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
+open_store = partial(open_access, become_owner=partial(Owner, engine=LosslessEngine))
+
+
+@pytest.fixture(autouse=True)
+def runtime_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    init(tmp_path / "store")
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    (tmp_path / "picture").write_bytes(PICTURE)
+    return tmp_path / "picture"
+
+
+@pytest.fixture
+def owner(root: Path) -> Iterator[Access]:
+    with open_store(root) as owner:
+        yield owner
+
+
+@pytest.fixture
+def client(owner: Access, root: Path) -> Iterator[Access]:
+    with open_store(root) as client:
+        assert isinstance(client, ControlClient)
+        yield client
+
+
+def content(access: Access, path: str) -> bytes:
+    file = io.BytesIO()
+    access.read_to(path, file)
+    return file.getvalue()
+
+
+def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotAStore), open_store(tmp_path):
+        pass
+
+
+def test_without_an_owner_one_becomes_it(root: Path, picture: Path) -> None:
+    with open_store(root) as access:
+        access.add(picture, "a.jpg")
+        access.sync(lambda done, total: None)
+        assert access.stat("a.jpg").state == "exact"
+
+
+def test_an_owner_that_does_not_listen_is_busy(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdfs.access._HANDOVER_SECONDS", 0.1)
+    store = Store(root)
+    with pytest.raises(StoreBusy), open_store(root):
+        pass
+    store.close()
+
+
+@pytest.mark.usefixtures("owner")
+def test_the_socket_is_where_the_design_says(root: Path, runtime_folder: Path) -> None:
+    status = root.stat()
+    assert Path(socket_path(str(root))) == runtime_folder / "sdfs" / f"{status.st_dev:x}-{status.st_ino:x}.sock"
+    assert (runtime_folder / "sdfs").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_socket_goes_with_its_owner(root: Path, runtime_folder: Path) -> None:
+    with open_store(root):
+        assert len(list((runtime_folder / "sdfs").iterdir())) == 1
+    assert list((runtime_folder / "sdfs").iterdir()) == []
+
+
+def test_the_socket_of_a_killed_owner_is_replaced(root: Path) -> None:
+    Path(socket_path(str(root))).touch()
+    with open_store(root) as owner, open_store(root) as client:
+        assert client.status() == owner.status()
+
+
+def test_a_folder_for_sockets_that_others_may_enter_is_refused(root: Path, runtime_folder: Path) -> None:
+    (runtime_folder / "sdfs").mkdir(mode=0o755)
+    with pytest.raises(UserError, match="0700"), open_store(root):
+        pass
+
+
+def test_add_and_read(client: Access, picture: Path) -> None:
+    client.add(picture, "d/a.jpg")
+    assert content(client, "d/a.jpg") == PICTURE
+
+
+def test_add_takes_paths_relative_to_the_client(client: Access, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(picture.parent)
+    client.add(Path(picture.name), "a.jpg")
+    assert client.stat("a.jpg").logical_bytes == len(PICTURE)
+
+
+def test_an_undecodable_name(client: Access, picture: Path) -> None:
+    client.add(picture, "\udcff.jpg")
+    assert content(client, "\udcff.jpg") == PICTURE
+
+
+def test_sync_tells_of_its_progress(client: Access, picture: Path) -> None:
+    for name in "abc":
+        client.add(picture, name)
+    told: list[tuple[int, int]] = []
+    client.sync(lambda done, total: told.append((done, total)))
+    assert told[-1] == (3, 3)
+    assert client.stat("a").state == "exact"
+
+
+def test_both_see_the_same(owner: Access, client: Access, picture: Path) -> None:
+    client.add(picture, "a")
+    assert client.stat("a") == owner.stat("a")
+    assert client.list("/") == owner.list("/")
+    assert client.status() == owner.status()
+
+
+def test_a_users_mistake_comes_back_as_such(client: Access) -> None:
+    with pytest.raises(UserError, match="nowhere: No such file or directory"):
+        client.stat("nowhere")
+
+
+def test_damage_comes_back_as_such(client: Access, picture: Path, root: Path) -> None:
+    client.add(picture, "a")
+    client.sync(lambda done, total: None)
+    content_ = bytearray((root / "a").read_bytes())
+    content_[-1] ^= 1
+    (root / "a").write_bytes(content_)
+    with pytest.raises(DamagedError):
+        content(client, "a")
+
+
+def test_a_store_that_is_not_mounted_cannot_be_shut_down(client: Access) -> None:
+    with pytest.raises(UserError, match="not mounted"):
+        client.shutdown()
+
+
+@pytest.mark.parametrize("request_", [b"no JSON\n", b"{}\n", b'{"request": "format", "arguments": {}}\n', b"\n"])
+def test_nonsense_is_answered_and_harms_nobody(owner: Access, root: Path, request_: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(socket_path(str(root)))
+        connection.sendall(request_)
+        answer = json.loads(connection.makefile().readline())
+    assert answer["error"][0] == "UserError"
+    assert owner.status().pid == os.getpid()
