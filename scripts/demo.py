@@ -19,7 +19,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-SDFS = (str(Path(sys.executable).with_name("sdfs")),)
+SDFS = Path(sys.executable).with_name("sdfs")
 PHOTOS = {  # packages that contain photographs, and where
     "skimage": (
         "data",
@@ -40,7 +40,10 @@ def packaged_photos() -> Iterator[Path]:
 
 def sdfs(*arguments: str | Path) -> str:
     """Run a command; its messages and progress go to the terminal. Returns its stdout."""
-    return subprocess.run([*SDFS, *map(str, arguments)], check=True, stdout=subprocess.PIPE, text=True).stdout
+    completed = subprocess.run([SDFS, *arguments], stdout=subprocess.PIPE, text=True)
+    if completed.returncode:
+        sys.exit(f"demo: sdfs {arguments[0]} ended with exit status {completed.returncode}, see docs/CLI.md")
+    return completed.stdout
 
 
 @contextmanager
@@ -107,7 +110,8 @@ def ratio(size: int, stored: int) -> str:
 
 def main() -> None:
     work, *given = map(Path, sys.argv[1:])
-    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     store, mountpoint, out = (work / name for name in ("store", "mount", "read-back"))
     sources = [path.resolve() for path in given or packaged_photos()]
     if not sources:

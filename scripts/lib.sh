@@ -21,8 +21,8 @@ install_packages() {
         elevate=(sudo)
     fi
     say "Installing $* ($reason)"
-    "${elevate[@]}" apt-get update -qq || die "apt-get update failed: is there a network?"
-    "${elevate[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2 || die "apt-get could not install $*"
+    "${elevate[@]}" apt-get update -qq || say "apt-get update failed; trying with the package lists that are here"
+    "${elevate[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2 || die "apt-get could not install $*: is there a network?"
 }
 
 is_python() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
@@ -35,7 +35,7 @@ find_python() {
             return
         fi
     done
-    die "there is no Python 3.11 or newer here (have: $(python3 --version 2>&1 || true)): install one and try again"
+    die "there is no Python 3.11 or newer here: install one and try again"
 }
 
 # FUSE 3: the library, its helper and the device.
