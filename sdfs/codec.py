@@ -17,7 +17,7 @@ from safetensors.torch import load
 from sdfs import container
 from sdfs.autoencoders.runner import BundledAutoencoder, fastest_dtype
 from sdfs.container import KIND_LATENT, Blob
-from sdfs.errors import DamagedError, DoesNotFit, EngineError, Unsuitable
+from sdfs.errors import DamagedError, DoesNotFit, EngineError, PictureError, Unsuitable
 from sdfs.latent_coding import LearnedCoder
 from sdfs.picture import MAX_PIXELS, Picture, probe, render, unwrap_exact, wrap_exact
 from sdfs.quality import Scores, acceptable, compare
@@ -68,7 +68,7 @@ class Codec:
         try:
             picture = self._decode_latents(parsed)
             return render(picture, size, _marker(parsed.header["id"]))
-        except (KeyError, TypeError, ValueError, DoesNotFit) as error:
+        except (LookupError, TypeError, ValueError, PictureError) as error:
             raise DamagedError(f"latent blob: {type(error).__name__}: {error}") from error
 
     def _encode_latents(self, data: bytes, picture: Picture, quality: int) -> bytes:
