@@ -352,7 +352,7 @@ def _parse(options: str) -> dict[str, str | bool]:
 def _mountpoint(path: Path) -> Path:
     """Where to mount; makes the folder, and unmounts what a killed owner left there."""
     try:
-        os.stat(path)
+        os.statvfs(path)  # stat() may be answered from the kernel's cache for a second after the owner's death
     except FileNotFoundError:
         try:
             path.mkdir()

@@ -62,7 +62,7 @@ class Mounted:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log, env=environment)
-        eventually(lambda: self.process.poll() is not None or os.path.ismount(self.path), f"mounted: {self._command}", 30)
+        eventually(lambda: self.process.poll() is not None or self._serves(), f"mounted: {self._command}", 30)
         assert self.process.poll() is None, self.log.read_text()
         return self
 
@@ -78,6 +78,12 @@ class Mounted:
             assert status == 0, self.log.read_text()
             assert "Traceback" not in self.log.read_text(), self.log.read_text()
             assert list((self.store / ".sdfs" / "staging").iterdir()) == []
+
+    def _serves(self) -> bool:
+        try:
+            return os.getxattr(self.path, "user.sdfs.store") == bytes(self.store)
+        except OSError:  # not mounted yet, or a dead mount
+            return False
 
     def _end(self) -> int:
         try:
