@@ -45,7 +45,9 @@ def opened(data: bytes) -> Image.Image:
 
 @pytest.mark.parametrize("pillow_format", LATENT_FORMATS)
 @pytest.mark.parametrize("grey", [False, True], ids=["rgb", "grey"])
-def test_a_photo_becomes_latents_and_comes_out_in_its_format(codec: Codec, photo: NDArray[np.uint8], pillow_format: str, grey: bool) -> None:
+def test_a_photo_becomes_latents_and_comes_out_in_its_format(
+    codec: Codec, photo: NDArray[np.uint8], pillow_format: str, grey: bool
+) -> None:
     if grey and pillow_format in ("WEBP", "BMP"):
         pytest.skip(f"{pillow_format} has no grey pictures of 8 bits without a palette")
     pixels = photo[:300, :420]

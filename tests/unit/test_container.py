@@ -31,7 +31,7 @@ def test_the_preamble_alone_tells_the_size() -> None:
 
 def test_the_layout_is_frozen() -> None:
     packed = Preamble(KIND_LATENT, 0, 0o644, 0x0102030405, 9).pack()
-    assert packed[:28].hex() == "89534446530d0a1a" "0100" "01" "00" "a4010000" "0504030201000000" "09000000"
+    assert packed[:28].hex() == "89534446530d0a1a01000100a4010000050403020100000009000000"
     assert packed[28:] == zlib.crc32(packed[:28]).to_bytes(4, "little")
 
 
@@ -83,7 +83,16 @@ def test_an_unknown_flag_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "header",
-    [b"[]", b"{}", b'{"sections": 3}', b'{"sections": [["a", -1, 0]]}', b'{"sections": [["a", true, 0]]}', b"\xff", b"[" * 5000, b'{"sections": [[1, 2, 3]]}'],
+    [
+        b"[]",
+        b"{}",
+        b'{"sections": 3}',
+        b'{"sections": [["a", -1, 0]]}',
+        b'{"sections": [["a", true, 0]]}',
+        b"\xff",
+        b"[" * 5000,
+        b'{"sections": [[1, 2, 3]]}',
+    ],
 )
 def test_a_header_that_breaks_the_rules_is_damage(header: bytes) -> None:
     encoded = header + zlib.crc32(header).to_bytes(4, "little")

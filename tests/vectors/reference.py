@@ -106,7 +106,8 @@ def neighbours(x: Grid) -> Grid:
 
     def moved(dy: int, dx: int) -> Grid:
         return [
-            [[p[r + dy][s + dx] if 0 <= r + dy < height and 0 <= s + dx < width else 0 for s in range(width)] for r in range(height)] for p in x
+            [[p[r + dy][s + dx] if 0 <= r + dy < height and 0 <= s + dx < width else 0 for s in range(width)] for r in range(height)]
+            for p in x
         ]
 
     return moved(-1, 0) + moved(1, 0) + moved(0, -1) + moved(0, 1)
@@ -205,7 +206,9 @@ class SliceDecoder:
 
     def _high(self, base: Grid) -> Grid:
         out_20 = self._layer("high", activate(base))
-        return [[[(v + (g << 16) + (1 << 15)) >> 16 for v in row] for row in plane] for plane, g in zip(out_20, self.gain_4[LOW:], strict=True)]
+        return [
+            [[(v + (g << 16) + (1 << 15)) >> 16 for v in row] for row in plane] for plane, g in zip(out_20, self.gain_4[LOW:], strict=True)
+        ]
 
     def _pass(self, parity: int, mean_4: Grid, scale_4: Grid, known: Grid) -> Grid:
         """`known` with the positions of one parity decoded, each to mean plus 16 times its symbol."""

@@ -1,0 +1,1 @@
+"""The watched folder: pictures that land there move into a store."""
