@@ -68,8 +68,9 @@ class RenderCache:
                 self._evict()
 
     def _evict(self) -> None:
-        for key in list(self._renders):
+        if self._bytes <= self._max_bytes:
+            return
+        for key in [key for key in self._renders if key not in self._pins]:
+            self._bytes -= len(self._renders.pop(key))
             if self._bytes <= self._max_bytes:
                 return
-            if key not in self._pins:
-                self._bytes -= len(self._renders.pop(key))

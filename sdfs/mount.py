@@ -13,7 +13,7 @@ Facts about mfusepy 3.1 and libfuse 3.14 that the code relies on, all tried:
 - After SIGTERM `FUSE()` may raise RuntimeError(8) though it unmounted cleanly.
 """
 
-# ruff: noqa: PTH100, PTH116, PTH208
+# ruff: noqa: PTH100, PTH208
 from __future__ import annotations
 
 import contextlib

@@ -42,7 +42,7 @@ from sdfs.signatures import HEAD_BYTES, picture_format
 from sdfs.store import HIDDEN, Staged, Store, copy_attributes, copy_range, fsync_path, read_all
 from sdfs.tree.heads import Heads
 from sdfs.tree.pending import Key, Pending
-from sdfs.tree.renders import Renders, read_header
+from sdfs.tree.renders import Head, Renders, read_header
 
 _log = logging.getLogger("sdfs.tree")
 OWNER_RW = 0o600  # every blob has these on the backing, whatever its logical mode
@@ -127,6 +127,14 @@ class InodeTable:
             for key in remove:
                 inode.keys.discard(key)
                 self._inodes.pop(key, None)
+
+    def commit_all(self) -> None:
+        """At the end of the owner: the tree gets what was written by those who have not closed their files."""
+        with self._lock:
+            inodes = set(self._inodes.values())
+        for inode in inodes:
+            with inode.lock:
+                inode.commit_or_rescue()
 
     def renamed(self, old: str, new: str) -> None:
         """`old` with all below it is now `new`, and what was `new` is gone. Under `names`."""
@@ -279,17 +287,20 @@ class Inode:
         if picture_format(os.pread(fd, HEAD_BYTES, 0)) is not None:
             self.table.pending.offer(key_of(status), self.path)
 
+    def commit_or_rescue(self) -> None:
+        """Commit when there is no writer any more to tell of an error: then what was written goes to the trash."""
+        try:
+            self.commit()
+        except OSError as error:
+            assert self.staged is not None
+            rescued = self.table.store.rescue(self.staged.path)
+            _log.error("%s could not be stored (%s); what was written is in %s", self.path, error, rescued)
+            self.staged = None
+
     def close(self, fd: int) -> None:
         """The last handle, with descriptor `fd`, goes: back to plain or blob."""
         try:
-            self.commit()
-        except OSError as error:  # the writer is gone: all that is left is to keep the bytes
-            assert self.staged is not None
-            _log.error(
-                "%s could not be stored (%s); what was written is in %s", self.path, error, self.table.store.rescue(self.staged.path)
-            )
-            self.staged = None
-        try:
+            self.commit_or_rescue()
             self.offer(self.working if self.working >= 0 else fd)
             for key in self.keys:
                 self.table.pending.nudge(key)
@@ -306,14 +317,15 @@ class Inode:
 class Handle:
     """An open file. Offsets and sizes are in bytes; all errors are OSError, DamagedError, StoreTooNew or EngineError."""
 
-    def __init__(self, inode: Inode, fd: int, flags: int, keep_cache: bool) -> None:
+    def __init__(self, inode: Inode, fd: int, flags: int) -> None:
         """Under `inode.lock`; takes over `fd`: of the tree's file, and readable where that is a blob."""
-        self.keep_cache = keep_cache
+        self.keep_cache = False  # set by who opens
         self.inode = inode
         self._fd = fd
         self._writable = flags & os.O_ACCMODE != os.O_RDONLY
         self._append = bool(flags & os.O_APPEND)
-        self._key: str | None = None
+        self._head: Head | None = None
+        self._pinned = False
         self._render: bytes | None = None
         inode.handles += 1
         inode.table.keep(inode)
@@ -380,8 +392,8 @@ class Handle:
         inode = self.inode
         with inode.lock:
             inode.handles -= 1
-            if self._key is not None:
-                inode.table.renders.cache.unpin(self._key)
+            if self._pinned and self._head is not None:
+                inode.table.renders.cache.unpin(self._head[0])
             try:
                 if not inode.handles:
                     inode.close(self._fd)
@@ -401,19 +413,24 @@ class Handle:
         if self.inode.staged is not None:
             self.inode.dirty = True
 
+    def head(self, preamble: Preamble) -> Head:
+        """Of the blob that was opened. Raises DamagedError."""
+        if self._head is None:
+            try:
+                self._head = read_header(self._fd, preamble)
+            except DamagedError as error:
+                self.inode.table.renders.report(f"{next(iter(self.inode.keys))}", self.inode.path, error)
+                raise
+        return self._head
+
     def _load(self, preamble: Preamble) -> bytes:
-        inode = self.inode
-        renders = inode.table.renders
-        try:
-            key, header = read_header(self._fd, preamble)
-        except DamagedError as error:
-            renders.report(f"{next(iter(inode.keys))}", inode.path, error)
-            raise
+        inode, renders = self.inode, self.inode.table.renders
         with inode.lock:
-            if self._key is None:
-                self._key = key
-                renders.cache.pin(key)
-        self._render = renders.get(key, self._fd, preamble, header, inode.path)
+            head = self.head(preamble)
+            if not self._pinned:
+                self._pinned = True
+                renders.cache.pin(head[0])
+        self._render = renders.get(head, self._fd, preamble, inode.path)
         return self._render
 
 

@@ -50,6 +50,7 @@ class Owner:
 
     def close(self) -> None:
         self.interrupt()
+        self.tree.inodes.commit_all()
         self._engine.close()
         self.compressor.stop()
         self.store.close()

@@ -32,7 +32,10 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-def read_header(fd: int, preamble: Preamble) -> tuple[str, dict[str, Any]]:
+Head = tuple[str, dict[str, Any]]  # a blob's key and header
+
+
+def read_header(fd: int, preamble: Preamble) -> Head:
     """A blob's key, which names its content (the header has the sections' checksums) but not its mode, and its header."""
     encoded = os.pread(fd, preamble.header_length, PREAMBLE_BYTES)
     header = container.parse_header(preamble, encoded)
@@ -51,8 +54,9 @@ class Renders:
     def is_canonical(self, key: str) -> bool:
         return key in self._canonical
 
-    def get(self, key: str, fd: int, preamble: Preamble, header: dict[str, Any], path: str | None) -> bytes:
+    def get(self, head: Head, fd: int, preamble: Preamble, path: str | None) -> bytes:
         """The render. Raises DamagedError, StoreTooNew, EngineError; the first failure of a blob is logged under `path`."""
+        key, header = head
         try:
             render = self.cache.get(key, lambda: self._decode(key, fd, preamble, header))
         except SdfsError as error:

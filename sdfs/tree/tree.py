@@ -31,7 +31,7 @@ from sdfs.store import INTERNAL, Store, copy_attributes, copy_range, fsync_path,
 from sdfs.tree.heads import Heads
 from sdfs.tree.inode import Handle, Inode, InodeTable, key_of, logical_mode, split_mode, wrap
 from sdfs.tree.pending import Key, Pending
-from sdfs.tree.renders import Renders, read_header
+from sdfs.tree.renders import Renders
 
 _INTERNAL = "/" + INTERNAL
 XATTR_PREFIX = "user.sdfs."
@@ -369,10 +369,16 @@ class Tree:
                     inode.preamble = self._head(fd, status, backing)
                 if flags & os.O_ACCMODE != os.O_RDONLY:
                     self.pending.touch(key_of(status))
-                return Handle(inode, fd, flags, self._may_keep_cache(inode, fd, status))
+                handle = Handle(inode, fd, flags)
         except BaseException:
             os.close(fd)
             raise
+        try:
+            handle.keep_cache = self._may_keep_cache(handle, fd, status)
+        except BaseException:
+            handle.release()
+            raise
+        return handle
 
     def _names_it(self, backing: str, inode: Inode) -> bool:
         with self.inodes.names:
@@ -395,7 +401,7 @@ class Tree:
             self._renders.report(f"{status.st_ino}", backing, error)
             raise
 
-    def _may_keep_cache(self, inode: Inode, fd: int, status: os.stat_result) -> bool:
+    def _may_keep_cache(self, handle: Handle, fd: int, status: os.stat_result) -> bool:
         """Whether the pages that the kernel may have of this name are what the handle will read.
 
         The kernel has a page cache per name, and a name keeps its cache when its file is swapped: so no at the first open of a
@@ -405,9 +411,10 @@ class Tree:
         known = self._opened.get(key_of(status)) == state
         if not known:
             self._note_opened(fd)
-        if status.st_nlink > 1 or not known or inode.working >= 0:
+        preamble = handle.inode.preamble  # before `working`, as in Handle.read
+        if status.st_nlink > 1 or not known or handle.inode.working >= 0:
             return False
-        return inode.preamble is None or self._renders.is_canonical(read_header(fd, inode.preamble)[0])
+        return preamble is None or self._renders.is_canonical(handle.head(preamble)[0])
 
     def _note_opened(self, fd: int) -> None:
         status = os.fstat(fd)

@@ -520,6 +520,28 @@ class TestBlobs:
         assert blob.stat().st_mode & 0o600 == 0o600
         assert read(tree, "/a.jpg") == PICTURE
 
+    def test_a_commit_that_fails_is_told_to_the_writer_and_its_bytes_are_kept(
+        self, tree: Tree, root: Path, blob: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(path: str) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+        monkeypatch.setattr(tree.store, "keep", full)
+        handle = tree.open("/a.jpg", os.O_WRONLY | os.O_TRUNC)
+        handle.write(b"new", 0)
+        with pytest.raises(OSError, match="No space left"):
+            handle.flush()
+        tree.release(handle)
+        assert read(tree, "/a.jpg") == PICTURE
+        assert trash(root) == [PICTURE, b"new"]
+
+    def test_what_is_open_when_the_owner_ends_is_committed(self, tree: Tree, blob: Path) -> None:
+        handle = tree.open("/a.jpg", os.O_WRONLY | os.O_APPEND)
+        handle.write(b"tail", 0)
+        tree.inodes.commit_all()
+        assert blob.read_bytes() == PICTURE + b"tail"
+        tree.release(handle)
+
     def test_nothing_is_left_in_staging(self, tree: Tree, root: Path, blob: Path) -> None:
         write(tree, "/a.jpg", b"new")
         assert list((root / ".sdfs" / "staging").iterdir()) == []
