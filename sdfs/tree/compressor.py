@@ -36,6 +36,7 @@ from sdfs.tree.tree import Tree
 
 MAX_PICTURE_BYTES = 256 << 20  # larger files are never pending
 EXPIRY_SECONDS = 600.0
+HIDDEN_SECONDS = 1.0
 _REFUSED = 1 << 16
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _State = tuple[int, int, int]  # size, mtime_ns, ctime_ns
@@ -105,21 +106,19 @@ class Compressor:
             if self._stopping.is_set():
                 return
             if HIDDEN.fullmatch(os.path.basename(path)):
-                self._sweep(path, status)
+                self._tree.hidden.add(path)
             elif key_of(status) not in pending and self.wants(path, status):
                 pending.offer(key_of(status), path)
         self.scanned.set()
-        pending.changed()
-
-    def _sweep(self, path: str, status: os.stat_result) -> None:
-        with contextlib.suppress(OSError), self._tree.inodes.names:
-            if self._tree.inodes.find(key_of(status)) is None:
-                _log.info("%s was open when it was removed: moved to %s", path, self._tree.store.rescue(path))
+        pending.poke()
 
     def _run(self) -> None:
         expired_at = -EXPIRY_SECONDS
         while not self._stopping.is_set():
-            taken = self._tree.pending.take(EXPIRY_SECONDS)
+            taken = self._tree.pending.take(HIDDEN_SECONDS if self._tree.hidden else EXPIRY_SECONDS)
+            for hidden in list(self._tree.hidden):
+                with contextlib.suppress(OSError):
+                    self._tree.sweep_hidden(hidden)
             if time.monotonic() - expired_at >= EXPIRY_SECONDS:
                 expired_at = time.monotonic()
                 self._expire()

@@ -45,6 +45,7 @@ class Pending:
     _entries: dict[Key, Entry] = field(default_factory=dict)
     _hurry: int = 0
     _closed: bool = False
+    _poked: bool = False
     done: int = 0  # entries that left the queue
 
     def __len__(self) -> int:
@@ -94,7 +95,7 @@ class Pending:
     def take(self, seconds: float) -> Taken | None:
         """Wait for the next entry that is due; it stays in the queue until `finish` or `retry`.
 
-        None: there is none after so many seconds, or the queue was closed.
+        None: there is none after so many seconds, or it was poked, or the queue was closed.
         """
         end = time.monotonic() + seconds
         with self._changed:
@@ -104,7 +105,10 @@ class Pending:
                     entry = min(ready, key=lambda entry: entry.due)
                     return Taken(entry.key, entry.path, entry.generation)
                 soonest = min(map(self._due, self._entries.values()), default=end)
+                if self._poked:
+                    break
                 self._changed.wait(min(soonest, end) - now)
+            self._poked = False
             return None
 
     def finish(self, taken: Taken) -> None:
@@ -144,9 +148,10 @@ class Pending:
                 return None
             return list(self._entries.values())
 
-    def changed(self) -> None:
-        """Wake who waits."""
+    def poke(self) -> None:
+        """Wake who waits, with nothing."""
         with self._changed:
+            self._poked = True
             self._changed.notify_all()
 
     @property

@@ -12,7 +12,7 @@ The operations on names and attributes are here; those on open files are `sdfs.t
 """
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH115, PTH116, PTH120, PTH211
+# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH115, PTH116, PTH119, PTH120, PTH211
 from __future__ import annotations
 
 import contextlib
@@ -27,7 +27,7 @@ from typing import Any
 from sdfs.container import Preamble, is_blob
 from sdfs.errors import DamagedError, StoreTooNew
 from sdfs.signatures import HEAD_BYTES, picture_format
-from sdfs.store import INTERNAL, Store, copy_attributes, copy_range, fsync_path, read_all, rename_noreplace
+from sdfs.store import HIDDEN, INTERNAL, Store, copy_attributes, copy_range, fsync_path, read_all, rename_noreplace
 from sdfs.tree.heads import Heads
 from sdfs.tree.inode import Handle, Inode, InodeTable, key_of, logical_mode, split_mode, wrap
 from sdfs.tree.pending import Key, Pending
@@ -112,6 +112,7 @@ class Tree:
         self.pending = pending
         self.inodes = InodeTable(store, self.heads, renders, pending)
         self._root = store.root.rstrip("/")
+        self.hidden: set[str] = set()  # backing paths that libfuse hid
         self._renders = renders
         self._opened_lock = threading.Lock()
         self._opened: dict[Key, tuple[int, int]] = {}  # size and mtime_ns of what the kernel may have pages of
@@ -177,6 +178,23 @@ class Tree:
             if not same:
                 self.inodes.renamed(source, target)
                 self.pending.rename(source, target)
+        if HIDDEN.fullmatch(os.path.basename(target)):
+            self.hidden.add(target)
+            self.sweep_hidden(target)
+            self.pending.poke()
+
+    def sweep_hidden(self, backing: str) -> None:
+        """Remove what libfuse hid, since it was open when it was removed, once nobody has it open.
+
+        libfuse does that at the release, but forgets it if the release comes while it hides the file; then the folder could not
+        be removed. Into the trash, for a user may have given a file such a name.
+        """
+        with contextlib.suppress(FileNotFoundError), self.inodes.names:
+            inode = self.inodes.find(key_of(os.lstat(backing)))
+            if inode is not None and inode.handles:
+                return
+            self.store.rescue(backing)
+        self.hidden.discard(backing)
 
     def unlink(self, path: str) -> None:
         backing = self.backing(path)

@@ -363,8 +363,24 @@ class TestSwap:
     def test_what_an_unlinked_open_file_left_behind_is_moved_to_the_trash(self, owner: Owner, root: Path) -> None:
         (root / ".fuse_hidden0000000200000001").write_bytes(PICTURE)
         shrink(owner)
-        assert not (root / ".fuse_hidden0000000200000001").exists()
+        eventually(lambda: not (root / ".fuse_hidden0000000200000001").exists())
         assert trash(root) == [PICTURE]
+
+    def test_a_file_that_is_hidden_after_its_release_goes_at_once(self, tree: Tree, root: Path) -> None:
+        tree.mkdir("/d", 0o755)
+        write(tree, "/d/a", b"content")
+        tree.rename("/d/a", "/d/.fuse_hidden0000000200000001")
+        tree.rmdir("/d")
+        assert trash(root) == [b"content"]
+
+    def test_a_hidden_file_stays_while_it_is_open(self, owner: Owner, tree: Tree, root: Path) -> None:
+        write(tree, "/a", b"content")
+        handle = tree.open("/a", os.O_RDONLY)
+        tree.rename("/a", "/.fuse_hidden0000000200000001")
+        shrink(owner)
+        assert (root / ".fuse_hidden0000000200000001").exists()
+        tree.release(handle)
+        eventually(lambda: not (root / ".fuse_hidden0000000200000001").exists())
 
     def test_whoever_is_told_of_a_swap_can_open_the_file(self, owner: Owner, tree: Tree) -> None:
         seen = []
