@@ -38,7 +38,7 @@ from sdfs.errors import NotAStore, StoreBusy, StoreTooNew, UserError
 
 FORMAT = 1
 FEATURES: frozenset[str] = frozenset()
-DEFAULT_QUALITY = 50
+DEFAULT_QUALITY = 35
 INTERNAL = ".sdfs"
 TRASH_GRACE_SECONDS = 24 * 3600.0
 TRASH_MAX_BYTES = 10 << 30

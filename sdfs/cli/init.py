@@ -9,7 +9,7 @@ import typer
 def run(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="The folder; made if it is not there.")],
     quality: Annotated[
-        int | None, typer.Option("--quality", "-Q", min=0, max=100, help="How much of a picture is kept: 0 to 100; 50 if not given.")
+        int | None, typer.Option("--quality", "-Q", min=0, max=100, help="How much of a picture is kept: 0 to 100; 35 if not given.")
     ] = None,
 ) -> None:
     """Make a folder a store.
