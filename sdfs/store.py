@@ -30,7 +30,7 @@ import re
 import stat
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,7 @@ INTERNAL = ".sdfs"
 TRASH_GRACE_SECONDS = 24 * 3600.0
 TRASH_MAX_BYTES = 10 << 30
 HIDDEN = re.compile(r"\.fuse_hidden[0-9a-f]{16}")  # what libfuse renames an open file to when it is unlinked
+TRASHED = re.compile(r"(?P<time_ns>[0-9]{1,20})-[0-9]+\.(?P<name>.*)", re.DOTALL)  # names in the trash
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -111,10 +112,10 @@ class Store:
         """Become the owner. Raises NotAStore, StoreTooNew, StoreBusy."""
         self.root = os.path.realpath(root)
         self.internal = f"{self.root}/{INTERNAL}"
-        self.quality = _read_config(Path(self.root))
+        self.quality = read_config(Path(self.root))
         self.device = os.stat(self.root).st_dev
         self._numbers = itertools.count()
-        self._lock_fd = _lock(self.root)
+        self._lock_fd = lock(self.root)
         try:
             for name in ("staging", "trash"):
                 os.makedirs(f"{self.internal}/{name}", mode=0o700, exist_ok=True)
@@ -177,30 +178,41 @@ class Store:
                 os.unlink(path)
 
     def _trash_path(self, path: str) -> str:
-        name = os.fsdecode(os.fsencode(os.path.basename(path))[-200:])
-        return f"{self.internal}/trash/{time.time_ns()}-{next(self._numbers)}.{name}"
+        return f"{self.internal}/trash/{time.time_ns()}-{next(self._numbers)}.{trash_name(path)}"
 
     # the tree
 
     def walk(self) -> Iterator[tuple[str, os.stat_result]]:
-        """Every regular file of the tree, `.sdfs` and other filesystems mounted into it left out; skips what vanishes meanwhile."""
-        folders = [self.root]
-        while folders:
-            folder = folders.pop()
-            with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                for entry in entries:
-                    with contextlib.suppress(OSError):
-                        status = entry.stat(follow_symlinks=False)
-                        if entry.path == self.internal or status.st_dev != self.device:
-                            continue
-                        if stat.S_ISDIR(status.st_mode):
-                            folders.append(entry.path)
-                        elif stat.S_ISREG(status.st_mode):
-                            yield entry.path, status
+        """As `walk`; skips what vanishes meanwhile."""
+        return walk(self.root, lambda error: None)
 
 
-def _read_config(root: Path) -> int:
-    """The default quality, once the store is known to be one that this version understands."""
+def walk(root: str, on_error: Callable[[OSError], None]) -> Iterator[tuple[str, os.stat_result]]:
+    """Every regular file of the tree, `.sdfs` and other filesystems mounted into it left out; tells of what it cannot look at."""
+    internal, device = f"{root}/{INTERNAL}", os.stat(root).st_dev
+    folders = [root]
+    while folders:
+        try:
+            entries = list(os.scandir(folders.pop()))
+        except OSError as error:
+            on_error(error)
+            continue
+        for entry in entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError as error:
+                on_error(error)
+                continue
+            if entry.path == internal or status.st_dev != device:
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                folders.append(entry.path)
+            elif stat.S_ISREG(status.st_mode):
+                yield entry.path, status
+
+
+def read_config(root: Path) -> int:
+    """The default quality, once the store is known to be one that this version understands. Raises NotAStore, StoreTooNew."""
     path = root / INTERNAL / "config.toml"
     try:
         config = tomllib.loads(path.read_text())
@@ -218,11 +230,17 @@ def _read_config(root: Path) -> int:
     return quality
 
 
-def _lock(root: str) -> int:
+def lock(root: str, *, read_only: bool = False) -> int:
+    """Become the owner for as long as the descriptor is open. Raises StoreBusy.
+
+    `read_only`: in order to keep others from changing the store; raises FileNotFoundError where nobody has ever owned it.
+    """
     path = f"{root}/{INTERNAL}/lock"
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT), 0o600)
     except OSError as error:
+        if read_only and isinstance(error, FileNotFoundError):
+            raise
         raise UserError(f"{path} cannot be opened: {error.strerror}") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -233,10 +251,15 @@ def _lock(root: str) -> int:
     return fd
 
 
+def trash_name(path: str) -> str:
+    """What a name in the trash has of the path."""
+    return os.fsdecode(os.fsencode(os.path.basename(path))[-200:])
+
+
 def _trashed_at(name: str) -> float:
     """Seconds since the epoch; 0, so long expired, for a name that SDFS did not make."""
-    digits = name.partition("-")[0]
-    return int(digits) / 1e9 if digits.isdecimal() else 0.0
+    match = TRASHED.match(name)
+    return int(match["time_ns"]) / 1e9 if match else 0.0
 
 
 def write_all(fd: int, content: bytes, offset: int = 0) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sdfs.cli import add, cat, exit_codes, get, init, ls, mount, stat, sync, umount
+from sdfs.cli import add, cat, exit_codes, fsck, get, init, ls, mount, stat, sync, umount
 from sdfs.cli.output import complain
 
 
@@ -51,6 +51,7 @@ app.command("cat")(cat.run)
 app.command("ls")(ls.run)
 app.command("stat")(stat.run)
 app.command("sync")(sync.run)
+app.command("fsck")(fsck.run)
 
 
 def _show_version(wanted: bool) -> None:

@@ -42,12 +42,13 @@ OWNER_ROOMS: dict[str, set[str]] = {
     "sdfs.engine.protocol": set(),
     "sdfs.engine.client": {"sdfs.engine.protocol"},
     "sdfs.store": {"sdfs.container", "sdfs.signatures"},
+    "sdfs.fsck": {"sdfs.store", "sdfs.container"},
     "sdfs.cache": set(),
     "sdfs.tree": {"sdfs.store", "sdfs.cache", "sdfs.engine.client", "sdfs.container", "sdfs.signatures"},
     "sdfs.control": {"sdfs.tree"},
     "sdfs.access": {"sdfs.tree", "sdfs.control", "sdfs.store"},
     "sdfs.mount": {"sdfs.tree", "sdfs.control", "sdfs.store"},
-    "sdfs.cli": {"sdfs.access", "sdfs.mount", "sdfs.store"},
+    "sdfs.cli": {"sdfs.access", "sdfs.mount", "sdfs.store", "sdfs.fsck", "sdfs.engine.client"},
     "daemon": {"sdfs.access"},
 }
 ROOMS = ENGINE_ROOMS | OWNER_ROOMS

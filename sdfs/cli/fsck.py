@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sdfs.cli import exit_codes
+
+if TYPE_CHECKING:
+    from sdfs.fsck import Decode, Finding
+
+
+def run(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="The store; nobody may have it mounted.")],
+    decode: Annotated[bool, typer.Option("--decode", help="Decode every blob, too.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Remove what a killed owner left unfinished.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False,
+) -> None:
+    """Check all that is stored. Changes nothing, unless told to repair."""
+    from sdfs.cli.naming import store_of
+    from sdfs.cli.output import print_json, progress
+    from sdfs.fsck import check
+
+    with progress() as bars, _decoder(decode) as decoder:
+        task = bars.add_task("checking", total=None)
+        findings = check(
+            store_of(store), repair=repair, decode=decoder, progress=lambda done, total: bars.update(task, completed=done, total=total)
+        )
+    if json:
+        print_json(findings)
+    else:
+        for finding in findings:
+            print(f"{finding.path}: {finding.kind}: {finding.message}{' (removed)' if finding.repaired else ''}")
+    if (code := _status(findings)) != exit_codes.OK:
+        raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def _decoder(wanted: bool) -> Iterator[Decode | None]:
+    if not wanted:
+        yield None
+        return
+    from sdfs.engine.client import Engine
+
+    engine = Engine()
+    try:
+        yield lambda key, blob: engine.decode(key, blob).result()
+    finally:
+        engine.close()
+
+
+def _status(findings: list[Finding]) -> int:
+    kinds = {finding.kind for finding in findings if finding.is_damage}
+    if not kinds:
+        return exit_codes.OK
+    return exit_codes.TOO_NEW if kinds == {"too-new"} else exit_codes.DAMAGED

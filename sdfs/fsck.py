@@ -1,0 +1,212 @@
+"""Checking a store that nobody uses. It changes nothing, unless it is asked to repair, and then only what is worthless.
+
+What can be found, and whether it is damage, that is, something that a reader does not get as it was written:
+
+    damaged      yes  a blob fails its checksums, its rules, or its length; or user bytes that begin like a blob
+    undecodable  yes  a whole blob of which the engine makes no file of the recorded size (with `decode` only)
+    unreadable   yes  the system refuses to read a file or folder
+    too-new      yes  a blob of a newer SDFS
+    links        no   a blob with several names: writing to one of them will part them
+    mode         no   a blob that its owner may not read and write
+    layout       no   something in `.sdfs` that is not the store's, is missing, or that others may enter
+    staging      no   left by an owner that was killed, and worthless; `repair` removes it, as the next owner would
+    trash-name   no   something in the trash that SDFS did not put there: the next owner removes it
+    hidden       no   removed while it was open, by an owner that was killed; the next owner moves it to the trash
+
+A damaged blob is never touched. Where the trash has what it was made of, or a file of its name, the finding says so.
+"""
+
+# System calls on `str` paths, which need not be decodable, and on descriptors.
+# ruff: noqa: PTH108, PTH119, PTH208
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from sdfs import container
+from sdfs.container import KIND_LATENT, MAGIC, PREAMBLE_BYTES, Preamble
+from sdfs.errors import DamagedError, StoreTooNew
+from sdfs.store import HIDDEN, INTERNAL, TRASHED, lock, read_all, read_config, trash_name, walk
+
+Kind = Literal["damaged", "undecodable", "unreadable", "too-new", "links", "mode", "layout", "staging", "trash-name", "hidden"]
+DAMAGE: frozenset[Kind] = frozenset({"damaged", "undecodable", "unreadable", "too-new"})
+Decode = Callable[[str, bytes], bytes]  # a key that names the blob, and the blob → what a reader gets
+_OWNER_RW = 0o600
+_KNOWN = re.compile(r"config\.toml|config\.toml\.new|lock|staging|trash|log|log\.old")
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Finding:
+    path: str  # within the store, from its root
+    kind: Kind
+    message: str
+    repaired: bool = False
+
+    @property
+    def is_damage(self) -> bool:
+        return self.kind in DAMAGE
+
+
+def check(
+    root: Path, *, repair: bool = False, decode: Decode | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[Finding]:
+    """All that is wrong with a store, which nobody can own meanwhile. Changes nothing unless `repair`.
+
+    `decode`: every whole blob is decoded too; its DamagedError is a finding, its EngineError is not and passes. `progress(done,
+    total)` counts files. Raises NotAStore, StoreTooNew, StoreBusy.
+    """
+    check_ = _Check(os.path.realpath(root), repair, decode)
+    read_config(root)
+    with _owned(check_.root, read_only=not repair):
+        return [*check_.internals(), *check_.files(progress)]
+
+
+@contextlib.contextmanager
+def _owned(root: str, *, read_only: bool) -> Iterator[None]:
+    try:
+        fd = lock(root, read_only=read_only)
+    except FileNotFoundError:  # nobody has owned it yet, and to become the first would be a change
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+class _Check:
+    def __init__(self, root: str, repair: bool, decode: Decode | None) -> None:
+        self.root = root
+        self._internal = f"{root}/{INTERNAL}"
+        self._repair = repair
+        self._decode = decode
+        self._errors: list[OSError] = []
+
+    # .sdfs
+
+    def internals(self) -> Iterator[Finding]:
+        if os.lstat(self._internal).st_mode & 0o077:
+            yield self._finding(self._internal, "layout", "others may enter it: want mode 0700")
+        names = set(os.listdir(self._internal))
+        for name in sorted(names):
+            if not _KNOWN.fullmatch(name):
+                yield self._finding(f"{self._internal}/{name}", "layout", "is not the store's")
+        for name in ("staging", "trash"):
+            if name not in names:
+                yield self._finding(f"{self._internal}/{name}", "layout", "is missing: the next owner makes it")
+        yield from map(self._orphan, self._inside("staging"))
+        for path in self._inside("trash"):
+            if not TRASHED.match(os.path.basename(path)) or not stat.S_ISREG(os.lstat(path).st_mode):
+                yield self._finding(path, "trash-name", "was not put there by SDFS, and goes with the trash that expires: move it away")
+
+    def _orphan(self, path: str) -> Finding:
+        finding = self._finding(path, "staging", "was being made by an owner that was killed")
+        if not self._repair or stat.S_ISDIR(os.lstat(path).st_mode):
+            return finding
+        os.unlink(path)
+        return replace(finding, repaired=True)
+
+    def _inside(self, name: str) -> list[str]:
+        with contextlib.suppress(FileNotFoundError):
+            return [f"{self._internal}/{name}/{entry}" for entry in sorted(os.listdir(f"{self._internal}/{name}"))]
+        return []
+
+    # the tree, and the trash
+
+    def files(self, progress: Callable[[int, int], None]) -> Iterator[Finding]:
+        tree = sorted(path for path, _ in walk(self.root, self._errors.append))
+        trash = [path for path in self._inside("trash") if stat.S_ISREG(os.lstat(path).st_mode)]
+        total = len(tree) + len(trash)
+        for done, path in enumerate([*tree, *trash]):
+            progress(done, total)
+            try:
+                yield from self._file(path)
+            except OSError as error:
+                self._errors.append(error)
+        progress(total, total)
+        for refused in self._errors:
+            yield self._finding(os.fsdecode(refused.filename or self.root), "unreadable", refused.strerror or str(refused))
+
+    def _file(self, path: str) -> Iterator[Finding]:
+        if HIDDEN.fullmatch(os.path.basename(path)):
+            yield self._finding(path, "hidden", "was removed while it was open")
+        fd = os.open(path, _FLAGS)
+        try:
+            if os.pread(fd, len(MAGIC), 0) != MAGIC:
+                return
+            status, blob = os.fstat(fd), read_all(fd)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None
+        finally:
+            os.close(fd)
+        yield from self._blob(path, status, blob)
+
+    def _blob(self, path: str, status: os.stat_result, blob: bytes) -> Iterator[Finding]:
+        in_trash = path.startswith(self._internal + "/")
+        if status.st_nlink > 1 and not in_trash:
+            yield self._finding(path, "links", f"is a blob with {status.st_nlink} names")
+        if status.st_mode & _OWNER_RW != _OWNER_RW:
+            yield self._finding(path, "mode", f"is a blob with mode {stat.S_IMODE(status.st_mode):04o}: its owner has to read and write it")
+        try:
+            parsed = container.parse(blob)
+        except StoreTooNew as error:
+            yield self._finding(path, "too-new", str(error))
+        except DamagedError as error:
+            yield self._finding(path, "damaged", str(error) + ("" if in_trash else self._rescue(path, blob)))
+        else:
+            try:
+                self._check_render(parsed, blob)
+            except DamagedError as error:
+                yield self._finding(path, "undecodable", str(error) + ("" if in_trash else self._rescue(path, blob)))
+            except StoreTooNew as error:
+                yield self._finding(path, "too-new", str(error))
+
+    def _check_render(self, blob: container.Blob, encoded: bytes) -> None:
+        if self._decode is None:
+            return
+        render = self._decode(hashlib.sha256(encoded).hexdigest()[:32], encoded)
+        if len(render) != blob.preamble.rendered_size:
+            raise DamagedError(f"render: want {blob.preamble.rendered_size} bytes, have {len(render)}")
+        want, have = blob.header.get("original_sha256"), hashlib.sha256(render).hexdigest()
+        if blob.preamble.kind != KIND_LATENT and want != have:
+            raise DamagedError(f"content hash: want {want}, have {have}")
+
+    # what the trash has of a damaged file
+
+    def _rescue(self, path: str, blob: bytes) -> str:
+        """A clause for the finding; '' where the trash has nothing."""
+        header = _header(blob)
+        size, digest = header.get("original_size"), header.get("original_sha256")
+        namesakes = []
+        for kept in self._inside("trash"):
+            if os.lstat(kept).st_size == size and _sha256(kept) == digest:
+                return f"; its original is {kept}"
+            match = TRASHED.match(os.path.basename(kept))
+            if match and match["name"] == trash_name(path):
+                namesakes.append(kept)
+        return f"; a file of its name is {namesakes[-1]}" if namesakes else ""
+
+    def _finding(self, path: str, kind: Kind, message: str) -> Finding:
+        return Finding(path[len(self.root) :] or "/", kind, message)
+
+
+def _header(blob: bytes) -> dict[str, Any]:
+    """What a damaged blob still says, if its preamble and header are whole."""
+    try:
+        preamble = Preamble.parse(blob)
+        return container.parse_header(preamble, blob[PREAMBLE_BYTES : PREAMBLE_BYTES + preamble.header_length])
+    except (DamagedError, StoreTooNew):
+        return {}
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
