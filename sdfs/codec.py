@@ -17,9 +17,9 @@ from safetensors.torch import load
 from sdfs import container
 from sdfs.autoencoders.runner import BundledAutoencoder, fastest_dtype
 from sdfs.container import KIND_LATENT, Blob
-from sdfs.errors import DamagedError, DoesNotFit, EngineError, PictureError, Unsuitable
+from sdfs.errors import DamagedError, DoesNotFit, EngineError, KnownRender, PictureError, SdfsError, Unsuitable
 from sdfs.latent_coding import LearnedCoder
-from sdfs.picture import MAX_PIXELS, Picture, probe, render, unwrap_exact, wrap_exact
+from sdfs.picture import MAX_PIXELS, Picture, find_marker, probe, render, unwrap_exact, wrap_exact
 from sdfs.quality import Scores, acceptable, compare
 from sdfs.signatures import HEAD_BYTES, picture_format
 
@@ -49,13 +49,19 @@ class Codec:
         self._autoencoder = BundledAutoencoder(weights, hashlib.sha256(data).hexdigest(), place, number_format)
         self._coder = LearnedCoder(weights)
 
-    def encode(self, data: bytes, *, quality: int) -> bytes:
+    def encode(self, data: bytes, *, quality: int, reference: bytes | None = None) -> bytes:
         """A blob: latents where the gate lets them pass, else the file exactly.
 
-        `quality` 0..100 is where the search starts; a picture that fails the gate there is tried at more. Raises NotAPicture.
+        `quality` 0..100 is where the search starts; a picture that fails the gate there is tried at more. Where the pixels are those
+        that a reader of the blob `reference` gets, that blob's latents are kept: what is copied out and in, or has only its metadata
+        edited, loses nothing again. An empty reference: there is none. Raises NotAPicture; KnownRender, if no reference was given
+        for bytes that carry a blob's marker.
         """
+        if reference is None and (marker := find_marker(data)) is not None:
+            raise KnownRender(marker.decode("ascii", "replace"))
         try:
-            return self._encode_latents(data, probe(data), quality)
+            picture = probe(data)
+            return (reference and self._keep_latents(data, picture, reference)) or self._encode_latents(data, picture, quality)
         except Unsuitable as reason:
             return _pack_exact(data, str(reason))
 
@@ -81,6 +87,27 @@ class Codec:
                 return candidate.blob
         raise Unsuitable(f"quality {tried} gives PSNR {candidate.scores.psnr:.1f} dB, MS-SSIM {candidate.scores.ms_ssim:.3f}")
 
+    def _keep_latents(self, data: bytes, picture: Picture, reference: bytes) -> bytes | None:
+        """The reference's latents with the metadata of `data`; None where the pixels are not the reference's."""
+        try:
+            blob = container.parse(reference)
+            decoded = self._decode_latents(blob) if blob.preamble.kind == KIND_LATENT else None
+        except (SdfsError, LookupError, TypeError, ValueError):
+            return None  # a reference that is damaged, or of another model, is none
+        if decoded is None or (decoded.format, decoded.pixels.shape) != (picture.format, picture.pixels.shape):
+            return None
+        digest = hashlib.sha256(data).hexdigest()
+        identity = hashlib.sha256(f"{digest} {blob.header['id']}".encode()).hexdigest()[:32]
+        try:
+            rendered, seen = _render_for(picture, decoded.pixels, len(data), identity)
+        except Unsuitable:
+            return None
+        if not np.array_equal(seen, picture.pixels):
+            return None
+        header = blob.header | _origin(data, digest, identity) | _render_of(picture, rendered)
+        packed = container.pack(KIND_LATENT, len(rendered), header, _sections(blob.sections["latents"], picture))
+        return packed if len(packed) < len(data) else None
+
     def _candidate(self, data: bytes, picture: Picture, quality: int) -> _Candidate:
         height, width = picture.pixels.shape[:2]
         section, quantised = self._coder.encode(self._autoencoder.encode(_to_rgb(picture.pixels), quality), quality)
@@ -90,24 +117,19 @@ class Codec:
         rendered, seen = _render_for(picture, decoded, len(data), identity)
         scores = compare(picture.pixels, seen)
         header: dict[str, Any] = {
-            "id": identity,
+            **_origin(data, original, identity),
             "format": picture.format,
             "width": width,
             "height": height,
-            "original_size": len(data),
-            "original_sha256": original,
             "autoencoder": self._autoencoder.id,
             "weights": self._autoencoder.weights_sha256[:HASH_DIGITS],
             "quality": quality,
             "grey": picture.pixels.ndim == 2,
             "latents_crc32": zlib.crc32(quantised.astype("<i2").tobytes()),
             "scores": scores.as_dict(),
-            "recipe": picture.recipe,
-            "render": hashlib.sha256(rendered).hexdigest()[:HASH_DIGITS],
-            "metadata_size": len(picture.metadata),
+            **_render_of(picture, rendered),
         }
-        sections = {"latents": section, "metadata": lz4.frame.compress(picture.metadata, store_size=False)}
-        return _Candidate(container.pack(KIND_LATENT, len(rendered), header, sections), scores)
+        return _Candidate(container.pack(KIND_LATENT, len(rendered), header, _sections(section, picture)), scores)
 
     def _decode_latents(self, blob: Blob) -> Picture:
         header = blob.header
@@ -130,6 +152,22 @@ class Codec:
         latents = self._coder.dequantise(quantised, quality)
         rgb = self._autoencoder.decode(latents, quality, shape[0], shape[1])
         return rgb if len(shape) == 3 else np.rint(rgb @ _LUMA).astype(np.uint8)
+
+
+def _origin(data: bytes, digest: str, identity: str) -> dict[str, Any]:
+    return {"id": identity, "original_size": len(data), "original_sha256": digest}
+
+
+def _render_of(picture: Picture, rendered: bytes) -> dict[str, Any]:
+    return {
+        "recipe": picture.recipe,
+        "render": hashlib.sha256(rendered).hexdigest()[:HASH_DIGITS],
+        "metadata_size": len(picture.metadata),
+    }
+
+
+def _sections(latents: bytes, picture: Picture) -> dict[str, bytes]:
+    return {"latents": latents, "metadata": lz4.frame.compress(picture.metadata, store_size=False)}
 
 
 def _render_for(picture: Picture, decoded: NDArray[np.uint8], size: int, identity: str) -> tuple[bytes, NDArray[np.uint8]]:
@@ -159,12 +197,10 @@ def _pack_exact(data: bytes, reason: str) -> bytes:
     kind, payload = wrap_exact(data)
     digest = hashlib.sha256(data).hexdigest()
     header = {
-        "id": digest[:32],
+        **_origin(data, digest, digest[:32]),
         "format": picture_format(data[:HEAD_BYTES]),
         "width": None,
         "height": None,
-        "original_size": len(data),
-        "original_sha256": digest,
         "reason": reason,
     }
     return container.pack(kind, len(data), header, {"file": payload})

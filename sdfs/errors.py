@@ -11,7 +11,8 @@ The tree:
     ├── PictureError         said of one picture while it is judged
     │   ├── NotAPicture      the bytes are no complete, decodable picture: the file stays as it is
     │   ├── Unsuitable       a picture that latents would harm or cannot hold: it is wrapped exactly
-    │   └── DoesNotFit       its render would not fit into the size it has to keep
+    │   ├── DoesNotFit       its render would not fit into the size it has to keep
+    │   └── KnownRender      the bytes carry the marker of a blob: encode them with that blob at hand
     ├── DamagedError         stored data fails its checksums or its rules: EIO for that file
     └── EngineError          the engine process failed or is not to be had: EIO until it is back
 """
@@ -57,6 +58,10 @@ class Unsuitable(PictureError):
 
 class DoesNotFit(PictureError):
     """No render fits into the size it has to keep."""
+
+
+class KnownRender(PictureError):
+    """The bytes are a render, or one that was edited: the message is the id of its blob, which `encode` wants to see."""
 
 
 class DamagedError(SdfsError):

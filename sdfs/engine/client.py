@@ -165,9 +165,10 @@ class Engine:
                 self._warm_wanted = True
                 self._wake()
 
-    def encode(self, data: bytes, *, quality: int) -> Future[bytes]:
-        """The blob of a picture file, once no decode waits."""
-        return self._submit(_Request(protocol.ENCODE, data, {"quality": quality}))
+    def encode(self, data: bytes, *, quality: int, reference: bytes | None = None) -> Future[bytes]:
+        """The blob of a picture file, once no decode waits. `reference` as in `sdfs.codec.Codec.encode`."""
+        size = None if reference is None else len(reference)
+        return self._submit(_Request(protocol.ENCODE, data + (reference or b""), {"quality": quality, "reference_size": size}))
 
     def decode(self, key: str, blob: bytes) -> Future[bytes]:
         """The render of a blob, before all encodes. `key` names the blob: calls with the same key meanwhile share one decode."""

@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from sdfs.errors import DamagedError, DoesNotFit, EngineError, NotAPicture, PictureError, SdfsError, StoreTooNew, Unsuitable
+from sdfs.errors import DamagedError, DoesNotFit, EngineError, KnownRender, NotAPicture, PictureError, SdfsError, StoreTooNew, Unsuitable
 
 # owner → engine
-ENCODE = 1  # header {"quality": int}, payload: a picture file; answered by RESULT with a blob, or ERROR
+ENCODE = 1  # header {"quality": int, "reference_size": int | null}, payload: a picture file, its reference; answered like DECODE, by a blob
 DECODE = 2  # payload: a blob; answered by RESULT with its render, or ERROR
 # engine → owner
 READY = 3  # the model is loaded
@@ -40,6 +40,7 @@ ERRORS: dict[str, type[SdfsError]] = {
     "DamagedError": DamagedError,
     "DoesNotFit": DoesNotFit,
     "EngineError": EngineError,
+    "KnownRender": KnownRender,
     "NotAPicture": NotAPicture,
     "PictureError": PictureError,
     "StoreTooNew": StoreTooNew,

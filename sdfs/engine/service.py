@@ -26,7 +26,7 @@ _log = logging.getLogger("sdfs.engine")
 class Coder(Protocol):
     """What is served: `sdfs.codec.Codec`, or a stand-in."""
 
-    def encode(self, data: bytes, *, quality: int) -> bytes: ...
+    def encode(self, data: bytes, *, quality: int, reference: bytes | None = None) -> bytes: ...
 
     def decode(self, blob: bytes) -> bytes: ...
 
@@ -54,13 +54,23 @@ def _work(sock: socket.socket, codec: Coder, requests: queue.PriorityQueue[tuple
 def _answer(codec: Coder, request: Message) -> Message:
     try:
         if request.type == protocol.ENCODE:
-            return Message(protocol.RESULT, request.id, payload=codec.encode(request.payload, quality=request.header["quality"]))
+            data, reference = _parts(request)
+            return Message(protocol.RESULT, request.id, payload=codec.encode(data, quality=request.header["quality"], reference=reference))
         return Message(protocol.RESULT, request.id, payload=codec.decode(request.payload))
     except SdfsError as error:
         return protocol.pack_error(request.id, error)
     except Exception as error:
         _log.exception("request %d failed", request.id)
         return protocol.pack_error(request.id, error)
+
+
+def _parts(request: Message) -> tuple[bytes, bytes | None]:
+    """The picture file and the reference blob that an encode brings."""
+    size = request.header["reference_size"]
+    if size is None:
+        return request.payload, None
+    end = len(request.payload) - size
+    return request.payload[:end], request.payload[end:]
 
 
 def prefer_for_oom() -> None:

@@ -2,6 +2,9 @@
 
     take an entry → read the file → engine.encode (no lock held) → swap
 
+Where the file is a render that came back, whole or with other metadata, `engine.encode` gets the blob it came from, whose latents it
+keeps if the pixels are the same.
+
 A swap happens under the inode's lock, and only if the file is closed, has one name, and is what was read: nobody opened it for
 writing since (the entry's generation) and its size, mtime and ctime are the same (nobody changed the backing behind our back). The
 blob was fsynced before, and the original gets a name in the trash, so at every moment the name has one or the other, whole.
@@ -16,6 +19,7 @@ an opener who is faster is told not to keep them (`Tree._may_keep_cache`).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import threading
@@ -26,7 +30,7 @@ from dataclasses import dataclass
 
 from sdfs import container
 from sdfs.container import PREAMBLE_BYTES
-from sdfs.errors import NotAPicture, SdfsError
+from sdfs.errors import KnownRender, NotAPicture, SdfsError
 from sdfs.signatures import HEAD_BYTES, picture_format
 from sdfs.store import HIDDEN, Staged, copy_attributes, fsync_path, read_all, write_all
 from sdfs.tree.inode import key_of, split_mode
@@ -109,6 +113,8 @@ class Compressor:
                 self._tree.hidden.add(path)
             elif key_of(status) not in pending and self.wants(path, status):
                 pending.offer(key_of(status), path)
+            else:
+                self._tree.known.note(path)
         self.scanned.set()
         pending.poke()
 
@@ -156,13 +162,21 @@ class Compressor:
         if original is None:
             return self._tree.pending.path_of(taken.key) == path  # else it was renamed meanwhile
         try:
-            blob = self._engine.encode(original.data, quality=self._tree.store.quality).result()
+            blob = self._encode(original.data)
         except NotAPicture as error:
             _log.info("%s stays unwrapped: %s", taken.path, error)
             self._refuse(taken.key, original.state)
             return True
         container.parse(blob)  # what the disk is to keep instead of the original is whole
         return self._swap(taken, original, blob)
+
+    def _encode(self, data: bytes) -> bytes:
+        """The blob; with the latents of the blob that `data` is a render of, if the store still has that."""
+        known, quality = self._tree.known, self._tree.store.quality
+        try:
+            return self._engine.encode(data, quality=quality, reference=known.by_render(hashlib.sha256(data).hexdigest())).result()
+        except KnownRender as error:
+            return self._engine.encode(data, quality=quality, reference=known.by_id(str(error)) or b"").result()
 
     def _refuse(self, key: Key, state: _State) -> None:
         self._refused[key] = state
@@ -202,6 +216,7 @@ class Compressor:
             return False
         os.close(staged.fd)
         fsync_path(os.path.dirname(path))
+        tree.known.note(path)
         self.on_swap(tree.virtual(path))
         return True
 

@@ -30,6 +30,7 @@ from sdfs.signatures import HEAD_BYTES, picture_format
 from sdfs.store import HIDDEN, INTERNAL, Store, copy_attributes, copy_range, fsync_path, read_all, rename_noreplace
 from sdfs.tree.heads import Heads
 from sdfs.tree.inode import Handle, Inode, InodeTable, key_of, logical_mode, split_mode, wrap
+from sdfs.tree.known import KnownBlobs
 from sdfs.tree.pending import Key, Pending
 from sdfs.tree.renders import Renders
 
@@ -112,6 +113,7 @@ class Tree:
         self.pending = pending
         self.inodes = InodeTable(store, self.heads, renders, pending)
         self._root = store.root.rstrip("/")
+        self.known = KnownBlobs(store)
         self.hidden: set[str] = set()  # backing paths that libfuse hid
         self._renders = renders
         self._opened_lock = threading.Lock()
@@ -171,6 +173,8 @@ class Tree:
         source, target = self.backing(old), self._new(new)
         with self.inodes.names:
             same = os.path.lexists(target) and os.path.samestat(os.lstat(source), os.lstat(target))
+            if replace and not same:
+                self._keep_blob(target)
             if replace:
                 os.rename(source, target)
             else:
@@ -195,6 +199,12 @@ class Tree:
                 return
             self.store.rescue(backing)
         self.hidden.discard(backing)
+
+    def _keep_blob(self, path: str) -> None:
+        """Keep a blob that is to be replaced: its successor may be a render of it, edited, and wants its latents."""
+        with contextlib.suppress(OSError, DamagedError, StoreTooNew):
+            if self.heads.look(path)[1] is not None:
+                self.store.keep(path)
 
     def unlink(self, path: str) -> None:
         backing = self.backing(path)
