@@ -16,9 +16,9 @@ from sdfs.control import ControlClient, serving
 from sdfs.errors import StoreBusy
 from sdfs.store import read_owner
 from sdfs.tree.owner import Owner
-from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus
+from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus, Trashed, Usage
 
-__all__ = ["Access", "FileStatus", "Listed", "StoreStatus", "open_access"]
+__all__ = ["Access", "FileStatus", "Listed", "StoreStatus", "Trashed", "Usage", "open_access"]
 _HANDOVER_SECONDS = 5.0  # an owner that ends still has the store for a moment; one that starts does not listen yet
 
 

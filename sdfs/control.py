@@ -25,14 +25,14 @@ import socketserver
 import stat
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from sdfs.errors import DamagedError, EngineError, SdfsError, StoreBusy, StoreTooNew, UserError
 from sdfs.tree.owner import Owner
-from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus
+from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus, Trashed, Usage
 
 _MAX_REQUEST_BYTES = 1 << 16
 _ERRORS: dict[str, type[SdfsError]] = {kind.__name__: kind for kind in (DamagedError, EngineError, StoreBusy, StoreTooNew, UserError)}
@@ -160,6 +160,10 @@ _ANSWERS: dict[str, Callable[..., Any]] = {
     "stat": lambda access, _, path: asdict(access.stat(path)),
     "list": lambda access, _, path: [asdict(listed) for listed in access.list(path)],
     "read_to": _read_to,
+    "usage": lambda access, _, path: asdict(access.usage(path)),
+    "trashed": lambda access, _: [asdict(trashed) for trashed in access.trashed()],
+    "restore": lambda access, _, name, folder: access.restore(name, folder),
+    "empty_trash": lambda access, _: access.empty_trash(),
     "shutdown": lambda access, _: access.shutdown(),
 }
 
@@ -191,6 +195,18 @@ class ControlClient:
     def read_to(self, path: str, file: BinaryIO) -> None:
         self._ask("read_to", on_data=file, path=path)
 
+    def usage(self, path: str) -> Usage:
+        return Usage(**self._ask("usage", path=path))
+
+    def trashed(self) -> Sequence[Trashed]:
+        return [Trashed(**trashed) for trashed in self._ask("trashed")]
+
+    def restore(self, name: str, folder: str | None) -> str:
+        return str(self._ask("restore", name=name, folder=folder))
+
+    def empty_trash(self) -> None:
+        self._ask("empty_trash")
+
     def shutdown(self) -> None:
         self._ask("shutdown")
 
@@ -208,7 +224,12 @@ class ControlClient:
         return connection
 
     def _ask(
-        self, request: str, *, on_progress: Callable[[int, int], None] | None = None, on_data: BinaryIO | None = None, **arguments: str
+        self,
+        request: str,
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_data: BinaryIO | None = None,
+        **arguments: str | None,
     ) -> Any:
         with self._connect() as connection, connection.makefile("rb") as answers:
             connection.sendall(json.dumps({"request": request, "arguments": arguments}).encode() + b"\n")

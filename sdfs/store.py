@@ -44,6 +44,9 @@ TRASH_GRACE_SECONDS = 24 * 3600.0
 TRASH_MAX_BYTES = 10 << 30
 HIDDEN = re.compile(r"\.fuse_hidden[0-9a-f]{16}")  # what libfuse renames an open file to when it is unlinked
 TRASHED = re.compile(r"(?P<time_ns>[0-9]{1,20})-[0-9]+\.(?P<name>.*)", re.DOTALL)  # names in the trash
+XATTR_PREFIX = "user.sdfs."  # the store's own extended attributes: no program sees them listed, or copies them
+PATH_XATTR = XATTR_PREFIX + "path"  # of a file in the trash: where it was, from the store's root
+PLAIN_XATTR = XATTR_PREFIX + "plain"  # of an unwrapped picture: it stays so until it is written to
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -155,15 +158,25 @@ class Store:
 
     # trash
 
-    def keep(self, path: str) -> None:
-        """Give the file at `path` a second name in the trash."""
-        os.link(path, self._trash_path(path), follow_symlinks=False)
+    def keep(self, path: str) -> str:
+        """Give the file at `path`, which is about to be replaced, a second name in the trash; returns that."""
+        kept = self._trash_path(path)
+        os.link(path, kept, follow_symlinks=False)
+        self._note_path(kept, path)
+        return kept
 
-    def rescue(self, path: str) -> str:
-        """Move the file at `path` into the trash; returns where it is now."""
-        rescued = self._trash_path(path)
+    def rescue(self, path: str, origin: str | None = None) -> str:
+        """Move the file at `path`, the content of `origin`, into the trash; returns where it is now."""
+        rescued = self._trash_path(origin or path)
         os.rename(path, rescued)
+        if origin is not None:
+            self._note_path(rescued, origin)
         return rescued
+
+    def _note_path(self, trashed: str, path: str) -> None:
+        """A help for who wants it back, which some filesystems have no room for."""
+        with contextlib.suppress(OSError):
+            os.setxattr(trashed, PATH_XATTR, os.fsencode(path[len(self.root.rstrip("/")) :]), follow_symlinks=False)
 
     def expire_trash(self, now: float, *, grace_seconds: float = TRASH_GRACE_SECONDS, max_bytes: int = TRASH_MAX_BYTES) -> None:
         """Remove what is older than the grace time, and then the oldest until the rest fits `max_bytes`."""
@@ -175,22 +188,26 @@ class Store:
         for trashed_at, size, path in kept:
             total += size
             if total > max_bytes or now - trashed_at > grace_seconds:
-                os.unlink(path)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
 
     def _trash_path(self, path: str) -> str:
         return f"{self.internal}/trash/{time.time_ns()}-{next(self._numbers)}.{trash_name(path)}"
 
     # the tree
 
-    def walk(self) -> Iterator[tuple[str, os.stat_result]]:
+    def walk(self, folder: str | None = None) -> Iterator[tuple[str, os.stat_result]]:
         """As `walk`; skips what vanishes meanwhile."""
-        return walk(self.root, lambda error: None)
+        return walk(self.root, lambda error: None, folder)
 
 
-def walk(root: str, on_error: Callable[[OSError], None]) -> Iterator[tuple[str, os.stat_result]]:
-    """Every regular file of the tree, `.sdfs` and other filesystems mounted into it left out; tells of what it cannot look at."""
+def walk(root: str, on_error: Callable[[OSError], None], folder: str | None = None) -> Iterator[tuple[str, os.stat_result]]:
+    """Every regular file of the tree, or of a folder of it, `.sdfs` and other filesystems mounted into it left out.
+
+    `on_error` is told of what cannot be looked at.
+    """
     internal, device = f"{root}/{INTERNAL}", os.stat(root).st_dev
-    folders = [root]
+    folders = [folder or root]
     while folders:
         try:
             entries = list(os.scandir(folders.pop()))
@@ -296,9 +313,24 @@ def copy_attributes(source: int, target: int, mode: int) -> None:
     if (status.st_uid, status.st_gid) != (made.st_uid, made.st_gid):
         os.fchown(target, status.st_uid, status.st_gid)
     for name in _xattrs(source):
-        os.setxattr(target, name, os.getxattr(source, name))
+        if not name.startswith(XATTR_PREFIX):
+            os.setxattr(target, name, os.getxattr(source, name))
     os.fchmod(target, mode)
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def stays_plain(fd: int) -> bool:
+    """Whether an unwrapped picture is not to be shrunk, for it was restored and nobody has written to it since."""
+    try:
+        return bool(os.getxattr(fd, PLAIN_XATTR))
+    except OSError:
+        return False
+
+
+def forget_plain(fd: int) -> None:
+    """The file was written to."""
+    with contextlib.suppress(OSError):
+        os.removexattr(fd, PLAIN_XATTR)
 
 
 def _xattrs(fd: int) -> list[str]:

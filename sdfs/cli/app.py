@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sdfs.cli import add, cat, exit_codes, fsck, get, init, ls, mount, stat, sync, umount
+from sdfs.cli import add, cat, du, exit_codes, fsck, get, init, ls, mount, stat, sync, trash, umount
 from sdfs.cli.output import complain
 
 
@@ -51,6 +51,8 @@ app.command("cat")(cat.run)
 app.command("ls")(ls.run)
 app.command("stat")(stat.run)
 app.command("sync")(sync.run)
+app.command("du")(du.run)
+app.add_typer(trash.app, name="trash")
 app.command("fsck")(fsck.run)
 
 

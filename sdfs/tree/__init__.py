@@ -6,6 +6,7 @@ heads       which files are blobs
 renders     what readers get
 pending     the queue of files that may become blobs
 compressor  the worker: encode and swap
+trash       what was replaced: listed, put back, forgotten
 status      what is said of files and of the store
 owner       all of it together, for one store
 """

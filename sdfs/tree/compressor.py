@@ -32,7 +32,7 @@ from sdfs import container
 from sdfs.container import PREAMBLE_BYTES
 from sdfs.errors import KnownRender, NotAPicture, SdfsError
 from sdfs.signatures import HEAD_BYTES, picture_format
-from sdfs.store import HIDDEN, Staged, copy_attributes, fsync_path, read_all, write_all
+from sdfs.store import HIDDEN, Staged, copy_attributes, fsync_path, read_all, stays_plain, write_all
 from sdfs.tree.inode import key_of, split_mode
 from sdfs.tree.pending import Key, Taken
 from sdfs.tree.renders import Engine
@@ -99,7 +99,7 @@ class Compressor:
         except OSError:
             return False
         try:
-            return picture_format(os.pread(fd, HEAD_BYTES, 0)) is not None
+            return picture_format(os.pread(fd, HEAD_BYTES, 0)) is not None and not stays_plain(fd)
         finally:
             os.close(fd)
 
@@ -195,7 +195,7 @@ class Compressor:
             status = os.fstat(fd)
             if key_of(status) != key or status.st_nlink > 1 or status.st_size > MAX_PICTURE_BYTES:
                 return None
-            if self._refused.get(key) == _state(status) or picture_format(os.pread(fd, HEAD_BYTES, 0)) is None:
+            if self._refused.get(key) == _state(status) or picture_format(os.pread(fd, HEAD_BYTES, 0)) is None or stays_plain(fd):
                 return None
             return _Original(_state(status), read_all(fd))
         finally:

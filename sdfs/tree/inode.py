@@ -39,7 +39,7 @@ from sdfs import container
 from sdfs.container import KIND_RAW, MAGIC, MODE_OF_BACKING, Preamble
 from sdfs.errors import DamagedError
 from sdfs.signatures import HEAD_BYTES, picture_format
-from sdfs.store import HIDDEN, Staged, Store, copy_attributes, copy_range, fsync_path, read_all
+from sdfs.store import HIDDEN, Staged, Store, copy_attributes, copy_range, forget_plain, fsync_path, read_all
 from sdfs.tree.heads import Heads
 from sdfs.tree.pending import Key, Pending
 from sdfs.tree.renders import Head, Renders, read_header
@@ -281,6 +281,7 @@ class Inode:
         """Put the file, open as `fd`, into the pending queue if it was written and begins like a picture."""
         if not self.written or self.staged is not None or self.path is None:
             return
+        forget_plain(fd)
         status = os.fstat(fd)
         if HIDDEN.fullmatch(os.path.basename(self.path)) or status.st_dev != self.table.store.device:
             return
@@ -293,7 +294,7 @@ class Inode:
             self.commit()
         except OSError as error:
             assert self.staged is not None
-            rescued = self.table.store.rescue(self.staged.path)
+            rescued = self.table.store.rescue(self.staged.path, self.path)
             _log.error("%s could not be stored (%s); what was written is in %s", self.path, error, rescued)
             self.staged = None
 

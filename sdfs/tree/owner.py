@@ -9,7 +9,7 @@ import errno
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -19,11 +19,12 @@ from sdfs.container import KIND_LATENT, Preamble
 from sdfs.engine.client import Engine as ChildEngine
 from sdfs.errors import DamagedError, EngineError, StoreBusy, StoreTooNew, UserError
 from sdfs.store import INTERNAL, Store
+from sdfs.tree import trash
 from sdfs.tree.compressor import Compressor
 from sdfs.tree.inode import key_of
 from sdfs.tree.pending import Pending
 from sdfs.tree.renders import Engine, Renders, read_header
-from sdfs.tree.status import FileStatus, Listed, State, StoreStatus
+from sdfs.tree.status import FileStatus, Listed, State, StoreStatus, Trashed, Usage
 from sdfs.tree.tree import Tree
 
 _CHUNK_BYTES = 1 << 20
@@ -143,6 +144,38 @@ class Owner:
                 offset += len(chunk)
         finally:
             self.tree.release(handle)
+
+    def usage(self, path: str) -> Usage:
+        with _user_errors(path):
+            backing = self._existing(path)
+            is_file = stat.S_ISREG(os.lstat(backing).st_mode)
+            files = []
+            for file in [backing] if is_file else [file for file, _ in self.store.walk(backing)]:
+                with contextlib.suppress(FileNotFoundError):
+                    files.append(self._file_status(file, with_header=False))
+            virtual = self.tree.virtual(backing)
+            sums = (sum(file.logical_bytes for file in files), sum(file.stored_bytes for file in files))
+            return Usage(virtual, len(files), *sums, trash.stored_bytes(self.tree, virtual))
+
+    def trashed(self) -> Sequence[Trashed]:
+        return trash.entries(self.tree)
+
+    def restore(self, name: str, folder: str | None) -> str:
+        trashed = trash.choose(self.tree, name)
+        path = trashed.path
+        if folder is not None:
+            path = self._path(posixpath.join(folder, posixpath.basename(trashed.path or trashed.name.partition(".")[2])))
+        elif path is None:
+            raise UserError(f"where {trashed.name} was is not recorded: name a folder with --to")
+        with _user_errors(path):
+            target = self.tree.backing(path)
+            self._make_folders(os.path.dirname(target))
+            trash.restore(self.tree, trashed, target)
+        return path
+
+    def empty_trash(self) -> None:
+        with _user_errors("trash"):
+            trash.empty(self.tree)
 
     def shutdown(self) -> None:
         if self.unmount is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
@@ -58,6 +58,28 @@ class StoreStatus:
     cache_bytes: int
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What a file, or all in a folder, takes."""
+
+    path: str
+    files: int
+    logical_bytes: int  # what readers get
+    stored_bytes: int  # what the store keeps
+    trash_bytes: int  # what it keeps besides of what was replaced there
+
+
+@dataclass(frozen=True)
+class Trashed:
+    """What was replaced."""
+
+    name: str  # in the trash
+    path: str | None  # where it was; None: that is not recorded
+    logical_bytes: int  # what a reader got
+    stored_bytes: int  # what the trash keeps
+    trashed_ns: int  # nanoseconds since the epoch
+
+
 class Access(Protocol):
     """The owner's services. Paths are those of the mount, with or without a leading slash. All raise UserError and its kin."""
 
@@ -76,6 +98,17 @@ class Access(Protocol):
 
     def read_to(self, path: str, file: BinaryIO) -> None:
         """Write what a reader gets to `file`."""
+
+    def usage(self, path: str) -> Usage:
+        """The sums over a folder, or of one file."""
+
+    def trashed(self) -> Sequence[Trashed]:
+        """What was replaced and is kept, the oldest first."""
+
+    def restore(self, name: str, folder: str | None) -> str:
+        """Put what was trashed, a name in the trash or the newest of a path, back where it was, or into `folder`; returns its path."""
+
+    def empty_trash(self) -> None: ...
 
     def shutdown(self) -> None:
         """Unmount the store, which ends its owner."""

@@ -27,7 +27,7 @@ from typing import Any
 from sdfs.container import Preamble, is_blob
 from sdfs.errors import DamagedError, StoreTooNew
 from sdfs.signatures import HEAD_BYTES, picture_format
-from sdfs.store import HIDDEN, INTERNAL, Store, copy_attributes, copy_range, fsync_path, read_all, rename_noreplace
+from sdfs.store import HIDDEN, INTERNAL, XATTR_PREFIX, Store, copy_attributes, copy_range, fsync_path, read_all, rename_noreplace
 from sdfs.tree.heads import Heads
 from sdfs.tree.inode import Handle, Inode, InodeTable, key_of, logical_mode, split_mode, wrap
 from sdfs.tree.known import KnownBlobs
@@ -35,7 +35,6 @@ from sdfs.tree.pending import Key, Pending
 from sdfs.tree.renders import Renders
 
 _INTERNAL = "/" + INTERNAL
-XATTR_PREFIX = "user.sdfs."
 _REMEMBERED_OPENS = 1 << 16
 _DROPPED_FLAGS = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_DIRECT | os.O_NOFOLLOW
 

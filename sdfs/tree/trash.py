@@ -1,0 +1,126 @@
+"""What was replaced and is still there: listing it, putting it back, forgetting it.
+
+A restored original would be shrunk into the same blob again. So it is marked, by the extended attribute `store.PLAIN_XATTR`, and the
+worker leaves it alone until somebody writes to it. A copy of it is a file like any other.
+"""
+
+# System calls on `str` paths, which need not be decodable, and on descriptors.
+# ruff: noqa: PTH108, PTH120
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import posixpath
+
+from sdfs import container
+from sdfs.container import MAGIC, Preamble
+from sdfs.errors import SdfsError, UserError
+from sdfs.store import PATH_XATTR, PLAIN_XATTR, TRASHED, fsync_path, read_all, rename_noreplace
+from sdfs.tree.status import Trashed
+from sdfs.tree.tree import Tree
+
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def entries(tree: Tree) -> list[Trashed]:
+    """The oldest first."""
+    found = []
+    with os.scandir(f"{tree.store.internal}/trash") as listing:
+        for entry in listing:
+            with contextlib.suppress(OSError):  # expired meanwhile
+                found.append(_entry(entry))
+    return sorted(found, key=lambda trashed: (trashed.trashed_ns, trashed.name))
+
+
+def _entry(entry: os.DirEntry[str]) -> Trashed:
+    match = TRASHED.fullmatch(entry.name)
+    stored = entry.stat(follow_symlinks=False).st_size
+    return Trashed(
+        entry.name, _recorded_path(entry.path), _logical_bytes(entry.path, stored), stored, int(match["time_ns"]) if match else 0
+    )
+
+
+def _recorded_path(path: str) -> str | None:
+    try:
+        return os.fsdecode(os.getxattr(path, PATH_XATTR, follow_symlinks=False))
+    except OSError:
+        return None
+
+
+def _logical_bytes(path: str, stored: int) -> int:
+    fd = os.open(path, _FLAGS)
+    try:
+        head = os.pread(fd, container.PREAMBLE_BYTES, 0)
+        return Preamble.parse(head).rendered_size if container.is_blob(head) else stored
+    except SdfsError:
+        return stored
+    finally:
+        os.close(fd)
+
+
+def choose(tree: Tree, wanted: str) -> Trashed:
+    """By its name in the trash, or the newest of a path. Raises UserError."""
+    path = posixpath.normpath("/" + wanted.lstrip("/"))
+    for trashed in reversed(entries(tree)):
+        if wanted == trashed.name or path == trashed.path:
+            return trashed
+    raise UserError(f"{wanted} is not in the trash, neither as a name nor as a path: `sdfs trash list` tells what is")
+
+
+def restore(tree: Tree, trashed: Trashed, target: str) -> None:
+    """Move what was trashed to the backing path `target`, a new name in a folder that is there; durable when it returns.
+
+    In order: the mark, on the file in the trash; fsync; rename; fsync of the folder. Cut anywhere, the file has one name, in the
+    trash or in the tree, and it is not in the tree without its mark. Raises OSError, DamagedError, UserError.
+    """
+    source = f"{tree.store.internal}/trash/{trashed.name}"
+    fd = os.open(source, _FLAGS)
+    try:
+        if os.fstat(fd).st_nlink > 1:
+            raise UserError(f"{trashed.name} has another name outside the trash: the file is still there")
+        if os.pread(fd, len(MAGIC), 0) == MAGIC:
+            _check_blob(trashed.name, fd)
+        else:
+            _mark(trashed.name, fd)
+        os.fsync(fd)
+        with tree.inodes.names:
+            rename_noreplace(source, target)
+    finally:
+        os.close(fd)
+    fsync_path(os.path.dirname(target))
+
+
+def _check_blob(name: str, fd: int) -> None:
+    """The tree has no file that begins like a blob and is none."""
+    try:
+        container.parse(read_all(fd))
+    except SdfsError as error:
+        raise type(error)(f"{name}: {error}") from None
+
+
+def _mark(name: str, fd: int) -> None:
+    try:
+        os.setxattr(fd, PLAIN_XATTR, b"1")
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        raise UserError(
+            f"{name} would be shrunk again at once, for the store's filesystem has no extended attributes to prevent that: "
+            "copy it from .sdfs/trash to a place outside"
+        ) from None
+
+
+def empty(tree: Tree) -> None:
+    """Remove everything from the trash."""
+    for trashed in entries(tree):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{tree.store.internal}/trash/{trashed.name}")
+
+
+def stored_bytes(tree: Tree, path: str) -> int:
+    """What the trash keeps of `path`, a mount path, and of all below it; of the root, everything."""
+    below = path.rstrip("/") + "/"
+    return sum(
+        trashed.stored_bytes for trashed in entries(tree) if path == "/" or trashed.path == path or (trashed.path or "").startswith(below)
+    )
