@@ -23,6 +23,7 @@ import itertools
 import json
 import logging
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -37,7 +38,9 @@ from sdfs.control import serving
 from sdfs.errors import MountError, NotAStore, SdfsError, UserError
 from sdfs.store import INTERNAL, is_store, read_owner
 from sdfs.tree.inode import Handle
+from sdfs.tree.links import Links
 from sdfs.tree.owner import Owner
+from sdfs.tree.pending import Key
 from sdfs.tree.tree import Attributes, Folder
 
 os.environ["FUSE_LIBRARY_NAME"] = "fuse3"  # mfusepy would take libfuse 2 where both are installed
@@ -95,6 +98,7 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no t
         self._shared = shared
         self._on_mounted = on_mounted
         self._cache = _KernelCache()
+        self._links = Links()
         self._numbers = itertools.count(1)
         self._handles: dict[int, Handle] = {}
         self._folders: dict[int, Folder] = {}
@@ -118,6 +122,21 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no t
         uid, gid, _ = mfusepy.fuse_get_context()
         return uid, gid
 
+    @contextlib.contextmanager
+    def _changing(self, path: str) -> Iterator[None]:
+        """What is done to the file at `path` changes attributes that the kernel may know by its other names, too."""
+        key = None
+        if self._links:
+            with contextlib.suppress(OSError):
+                key = self._tree.getattr(path).key
+        yield
+        if key is not None:
+            self._forget_others(key, path)
+
+    def _forget_others(self, key: Key, path: str) -> None:
+        for other in self._links.others(key, path):
+            self._cache.forget(other)
+
     # names
 
     def readlink(self, path: str) -> str:
@@ -130,7 +149,8 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no t
         self._tree.mkdir(path, mode, self._asking())
 
     def unlink(self, path: str) -> None:
-        self._tree.unlink(path)
+        with self._changing(path):
+            self._tree.unlink(path)
 
     def rmdir(self, path: str) -> None:
         self._tree.rmdir(path)
@@ -141,13 +161,18 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no t
     def rename_with_flags(self, old: str, new: str, flags: int) -> None:
         if flags & ~_RENAME_NOREPLACE:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        self._tree.rename(old, new, replace=not flags)
+        with self._changing(old), self._changing(new):
+            self._tree.rename(old, new, replace=not flags)
 
     def rename(self, old: str, new: str) -> None:  # its presence has mfusepy register `rename_fuse_3`
         self.rename_with_flags(old, new, 0)
 
     def link(self, new: str, old: str) -> None:
         self._tree.link(old, new)
+        key = self._tree.getattr(old).key
+        for path in (old, new):
+            self._links.note(key, path)
+        self._forget_others(key, new)
 
     def opendir(self, path: str) -> int:
         number = next(self._numbers)
@@ -170,16 +195,22 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no t
         if info is not None:
             return _stat(self._tree.getattr_open(self._handles[info.fh]))
         assert path is not None
-        return _stat(self._tree.getattr(path))
+        attributes = self._tree.getattr(path)
+        if attributes.nlink > 1 and not stat.S_ISDIR(attributes.mode):
+            self._links.note(attributes.key, path)
+        return _stat(attributes)
 
     def chmod(self, path: str, mode: int) -> None:
-        self._tree.chmod(path, mode & 0o7777)
+        with self._changing(path):
+            self._tree.chmod(path, mode & 0o7777)
 
     def chown(self, path: str, uid: int, gid: int) -> None:
-        self._tree.chown(path, uid, gid)
+        with self._changing(path):
+            self._tree.chown(path, uid, gid)
 
     def utimens(self, path: str, times: tuple[int | None, int | None]) -> None:
-        self._tree.utimens(path, *times)
+        with self._changing(path):
+            self._tree.utimens(path, *times)
 
     def statfs(self, path: str) -> dict[str, int]:
         status = self._tree.statfs()
@@ -227,7 +258,8 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no t
             self._handles[info.fh].truncate(size)
         else:
             assert path is not None
-            self._tree.truncate(path, size)
+            with self._changing(path):
+                self._tree.truncate(path, size)
 
     def fallocate(self, path: str | None, mode: int, offset: int, size: int, info: Any) -> None:
         if mode:
@@ -235,7 +267,10 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no t
         self._handles[info.fh].allocate(offset, size)
 
     def flush(self, path: str | None, info: Any) -> None:
-        self._handles[info.fh].flush()
+        handle = self._handles[info.fh]
+        handle.flush()
+        if self._links and handle.inode.path is not None:
+            self._forget_others(self._tree.getattr_open(handle).key, self._tree.virtual(handle.inode.path))
 
     def fsync(self, path: str | None, data_only: int, info: Any) -> None:
         self._handles[info.fh].fsync(data_only=bool(data_only))

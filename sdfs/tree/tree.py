@@ -41,8 +41,9 @@ _DROPPED_FLAGS = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_DIRECT | os.O_NOFOLL
 
 @dataclass(frozen=True)
 class Attributes:
-    """The parts of `struct stat`."""
+    """The parts of `struct stat`; and which backing inode they are of."""
 
+    key: Key
     mode: int
     nlink: int
     size: int
@@ -57,6 +58,7 @@ class Attributes:
 
 def _attributes(status: os.stat_result, preamble: Preamble | None) -> Attributes:
     return Attributes(
+        key_of(status),
         logical_mode(status, preamble),
         status.st_nlink,
         status.st_size if preamble is None else preamble.rendered_size,

@@ -280,3 +280,21 @@ def test_a_tree_is_moved_in_and_out_by_tar(folder: Path, tmp_path: Path) -> None
     shutil.rmtree(tmp_path / "t" / "d")
     subprocess.run(pipe.format(folder, tmp_path / "t"), shell=True, check=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "t" / "d").iterdir()} == CONTENTS
+
+
+def test_what_is_done_through_one_name_shows_on_all_at_once(folder: Path) -> None:
+    first, second, third = (folder / name for name in ("a", "b", "c"))
+    first.write_bytes(b"one")
+    assert first.stat().st_nlink == 1
+    second.hardlink_to(first)
+    third.hardlink_to(second)
+    assert [path.stat().st_nlink for path in (first, second, third)] == [3, 3, 3]
+    second.chmod(0o600)
+    os.utime(second, (5, 5))
+    assert [(path.stat().st_mode & 0o777, path.stat().st_mtime) for path in (first, third)] == [(0o600, 5), (0o600, 5)]
+    second.write_bytes(b"longer than before")
+    assert [path.stat().st_size for path in (first, third)] == [18, 18]
+    first.unlink()
+    assert [path.stat().st_nlink for path in (second, third)] == [2, 2]
+    third.rename(folder / "d")
+    assert second.stat().st_ctime_ns == (folder / "d").stat().st_ctime_ns
