@@ -13,10 +13,18 @@ Invariants:
   keeps them in staging and installs a blob around them.
 - A name of the tree changes its content only by a rename of a staged file that was fsynced before.
 - Only the owner, the process that holds the flock, changes anything.
+
+Order, which a power loss at any moment relies on (`tests/crash` tries them all):
+
+1. Content before its name: a staged file is fsynced, attributes included, before it is renamed.
+2. An original in the trash before its blob in the tree: the original is fsynced, linked, and the trash fsynced, before the rename.
+3. Nobody is told before the name is durable: the folder is fsynced after the rename, and before it, from the root down, the
+   folders above it that are new (`sdfs.tree.folders`).
+4. A file that is kept and was not replaced, so that it has two names, loses the one in the trash when the next owner starts.
 """
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH103, PTH104, PTH108, PTH116, PTH119
+# ruff: noqa: PTH103, PTH104, PTH108, PTH116, PTH119, PTH120
 from __future__ import annotations
 
 import contextlib
@@ -95,6 +103,7 @@ def init(root: Path, *, quality: int = DEFAULT_QUALITY) -> None:
         fsync_path(made)
         made.rename(internal / "config.toml")
         fsync_path(internal)
+        fsync_path(root)
     except OSError as error:
         raise UserError(f"{root} cannot be made a store: {error.strerror}") from error
 
@@ -123,6 +132,7 @@ class Store:
             for name in ("staging", "trash"):
                 os.makedirs(f"{self.internal}/{name}", mode=0o700, exist_ok=True)
             self._sweep_staging()
+            self._sweep_trash()
             self.announce(None)
         except BaseException:
             os.close(self._lock_fd)
@@ -158,12 +168,38 @@ class Store:
 
     # trash
 
+    def replace(self, staged: str, path: str, *, keep: bool) -> None:
+        """Rename a staged file, which was fsynced, over `path`; `keep`: the trash gets what was there.
+
+        The folder keeps its times, for nothing came into it or left it: else every swap would have rsync and backups see it changed.
+        """
+        kept = self.keep(path) if keep else None
+        try:
+            folder = os.path.dirname(path)
+            times = os.stat(folder)
+            os.rename(staged, path)
+            with contextlib.suppress(OSError):
+                os.utime(folder, ns=(times.st_atime_ns, times.st_mtime_ns))
+        except BaseException:
+            if kept is not None:
+                self.forget(kept)
+            raise
+
     def keep(self, path: str) -> str:
         """Give the file at `path`, which is about to be replaced, a second name in the trash; returns that."""
         kept = self._trash_path(path)
         os.link(path, kept, follow_symlinks=False)
         self._note_path(kept, path)
         return kept
+
+    def sync_trash(self) -> None:
+        """Make the names in the trash durable."""
+        fsync_path(f"{self.internal}/trash")
+
+    def forget(self, kept: str) -> None:
+        """Remove a file from the trash, if it is still there."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(kept)
 
     def rescue(self, path: str, origin: str | None = None) -> str:
         """Move the file at `path`, the content of `origin`, into the trash; returns where it is now."""
@@ -178,18 +214,25 @@ class Store:
         with contextlib.suppress(OSError):
             os.setxattr(trashed, PATH_XATTR, os.fsencode(path[len(self.root.rstrip("/")) :]), follow_symlinks=False)
 
+    def _sweep_trash(self) -> None:
+        """Remove what a killed owner kept but did not replace: the tree still has it, and does not shrink what has two names."""
+        with os.scandir(f"{self.internal}/trash") as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False) and os.lstat(entry).st_nlink > 1:
+                    os.unlink(entry)
+
     def expire_trash(self, now: float, *, grace_seconds: float = TRASH_GRACE_SECONDS, max_bytes: int = TRASH_MAX_BYTES) -> None:
         """Remove what is older than the grace time, and then the oldest until the rest fits `max_bytes`."""
+        kept = []
         with os.scandir(f"{self.internal}/trash") as entries:
-            kept = sorted(
-                ((_trashed_at(entry.name), entry.stat(follow_symlinks=False).st_size, entry.path) for entry in entries), reverse=True
-            )
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # restored meanwhile
+                    kept.append((_trashed_at(entry.name), entry.stat(follow_symlinks=False).st_size, entry.path))
         total = 0
-        for trashed_at, size, path in kept:
+        for trashed_at, size, path in sorted(kept, reverse=True):
             total += size
             if total > max_bytes or now - trashed_at > grace_seconds:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
+                self.forget(path)
 
     def _trash_path(self, path: str) -> str:
         return f"{self.internal}/trash/{time.time_ns()}-{next(self._numbers)}.{trash_name(path)}"

@@ -3,6 +3,7 @@
 tree        names and attributes; opens files
 inode       open files: copy-up, divert, commit; the lock order
 heads       which files are blobs
+folders     which names a power loss may undo
 renders     what readers get
 pending     the queue of files that may become blobs
 compressor  the worker: encode and swap

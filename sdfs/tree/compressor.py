@@ -7,7 +7,7 @@ keeps if the pixels are the same.
 
 A swap happens under the inode's lock, and only if the file is closed, has one name, and is what was read: nobody opened it for
 writing since (the entry's generation) and its size, mtime and ctime are the same (nobody changed the backing behind our back). The
-blob was fsynced before, and the original gets a name in the trash, so at every moment the name has one or the other, whole.
+blob was fsynced before, and the original has a durable name in the trash, so at every moment the name has one or the other, whole.
 Openers wait for the lock, find that the name has another inode, and open that.
 
 The kernel's pages of the name are stale then. They are invalidated after the lock is given back, since a handler may wait for it;
@@ -15,7 +15,7 @@ an opener who is faster is told not to keep them (`Tree._may_keep_cache`).
 """
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH104, PTH119, PTH120
+# ruff: noqa: PTH119
 from __future__ import annotations
 
 import contextlib
@@ -32,7 +32,7 @@ from sdfs import container
 from sdfs.container import PREAMBLE_BYTES
 from sdfs.errors import KnownRender, NotAPicture, SdfsError
 from sdfs.signatures import HEAD_BYTES, picture_format
-from sdfs.store import HIDDEN, Staged, copy_attributes, fsync_path, read_all, stays_plain, write_all
+from sdfs.store import HIDDEN, Staged, copy_attributes, read_all, stays_plain, write_all
 from sdfs.tree.inode import key_of, split_mode
 from sdfs.tree.pending import Key, Taken
 from sdfs.tree.renders import Engine
@@ -197,6 +197,7 @@ class Compressor:
                 return None
             if self._refused.get(key) == _state(status) or picture_format(os.pread(fd, HEAD_BYTES, 0)) is None or stays_plain(fd):
                 return None
+            os.fsync(fd)  # the trash is to have it whole, and not to wait for it
             return _Original(_state(status), read_all(fd))
         finally:
             os.close(fd)
@@ -215,7 +216,7 @@ class Compressor:
             staged.discard()
             return False
         os.close(staged.fd)
-        fsync_path(os.path.dirname(path))
+        tree.folders.sync(path)
         tree.known.note(path)
         self.on_swap(tree.virtual(path))
         return True
@@ -240,10 +241,38 @@ class Compressor:
             os.fsync(staged.fd)
         finally:
             os.close(source)
-        with tree.inodes.names:
-            if tree.pending.path_of(taken.key) != path or key_of(os.lstat(path)) != taken.key or os.lstat(path).st_nlink > 1:
-                return None
-            tree.store.keep(path)
-            os.rename(staged.path, path)
+        if not self._replace(taken, path, staged):
+            return None
         tree.forget_opened(key_of(os.fstat(staged.fd)))
         return path
+
+    def _replace(self, taken: Taken, path: str, staged: Staged) -> bool:
+        """Under the inode's lock: whether the staged file is at `path` now, instead of the one that was taken.
+
+        In order: a second name for that, in the trash; fsync of the trash; rename. Its folder is fsynced later, without the lock.
+        """
+        store, names = self._tree.store, self._tree.inodes.names
+        with names:
+            if not self._is_only_name(taken, path, 1):
+                return False
+            kept = store.keep(path)
+        replaced = False
+        try:
+            store.sync_trash()
+            with names:
+                if self._is_only_name(taken, path, 2):
+                    store.replace(staged.path, path, keep=False)
+                    replaced = True
+                    self._tree.folders.changed(path)
+        finally:
+            if not replaced:
+                store.forget(kept)
+        return replaced
+
+    def _is_only_name(self, taken: Taken, path: str, names: int) -> bool:
+        """Under `names`, the lock: whether `path` still is the file, which has so many names with the trash's."""
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return False
+        return self._tree.pending.path_of(taken.key) == path and key_of(status) == taken.key and status.st_nlink == names

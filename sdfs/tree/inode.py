@@ -13,7 +13,7 @@ States of an inode, all changed under its lock:
     working, in the tree → working, in staging: divert, as above
 
 Commit (flush, fsync, last close): fsync, rename into the tree, fsync of the folder. A crash before it leaves what the tree had.
-What a commit replaces is kept in the trash if it was a blob.
+What a commit replaces is kept in the trash if it was a blob. An fsync that has nothing to commit makes the file's name durable, too.
 
 Locks, in this order: Inode.lock; InodeTable.names (a name and the inode behind it: held for a check and a rename or unlink, never for
 I/O); leaves (the table's own, the cache's, the pending queue's). Reads take none once the file's bytes are at hand. A decode for
@@ -21,7 +21,7 @@ a copy-up runs under Inode.lock: all that waits for it needs its result.
 """
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH104, PTH108, PTH119, PTH120
+# ruff: noqa: PTH108, PTH119
 from __future__ import annotations
 
 import contextlib
@@ -39,7 +39,8 @@ from sdfs import container
 from sdfs.container import KIND_RAW, MAGIC, MODE_OF_BACKING, Preamble
 from sdfs.errors import DamagedError
 from sdfs.signatures import HEAD_BYTES, picture_format
-from sdfs.store import HIDDEN, Staged, Store, copy_attributes, copy_range, forget_plain, fsync_path, read_all
+from sdfs.store import HIDDEN, Staged, Store, copy_attributes, copy_range, forget_plain, read_all
+from sdfs.tree.folders import Folders
 from sdfs.tree.heads import Heads
 from sdfs.tree.pending import Key, Pending
 from sdfs.tree.renders import Head, Renders, read_header
@@ -87,6 +88,7 @@ class InodeTable:
     heads: Heads
     renders: Renders
     pending: Pending
+    folders: Folders
     names: threading.Lock = field(default_factory=threading.Lock)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _inodes: dict[Key, Inode] = field(default_factory=dict)
@@ -238,12 +240,21 @@ class Inode:
                 os.unlink(staged.path)
                 return
             self.table.replace_keys(self, key, set())
-            if self.preamble is not None:
-                self.table.store.keep(path)
-                self.preamble = None
-            os.rename(staged.path, path)
+            self.table.store.replace(staged.path, path, keep=self.preamble is not None)
+            self.preamble = None
             self.table.replace_keys(self, None, self.keys - {key})
-        fsync_path(os.path.dirname(path))
+            self.table.folders.changed(path)
+        self.sync_name()
+
+    def sync_name(self) -> None:
+        """Make the name durable, with the folders above it; nothing where the file is unlinked."""
+        while (path := self.path) is not None:
+            try:
+                self.table.folders.sync(path)
+                return
+            except FileNotFoundError:  # a folder was renamed meanwhile, which gave the file another path
+                if self.path == path:
+                    raise
 
     def _hold(self, installed: int) -> None:
         """Keep the tree's file open, which no handle has: its inode number, a key of ours, must not be given to another file."""
@@ -267,8 +278,9 @@ class Inode:
                 status = os.fstat(staged.fd)
                 with self.table.names:
                     self.table.replace_keys(self, key_of(status), set())
-                    os.rename(staged.path, path)
+                    self.table.store.replace(staged.path, path, keep=False)
                     self.table.replace_keys(self, None, self.keys - {key_of(status)})
+                    self.table.folders.changed(path)
             except BaseException:
                 staged.discard()
                 raise
@@ -383,10 +395,12 @@ class Handle:
         with self.inode.lock:
             if self.inode.dirty:
                 self.inode.commit()
-            elif data_only:
+                return
+            if data_only:
                 os.fdatasync(self.fd)
             else:
                 os.fsync(self.fd)
+            self.inode.sync_name()
 
     def release(self) -> None:
         """Nobody uses the handle any more."""

@@ -232,6 +232,7 @@ class Owner:
         self._within(folder)
         for folder in reversed(missing):
             os.mkdir(folder, 0o755)
+            self.tree.folders.changed(folder)
 
     def _within(self, folder: str) -> None:
         """Refuse a folder that is reached through a symbolic link: it may be outside the store."""

@@ -5,7 +5,6 @@ worker leaves it alone until somebody writes to it. A copy of it is a file like 
 """
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH108, PTH120
 from __future__ import annotations
 
 import contextlib
@@ -16,7 +15,7 @@ import posixpath
 from sdfs import container
 from sdfs.container import MAGIC, Preamble
 from sdfs.errors import SdfsError, UserError
-from sdfs.store import PATH_XATTR, PLAIN_XATTR, TRASHED, fsync_path, read_all, rename_noreplace
+from sdfs.store import PATH_XATTR, PLAIN_XATTR, TRASHED, read_all, rename_noreplace
 from sdfs.tree.status import Trashed
 from sdfs.tree.tree import Tree
 
@@ -71,7 +70,7 @@ def choose(tree: Tree, wanted: str) -> Trashed:
 def restore(tree: Tree, trashed: Trashed, target: str) -> None:
     """Move what was trashed to the backing path `target`, a new name in a folder that is there; durable when it returns.
 
-    In order: the mark, on the file in the trash; fsync; rename; fsync of the folder. Cut anywhere, the file has one name, in the
+    In order: the mark, on the file in the trash; fsync; rename; fsync of the folders. Cut anywhere, the file has one name, in the
     trash or in the tree, and it is not in the tree without its mark. Raises OSError, DamagedError, UserError.
     """
     source = f"{tree.store.internal}/trash/{trashed.name}"
@@ -86,9 +85,10 @@ def restore(tree: Tree, trashed: Trashed, target: str) -> None:
         os.fsync(fd)
         with tree.inodes.names:
             rename_noreplace(source, target)
+            tree.folders.changed(target)
     finally:
         os.close(fd)
-    fsync_path(os.path.dirname(target))
+    tree.folders.sync(target)
 
 
 def _check_blob(name: str, fd: int) -> None:
@@ -114,8 +114,7 @@ def _mark(name: str, fd: int) -> None:
 def empty(tree: Tree) -> None:
     """Remove everything from the trash."""
     for trashed in entries(tree):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{tree.store.internal}/trash/{trashed.name}")
+        tree.store.forget(f"{tree.store.internal}/trash/{trashed.name}")
 
 
 def stored_bytes(tree: Tree, path: str) -> int:

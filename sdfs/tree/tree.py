@@ -20,14 +20,16 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sdfs.container import Preamble, is_blob
 from sdfs.errors import DamagedError, StoreTooNew
 from sdfs.signatures import HEAD_BYTES, picture_format
-from sdfs.store import HIDDEN, INTERNAL, XATTR_PREFIX, Store, copy_attributes, copy_range, fsync_path, read_all, rename_noreplace
+from sdfs.store import HIDDEN, INTERNAL, XATTR_PREFIX, Store, copy_attributes, copy_range, read_all, rename_noreplace
+from sdfs.tree.folders import Folders
 from sdfs.tree.heads import Heads
 from sdfs.tree.inode import Handle, Inode, InodeTable, key_of, logical_mode, split_mode, wrap
 from sdfs.tree.known import KnownBlobs
@@ -75,9 +77,11 @@ def _attributes(status: os.stat_result, preamble: Preamble | None) -> Attributes
 class Folder:
     """An open folder."""
 
-    def __init__(self, fd: int, hide: str | None) -> None:
+    def __init__(self, fd: int, hide: str | None, sync_name: Callable[[], None]) -> None:
+        """`sync_name` makes the folder's own name durable."""
         self._fd = fd
         self._hide = hide
+        self._sync_name = sync_name
 
     def entries(self) -> Iterator[tuple[str, int]]:
         """Names and file types (the S_IFMT bits)."""
@@ -90,6 +94,8 @@ class Folder:
                         yield entry.name, _file_type(entry)
 
     def fsync(self) -> None:
+        with contextlib.suppress(FileNotFoundError):  # it was renamed or removed since it was opened
+            self._sync_name()
         os.fsync(self._fd)
 
     def release(self) -> None:
@@ -112,7 +118,8 @@ class Tree:
         self.store = store
         self.heads = Heads()
         self.pending = pending
-        self.inodes = InodeTable(store, self.heads, renders, pending)
+        self.folders = Folders(store.root)
+        self.inodes = InodeTable(store, self.heads, renders, pending, self.folders)
         self._root = store.root.rstrip("/")
         self.known = KnownBlobs(store)
         self.hidden: set[str] = set()  # backing paths that libfuse hid
@@ -144,6 +151,7 @@ class Tree:
         """`owner`: uid and gid of who asks, where it may be somebody else than the owner process."""
         backing = self._new(path)
         os.mkdir(backing, mode)
+        self.folders.changed(backing)
         self._give(backing, owner)
 
     def rmdir(self, path: str) -> None:
@@ -152,6 +160,7 @@ class Tree:
     def mknod(self, path: str, mode: int, device: int, owner: tuple[int, int] | None = None) -> None:
         backing = self._new(path)
         os.mknod(backing, mode, device)
+        self.folders.changed(backing)
         self._give(backing, owner)
 
     def symlink(self, target: str, path: str, owner: tuple[int, int] | None = None) -> None:
@@ -169,6 +178,7 @@ class Tree:
             if inode is not None and (inode.staged is not None or self.heads.look(backing)[1] is not None):
                 raise OSError(errno.ENOTSUP, "a picture in the store cannot have a second name", old)
             os.link(backing, target, follow_symlinks=False)
+            self.folders.changed(target)
 
     def rename(self, old: str, new: str, *, replace: bool = True) -> None:
         source, target = self.backing(old), self._new(new)
@@ -180,6 +190,7 @@ class Tree:
                 os.rename(source, target)
             else:
                 rename_noreplace(source, target)
+            self.folders.changed(target)
             if not same:
                 self.inodes.renamed(source, target)
                 self.pending.rename(source, target)
@@ -214,8 +225,9 @@ class Tree:
             self.inodes.unlinked(backing)
 
     def open_folder(self, path: str) -> Folder:
-        fd = os.open(self.backing(path), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        return Folder(fd, INTERNAL if path == "/" else None)
+        backing = self.backing(path)
+        fd = os.open(backing, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return Folder(fd, INTERNAL if path == "/" else None, partial(self.folders.sync, backing))
 
     # attributes
 
@@ -343,6 +355,7 @@ class Tree:
                 raise
             return self.open(path, flags)
         try:
+            self.folders.changed(backing)
             self._give(backing, owner)
         except OSError:
             os.close(fd)
@@ -477,7 +490,8 @@ class Tree:
             os.fsync(staged.fd)
             with self.inodes.names:
                 rename_noreplace(staged.path, backing)
-            fsync_path(os.path.dirname(backing))
+                self.folders.changed(backing)
+            self.folders.sync(backing)
             if picture_format(head) is not None:
                 self.pending.offer(key_of(os.fstat(staged.fd)), backing)
         except BaseException:

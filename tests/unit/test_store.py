@@ -168,3 +168,27 @@ def test_rename_noreplace_refuses_an_existing_name(tmp_path: Path) -> None:
     (tmp_path / "b").touch()
     with pytest.raises(FileExistsError):
         rename_noreplace(f"{tmp_path}/a", f"{tmp_path}/b")
+
+
+def test_what_a_killed_owner_kept_and_did_not_replace_has_one_name_again(root: Path) -> None:
+    (root / "photo.jpg").write_text("original")
+    store = Store(root)
+    store.keep(f"{store.root}/photo.jpg")
+    store.close()
+    Store(root).close()
+    assert trash(root) == []
+    assert (root / "photo.jpg").stat().st_nlink == 1
+
+
+def test_what_cannot_be_replaced_is_not_kept(store: Store, root: Path) -> None:
+    (root / "photo.jpg").write_text("original")
+    with pytest.raises(FileNotFoundError):
+        store.replace(f"{store.internal}/staging/missing", f"{store.root}/photo.jpg", keep=True)
+    assert trash(root) == []
+
+
+def test_what_is_kept_records_where_it_was(store: Store, root: Path) -> None:
+    (root / "folder").mkdir()
+    (root / "folder" / "photo.jpg").write_text("original")
+    kept = store.keep(f"{store.root}/folder/photo.jpg")
+    assert os.getxattr(kept, "user.sdfs.path") == b"/folder/photo.jpg"
