@@ -1,0 +1,212 @@
+"""The owner is killed, again and again, while programs write: what they were told of is there, and the rest is old or new.
+
+A kill, unlike a power loss (`tests/crash`), leaves what the kernel has: so what a system call returned from counts as acknowledged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from sdfs.container import MAGIC
+from sdfs.control import ControlClient
+from sdfs.errors import SdfsError
+from sdfs.fsck import check
+from sdfs.store import read_owner
+from tests.mount.mounting import Mounted, needs_fuse
+
+pytestmark = needs_fuse
+
+WRITERS = 3
+NAMES = 4  # of each writer
+
+Content = bytes | None  # None: there is no such file
+
+
+@dataclass
+class Journal:
+    """What one writer knows of its files. It is kept outside the mount, and used by one thread at a time."""
+
+    folder: str
+    contents: dict[str, Content] = field(default_factory=dict)
+    doing: list[dict[str, Content]] = field(default_factory=list)  # how the names of the call under way may be instead
+    torn: set[str] = field(default_factory=set)  # being written in place: may be anything
+    acknowledged: int = 0
+    patched_blobs: int = 0
+
+    def begin(self, *outcomes: dict[str, Content]) -> None:
+        self.doing = list(outcomes)
+
+    def acknowledge(self, outcome: dict[str, Content]) -> None:
+        self.contents |= outcome
+        self.doing, self.torn = [], set()
+        self.acknowledged += 1
+
+    def verify(self, root: Path) -> None:
+        """Every file is as it was acknowledged, or as the one call that the kill cut short may have left it."""
+        found = {name: _read(root / self.folder / name) for name in self.contents}
+        for name in self.torn:
+            self.contents[name] = found[name]
+        possible = [self.contents, *(self.contents | outcome for outcome in self.doing)]
+        assert found in possible, f"{self.folder}: {_differences(found, possible)}"
+        self.contents, self.doing, self.torn = found, [], set()
+
+
+def _read(path: Path) -> Content:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _differences(found: dict[str, Content], possible: list[dict[str, Content]]) -> str:
+    return "; ".join(f"{name}: {(found[name] or b'')[:30]!r} …" for name in found if all(found[name] != each[name] for each in possible))
+
+
+class Writer(threading.Thread):
+    """Works on the files of a journal until the mount dies."""
+
+    def __init__(self, root: Path, journal: Journal, seed: str) -> None:
+        super().__init__(name=f"writer {journal.folder}")
+        self._folder = root / journal.folder
+        self._journal = journal
+        self._random = random.Random(seed)
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):  # the mount is dead
+            for name in self._folder.glob("*.new"):
+                name.unlink()
+            while not self.stopping.is_set():
+                self._random.choice((self._replace, self._overwrite, self._patch, self._rename, self._unlink))(self._any())
+                time.sleep(self._random.uniform(0, 0.02))  # lets the worker swap
+
+    def _any(self) -> str:
+        return self._random.choice(sorted(self._journal.contents))
+
+    def _picture(self) -> bytes:
+        return b"\xff\xd8\xff" + self._random.randbytes(8) * self._random.randint(1, 20_000) + b"END"
+
+    def _replace(self, name: str) -> None:
+        """As editors do."""
+        content = self._picture()
+        _write(self._folder / f"{name}.new", os.O_CREAT | os.O_TRUNC, content)
+        self._journal.begin({name: content})
+        (self._folder / f"{name}.new").rename(self._folder / name)
+        self._journal.acknowledge({name: content})
+
+    def _overwrite(self, name: str) -> None:
+        content = self._picture()
+        self._journal.torn = {name}
+        _write(self._folder / name, os.O_CREAT | os.O_TRUNC, content)
+        self._journal.acknowledge({name: content})
+
+    def _patch(self, name: str) -> None:
+        """What is a blob already has the old content until the fsync, and then the new one."""
+        old = self._journal.contents[name]
+        if old is None or b'"exact"' not in os.getxattr(self._folder / name, "user.sdfs.status"):
+            return
+        content = old[:5] + self._random.randbytes(3) + old[8:]
+        self._journal.begin({name: content})
+        _write(self._folder / name, 0, content[:8])
+        self._journal.acknowledge({name: content})
+        self._journal.patched_blobs += 1
+
+    def _rename(self, name: str) -> None:
+        other = self._any()
+        if self._journal.contents[name] is None or other == name:
+            return
+        outcome = {name: None, other: self._journal.contents[name]}
+        self._journal.begin(outcome)
+        (self._folder / name).rename(self._folder / other)
+        self._journal.acknowledge(outcome)
+
+    def _unlink(self, name: str) -> None:
+        if self._journal.contents[name] is None or self._random.random() < 0.5:
+            return
+        self._journal.begin({name: None})
+        (self._folder / name).unlink()
+        self._journal.acknowledge({name: None})
+
+
+def _write(path: Path, flags: int, content: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | flags, 0o644)
+    try:
+        os.write(fd, content)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _hurry(store: Path, stopping: threading.Event) -> None:
+    """Keep the worker swapping without a pause, until the owner dies."""
+    owner = read_owner(store)
+    assert owner is not None
+    assert owner.socket is not None
+    with contextlib.suppress(OSError, SdfsError):
+        while not stopping.is_set():
+            ControlClient(owner.socket).sync(lambda done, total: None)
+            stopping.wait(0.01)
+
+
+def _work_and_kill(mounted: Mounted, journals: list[Journal], cycle: int) -> None:
+    writers = [Writer(mounted.path, journal, f"{cycle} {journal.folder}") for journal in journals]
+    stopping = threading.Event()
+    hurrying = threading.Thread(target=_hurry, args=(mounted.store, stopping), name="hurry")
+    threads = [*writers, hurrying]
+    for thread in threads:
+        thread.start()
+    try:
+        time.sleep(random.Random(cycle).uniform(0.05, 0.6))
+        mounted.kill()
+    finally:
+        stopping.set()
+        for writer in writers:
+            writer.stopping.set()
+        for thread in threads:
+            thread.join(30)
+
+
+def _kill_again_and_again(folder: Path, cycles: int) -> None:
+    journals = [Journal(f"writer{number}") for number in range(WRITERS)]
+    with Mounted(folder) as mounted:
+        for journal in journals:
+            (mounted.path / journal.folder).mkdir()
+            journal.contents = dict.fromkeys((f"{number}.jpg" for number in range(NAMES)), None)
+    blobs = 0
+    for cycle in range(cycles):
+        with Mounted(folder) as mounted:
+            for journal in journals:
+                journal.verify(mounted.path)
+            _work_and_kill(mounted, journals, cycle)
+            blobs += sum(path.read_bytes().startswith(MAGIC) for path in mounted.store.glob("writer*/*"))
+    with Mounted(folder) as mounted:
+        for journal in journals:
+            journal.verify(mounted.path)
+        mounted.sync()
+        for journal in journals:
+            journal.verify(mounted.path)
+    assert check(mounted.store) == []
+    acknowledged = sum(journal.acknowledged for journal in journals)
+    patched = sum(journal.patched_blobs for journal in journals)
+    print(f"{cycles} kills: {acknowledged} changes acknowledged, {patched} of them of blobs; {blobs} blobs at the kills")
+    assert acknowledged > 10 * cycles
+    assert patched > 0
+    assert blobs > 0
+
+
+def test_twenty_kills_under_load_lose_nothing(tmp_path: Path) -> None:
+    _kill_again_and_again(tmp_path, 20)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+def test_a_thousand_kills_under_load_lose_nothing(tmp_path: Path) -> None:
+    _kill_again_and_again(tmp_path, 1000)
