@@ -265,7 +265,7 @@ def root(tmp_path: Path) -> Path:
 def record(scenario: Callable[[Session], None], root: Path) -> Recording:
     with recording(root) as recorded:
         for path, content in (("/notes.txt", TEXT), ("/album/old.jpg", OLD), ("/album/new.jpg", NEW)):
-            recorded.promise(path, lambda view, path=path, content=content: view.files.get(path) == content)
+            recorded.promise(path, _at_either(path, path, content))
         owner = owner_of(root)
         try:
             scenario(Session(owner, recorded, root.parent))
