@@ -216,9 +216,9 @@ class Compressor:
             staged.discard()
             return False
         os.close(staged.fd)
-        tree.folders.sync(path)
         tree.known.note(path)
         self.on_swap(tree.virtual(path))
+        tree.folders.sync(path)
         return True
 
     def _install(self, taken: Taken, original: _Original, staged: Staged, blob: bytes) -> str | None:

@@ -217,6 +217,7 @@ class Inode:
             self._install(self.staged)
             self.staged = None
         self.dirty = False
+        self.sync_name()
 
     def _commit_wrapped(self, staged: Staged) -> None:
         status = os.fstat(staged.fd)
@@ -232,7 +233,7 @@ class Inode:
         self._hold(blob.fd)
 
     def _install(self, staged: Staged) -> None:
-        """Rename a staged file, which is durable, over the tree's; nothing where that was unlinked."""
+        """Rename a staged file, which is durable, over the tree's; nothing where that was unlinked. Its name is not durable yet."""
         key = key_of(os.fstat(staged.fd))
         with self.table.names:
             path = self.path
@@ -244,7 +245,6 @@ class Inode:
             self.preamble = None
             self.table.replace_keys(self, None, self.keys - {key})
             self.table.folders.changed(path)
-        self.sync_name()
 
     def sync_name(self) -> None:
         """Make the name durable, with the folders above it; nothing where the file is unlinked."""
@@ -305,7 +305,9 @@ class Inode:
         try:
             self.commit()
         except OSError as error:
-            assert self.staged is not None
+            if self.staged is None or not self.dirty:  # the tree has it
+                _log.error("%s may not outlast a power loss: %s", self.path, error)
+                return
             rescued = self.table.store.rescue(self.staged.path, self.path)
             _log.error("%s could not be stored (%s); what was written is in %s", self.path, error, rescued)
             self.staged = None

@@ -18,6 +18,7 @@ from sdfs import container
 from sdfs.container import MAGIC
 from sdfs.errors import DamagedError, EngineError, UserError
 from sdfs.store import init
+from sdfs.tree.inode import Handle
 from sdfs.tree.owner import Owner
 from sdfs.tree.tree import Tree
 from tests.lossless_engine import LosslessEngine
@@ -815,3 +816,46 @@ def test_readers_of_a_file_that_is_replaced_swapped_and_changed_see_one_whole_ve
         for done in [pool.submit(task) for task in (replace, change, look, look, look)]:
             done.result()
     assert engine.encodes > 0
+
+
+class TestAnFsyncOfTheFolderThatFails:
+    @pytest.fixture
+    def failures(self, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> list[OSError]:
+        """Errors that the next syncs of names end with."""
+        errors: list[OSError] = []
+        sync = tree.folders.sync
+
+        def fail(path: str) -> None:
+            if errors:
+                raise errors.pop()
+            sync(path)
+
+        monkeypatch.setattr(tree.folders, "sync", fail)
+        return errors
+
+    @pytest.fixture
+    def handle(self, owner: Owner, tree: Tree) -> Iterator[Handle]:
+        """Of a blob that was written to."""
+        write(tree, "/a.jpg", PICTURE)
+        shrink(owner)
+        handle = tree.open("/a.jpg", os.O_RDWR)
+        handle.write(b"text", 0)
+        yield handle
+        tree.release(handle)
+
+    def test_is_told_to_the_writer(self, handle: Handle, failures: list[OSError]) -> None:
+        failures.append(OSError(errno.EIO, "broken"))
+        with pytest.raises(OSError, match="broken"):
+            handle.fsync()
+
+    def test_is_made_up_for_by_the_next_one(self, handle: Handle, failures: list[OSError], root: Path) -> None:
+        failures.append(OSError(errno.EIO, "broken"))
+        with pytest.raises(OSError, match="broken"):
+            handle.fsync()
+        handle.fsync()
+        assert (root / "a.jpg").read_bytes()[:4] == b"text"
+
+    def test_loses_nothing_at_the_last_close(self, tree: Tree, handle: Handle, failures: list[OSError], root: Path) -> None:
+        failures.append(OSError(errno.EIO, "broken"))
+        handle.inode.commit_or_rescue()
+        assert (root / "a.jpg").read_bytes()[:4] == b"text"
