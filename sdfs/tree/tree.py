@@ -404,7 +404,7 @@ class Tree:
         try:
             status = os.fstat(fd)
             with self.inodes.holding(key_of(status)) as inode, inode.lock:
-                if not self._names_it(backing, inode):
+                if not self._names_it(backing, inode, key_of(status)):
                     os.close(fd)
                     return None
                 if not inode.handles:
@@ -422,10 +422,14 @@ class Tree:
             raise
         return handle
 
-    def _names_it(self, backing: str, inode: Inode) -> bool:
+    def _names_it(self, backing: str, inode: Inode, key: Key) -> bool:
+        """Whether the name still is of the very file that was opened, `key`, and that file still is the inode's.
+
+        While the opener waited for the lock, a commit may have given the inode another file: what was opened is outdated then.
+        """
         with self.inodes.names:
             try:
-                same = key_of(os.lstat(backing)) in inode.keys
+                same = key_of(os.lstat(backing)) == key and key in inode.keys
             except FileNotFoundError:
                 return False
             if same:
