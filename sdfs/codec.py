@@ -78,6 +78,8 @@ class Codec:
             raise DamagedError(f"latent blob: {type(error).__name__}: {error}") from error
 
     def _encode_latents(self, data: bytes, picture: Picture, quality: int) -> bytes:
+        if len(data) > _largest_render(picture.pixels.shape[0] * picture.pixels.shape[1], len(picture.metadata)):
+            raise Unsuitable(f"{len(data)} bytes are more than its pixels need")
         for attempt in range(QUALITY_TRIES):
             tried = min(100, quality + attempt * QUALITY_STEP)
             candidate = self._candidate(data, picture, tried)
@@ -146,6 +148,8 @@ class Codec:
             raise DamagedError("latent blob: the decoded latents fail their checksum")
         shape = (height, width) if header["grey"] else (height, width, 3)
         metadata = _decompress(_section(blob, "metadata"), int(header["metadata_size"]))
+        if blob.preamble.rendered_size > _largest_render(width * height, len(metadata)):
+            raise DamagedError(f"latent blob claims a render of {blob.preamble.rendered_size} bytes for {width} x {height} pixels")
         return Picture(header["format"], self._pixels(quantised, quality, shape), header["recipe"], metadata)
 
     def _pixels(self, quantised: NDArray[np.int16], quality: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -183,6 +187,11 @@ def _render_for(picture: Picture, decoded: NDArray[np.uint8], size: int, identit
         rendered = render(rendition, natural + natural // 64 + 64, _marker(identity))
     lossless = picture.format in ("png", "bmp", "tiff")
     return rendered, decoded if lossless else probe(rendered).pixels
+
+
+def _largest_render(pixels: int, metadata_bytes: int) -> int:
+    """No file that becomes latents is larger than this, so that no blob can have a reader allocate more."""
+    return 8 * pixels + metadata_bytes + (1 << 16)
 
 
 def _to_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

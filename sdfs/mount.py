@@ -23,6 +23,7 @@ import itertools
 import json
 import logging
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -362,7 +363,9 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
     owner = read_owner(root) if root else None
     _fusermount(mountpoint, lazy=lazy)
     end = time.monotonic() + _OWNER_END_SECONDS
-    while not lazy and root and owner and read_owner(root) == owner and time.monotonic() < end:
+    while not lazy and root and owner and read_owner(root) == owner:
+        if time.monotonic() > end:
+            raise MountError(f"{mountpoint} is unmounted, but process {owner.pid} still has {root}: somebody waits for an answer of it")
         time.sleep(0.02)
 
 
@@ -423,11 +426,14 @@ def _serve(
 ) -> None:
     """Own the store and serve the mount until it is unmounted."""
     os.umask(0)  # modes come with the caller's umask applied
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # an open file of the mount is one of ours
     owner = become_owner(root)
     with serving(owner):
         owner.mountpoint = str(mountpoint)
         owner.unmount = lambda: _fusermount(mountpoint, lazy=False)
-        operations = _Operations(owner, read_only=bool(options.get("ro")), shared=bool(options.get("allow_other")), on_mounted=on_mounted)
+        owner.read_only = bool(options.get("ro"))
+        operations = _Operations(owner, read_only=owner.read_only, shared=bool(options.get("allow_other")), on_mounted=on_mounted)
         try:
             _Fuse(operations, str(mountpoint), **_fuse_arguments(root, options))
         except RuntimeError as error:

@@ -50,6 +50,7 @@ DEFAULT_QUALITY = 35
 INTERNAL = ".sdfs"
 TRASH_GRACE_SECONDS = 24 * 3600.0
 TRASH_MAX_BYTES = 10 << 30
+LOCK_BYTES = 1024  # of the lock file, whatever it says
 HIDDEN = re.compile(r"\.fuse_hidden[0-9a-f]{16}")  # what libfuse renames an open file to when it is unlinked
 TRASHED = re.compile(r"(?P<time_ns>[0-9]{1,20})-[0-9]+\.(?P<name>.*)", re.DOTALL)  # names in the trash
 XATTR_PREFIX = "user.sdfs."  # the store's own extended attributes: no program sees them listed, or copies them
@@ -100,6 +101,7 @@ def init(root: Path, *, quality: int = DEFAULT_QUALITY) -> None:
             (internal / name).mkdir(mode=0o700, exist_ok=True)
         made = internal / "config.toml.new"
         made.write_text(f"# An SDFS store: see docs/STORE.md\nformat = {FORMAT}\nfeatures = []\nquality = {quality}\n")
+        (internal / "lock").write_bytes(bytes(LOCK_BYTES))  # its room: a full disk must not keep a store from being opened
         fsync_path(made)
         made.rename(internal / "config.toml")
         fsync_path(internal)
@@ -139,14 +141,13 @@ class Store:
             raise
 
     def close(self) -> None:
-        os.ftruncate(self._lock_fd, 0)
+        os.pwrite(self._lock_fd, bytes(LOCK_BYTES), 0)
         os.close(self._lock_fd)
 
     def announce(self, socket: str | None) -> None:
         """Write this process and its control socket into the lock file, for others to find."""
         record = json.dumps({"pid": os.getpid(), "socket": socket}).encode()
-        os.pwrite(self._lock_fd, record, 0)
-        os.ftruncate(self._lock_fd, len(record))
+        os.pwrite(self._lock_fd, record.ljust(LOCK_BYTES), 0)
 
     # staging
 

@@ -13,7 +13,7 @@ from sdfs.errors import NotAPicture, Unsuitable
 
 MAX_PIXELS = 256_000_000  # larger ones go exact: one decoded copy is 768 MB
 MIN_SIDE = 64  # smaller ones are icons: latents save nothing there
-MAX_PIXELS_PER_BYTE = 500  # a JPEG has 512 at most; files below that rate leave nothing to save, or are bombs
+MAX_PIXELS_PER_BYTE = 100  # 0.08 bits a pixel: files below that rate leave nothing to save, or are bombs
 MAX_MARKER_BYTES = 64
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3) RGB or (H, W) grey

@@ -338,7 +338,6 @@ class Handle:
         self.inode = inode
         self._fd = fd
         self._writable = flags & os.O_ACCMODE != os.O_RDONLY
-        self._append = bool(flags & os.O_APPEND)
         self._head: Head | None = None
         self._pinned = False
         self._render: bytes | None = None
@@ -348,7 +347,8 @@ class Handle:
     @property
     def fd(self) -> int:
         """A descriptor with the attributes of the file as it is now."""
-        return self.inode.working if self.inode.working >= 0 else self._fd
+        inode = self.inode
+        return next((fd for fd in (inode.working, inode._installed) if fd >= 0), self._fd)
 
     def read(self, size: int, offset: int) -> bytes:
         preamble = self.inode.preamble  # before `working`: a commit makes it None, but not before there is a working copy
@@ -361,11 +361,10 @@ class Handle:
         return render[offset : offset + size]
 
     def write(self, data: bytes, offset: int) -> int:
+        """Appending is the caller's business: the kernel knows the end of the file, and pages of a mapping do not go there."""
         inode = self.inode
         with inode.lock:
             self._prepare_write()
-            if self._append:
-                offset = os.fstat(self.fd).st_size
             if inode.staged is None and offset < len(MAGIC) and _makes_magic(self.fd, data, offset):
                 inode.divert(self.fd)
             self._changes()
@@ -423,7 +422,7 @@ class Handle:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         inode = self.inode
         if inode.working < 0 and inode.preamble is not None:
-            inode.copy_up(self._fd, self._load(inode.preamble) if keep_content else b"")
+            inode.copy_up(self.fd, self._load(inode.preamble) if keep_content else b"")
 
     def _changes(self) -> None:
         self.inode.written = True

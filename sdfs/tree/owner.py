@@ -39,6 +39,7 @@ class Owner:
         """Raises NotAStore, StoreTooNew, StoreBusy. `engine` makes the engine, which then belongs to the owner."""
         self.store = Store(root)
         self.mountpoint: str | None = None
+        self.read_only = False  # set by a mount that is
         self.unmount: Callable[[], None] | None = None
         self._engine = engine()
         self._cache = RenderCache(cache_bytes)
@@ -59,6 +60,7 @@ class Owner:
     # Access
 
     def add(self, source: Path, destination: str) -> None:
+        self._refuse_read_only()
         path = self._path(destination)
         with _user_errors(f"{source} → {path}"):
             fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
@@ -72,6 +74,7 @@ class Owner:
                 os.close(fd)
 
     def sync(self, progress: Callable[[int, int], None]) -> None:
+        self._refuse_read_only()
         pending = self.tree.pending
         if not self.compressor.started:
             self.compressor.start()
@@ -94,6 +97,10 @@ class Owner:
         errors = [entry.error for entry in stuck if entry.error is not None]
         if errors:
             raise EngineError(f"{len(errors)} of {told[1]} files stay pending: {errors[-1]}")
+
+    def _refuse_read_only(self) -> None:
+        if self.read_only:
+            raise UserError(f"{self.store.root} is mounted read-only, at {self.mountpoint}: mount it without -o ro for that")
 
     def status(self) -> StoreStatus:
         counts: dict[str, int] = dict.fromkeys(("latent", "exact", "pending", "plain", "damaged"), 0)

@@ -38,7 +38,7 @@ from sdfs.tree.renders import Renders
 
 _INTERNAL = "/" + INTERNAL
 _REMEMBERED_OPENS = 1 << 16
-_DROPPED_FLAGS = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_DIRECT | os.O_NOFOLLOW
+_DROPPED_FLAGS = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND | os.O_DIRECT | os.O_NOFOLLOW
 
 
 @dataclass(frozen=True)
@@ -285,6 +285,7 @@ class Tree:
             os.utime(target, ns=times, **how)
 
     def getxattr(self, path: str, name: str) -> bytes:
+        _refuse_acl(name)
         with self._reading(path) as (target, how):
             return os.getxattr(target, name, **how)
 
@@ -523,6 +524,13 @@ def _backing_flags(flags: int) -> int:
     return flags & ~_DROPPED_FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+def _refuse_acl(name: str) -> None:
+    """FUSE would show POSIX ACLs that nobody enforces."""
+    if name.startswith("system.posix_acl_"):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), name)
+
+
 def _refuse_own_xattr(name: str) -> None:
+    _refuse_acl(name)
     if name.startswith(XATTR_PREFIX):
         raise PermissionError(errno.EPERM, "the attribute is the store's own", name)

@@ -298,3 +298,22 @@ def test_what_is_done_through_one_name_shows_on_all_at_once(folder: Path) -> Non
     assert [path.stat().st_nlink for path in (second, third)] == [2, 2]
     third.rename(folder / "d")
     assert second.stat().st_ctime_ns == (folder / "d").stat().st_ctime_ns
+
+
+def test_a_mapping_of_a_file_opened_for_appending_writes_where_it_is(folder: Path) -> None:
+    path = folder / "log"
+    path.write_bytes(b"A" * 8192)
+    fd = os.open(path, os.O_RDWR | os.O_APPEND)
+    with mmap.mmap(fd, 8192) as mapping:
+        mapping[:4] = b"ZZZZ"
+        mapping.flush()
+    os.write(fd, b"end")
+    os.close(fd)
+    assert path.read_bytes() == b"ZZZZ" + b"A" * 8188 + b"end"
+
+
+def test_acls_are_refused_rather_than_not_enforced(folder: Path) -> None:
+    path = folder / "file"
+    path.touch()
+    with pytest.raises(OSError, match="not supported"):
+        os.setxattr(path, "system.posix_acl_access", b"\2\0\0\0")

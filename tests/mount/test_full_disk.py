@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sdfs.store import init
 from tests.mount.mounting import Mounted, eventually, needs_fuse
 
 pytestmark = [needs_fuse, pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small tmpfs"), pytest.mark.timeout(120)]
@@ -99,3 +100,16 @@ def test_rename_over_a_file_works_without_room(small: Mounted) -> None:
     fill(small.path / "filler")
     (small.path / "new").rename(small.path / "old")
     assert (small.path / "old").read_bytes() == b"new"
+
+
+def test_a_store_on_a_full_disk_can_be_mounted(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=True)
+    try:
+        init(disk / "store")
+        fill(disk / "filler")
+        with Mounted(tmp_path / "disk") as mounted:
+            assert list(mounted.path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", disk], check=True)

@@ -192,3 +192,14 @@ def test_damage_is_an_error_for_that_file_alone_and_is_logged(mounted: Mounted, 
     assert (folder / "good.jpg").read_bytes() == PICTURE.replace(b"picture", b"goo")
     assert mounted.log.read_text().count(f"{backing / 'bad.jpg'} cannot be read") == 1
     (folder / "bad.jpg").unlink()
+
+
+def test_attributes_set_between_opening_and_writing_stay(picture: Path) -> None:
+    with picture.open("r+b", buffering=0) as file:
+        picture.chmod(0o400)
+        os.setxattr(picture, "user.new", b"2")
+        picture.chmod(0o600)
+        file.seek(0, os.SEEK_END)
+        file.write(b"tail")
+    assert picture.stat().st_mode & 0o777 == 0o600
+    assert os.getxattr(picture, "user.new") == b"2"
