@@ -62,4 +62,5 @@ class Passthrough(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no t
 
 
 if __name__ == "__main__":
-    mfusepy.FUSE(Passthrough(sys.argv[1]), sys.argv[2], foreground=True)
+    # with the permission checks that SDFS needs, and which cost the kernel a look at the folder after each change
+    mfusepy.FUSE(Passthrough(sys.argv[1]), sys.argv[2], foreground=True, default_permissions=True)

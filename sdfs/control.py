@@ -25,6 +25,7 @@ import socketserver
 import stat
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +36,7 @@ from sdfs.tree.owner import Owner
 from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus, Trashed, Usage
 
 _MAX_REQUEST_BYTES = 1 << 16
+_STALLED_SECONDS = 5.0  # what clients get to take their answers when the owner ends
 _ERRORS: dict[str, type[SdfsError]] = {kind.__name__: kind for kind in (DamagedError, EngineError, StoreBusy, StoreTooNew, UserError)}
 _log = logging.getLogger("sdfs.control")
 
@@ -76,11 +78,12 @@ class ControlServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Takes no more requests, and waits for the answers to those it has."""
+        """Takes no more requests, and waits for the answers to those it has, but not long for clients that do not take them."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
         self._server.shutdown()
         self._thread.join()
+        self._server.hang_up(time.monotonic() + _STALLED_SECONDS)
         self._server.server_close()
 
 
@@ -102,7 +105,24 @@ def serving(owner: Owner) -> Iterator[None]:
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def __init__(self, path: str, access: Access) -> None:
         self.access = access
+        self._connections: set[socket.socket] = set()
         super().__init__(path, _Connection)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self, end: float) -> None:
+        """Wait until all connections are done, at most until `end` (monotonic), and cut the others."""
+        while self._connections and time.monotonic() < end:
+            time.sleep(0.02)
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         _log.debug("a client of the control socket went away", exc_info=True)

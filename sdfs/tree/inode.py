@@ -293,11 +293,11 @@ class Inode:
         """Put the file, open as `fd`, into the pending queue if it was written and begins like a picture."""
         if not self.written or self.staged is not None or self.path is None:
             return
+        if picture_format(os.pread(fd, HEAD_BYTES, 0)) is None:
+            return
         forget_plain(fd)
         status = os.fstat(fd)
-        if HIDDEN.fullmatch(os.path.basename(self.path)) or status.st_dev != self.table.store.device:
-            return
-        if picture_format(os.pread(fd, HEAD_BYTES, 0)) is not None:
+        if not HIDDEN.fullmatch(os.path.basename(self.path)) and status.st_dev == self.table.store.device:
             self.table.pending.offer(key_of(status), self.path)
 
     def commit_or_rescue(self) -> None:

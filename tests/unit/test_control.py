@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sdfs import control
 from sdfs.access import Access, open_access
 from sdfs.control import ControlClient, socket_path
 from sdfs.errors import DamagedError, NotAStore, StoreBusy, UserError
@@ -166,3 +167,14 @@ def test_nonsense_is_answered_and_harms_nobody(owner: Access, root: Path, reques
         answer = json.loads(connection.makefile().readline())
     assert answer["error"][0] == "UserError"
     assert owner.status().pid == os.getpid()
+
+
+def test_a_client_that_never_asks_does_not_keep_the_owner(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "_STALLED_SECONDS", 0.2)
+    with socket.socket(socket.AF_UNIX) as silent:
+        with open_store(root):
+            silent.connect(socket_path(str(root)))
+            with open_store(root) as client:
+                client.status()
+        with open_store(root) as next_owner:
+            assert isinstance(next_owner, Owner)
