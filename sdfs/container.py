@@ -75,6 +75,8 @@ class Preamble:
             raise StoreTooNew(
                 f"blob: want kinds {sorted(KINDS)} and flags {KNOWN_FLAGS:#04x}, have {kind} and {flags:#04x}: use an SDFS that reads it"
             )
+        if mode > 0o7777 and mode != MODE_OF_BACKING:
+            raise DamagedError(f"blob mode: want permission bits, have {mode:#o}")
         if header_length > MAX_HEADER_BYTES or rendered_size > MAX_RENDERED_BYTES:
             raise DamagedError(f"blob claims a header of {header_length} and a render of {rendered_size} bytes")
         return Preamble(kind, flags, mode, rendered_size, header_length)

@@ -29,7 +29,16 @@ from sdfs.tree.tree import Tree
 
 _CHUNK_BYTES = 1 << 20
 _LISTED_KINDS: dict[int, Literal["folder", "symlink"]] = {stat.S_IFDIR: "folder", stat.S_IFLNK: "symlink"}
-_FROM_HEADER = ("original_sha256", "format", "width", "height", "quality", "scores", "autoencoder", "reason")
+_FROM_HEADER: dict[str, type] = {  # a header's checksum does not make its values what they should be
+    "original_sha256": str,
+    "format": str,
+    "width": int,
+    "height": int,
+    "quality": int,
+    "scores": dict,
+    "autoencoder": str,
+    "reason": str,
+}
 
 
 class Owner:
@@ -256,7 +265,7 @@ def _header(backing: str, preamble: Preamble) -> dict[str, Any]:
 
 
 def _with_header(status: FileStatus, header: dict[str, Any]) -> FileStatus:
-    known = {name: header[name] for name in _FROM_HEADER if header.get(name) is not None}
+    known = {name: header[name] for name, kind in _FROM_HEADER.items() if isinstance(header.get(name), kind)}
     return replace(status, original_bytes=header.get("original_size"), **known)
 
 

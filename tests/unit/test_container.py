@@ -81,6 +81,11 @@ def test_an_unknown_flag_is_refused() -> None:
         Preamble.parse(_preamble(flags=4))
 
 
+def test_a_mode_that_is_more_than_permission_bits_is_damage() -> None:
+    with pytest.raises(DamagedError, match="blob mode"):
+        Preamble.parse(Preamble(KIND_RAW, 0, 0o170777, 0, 0).pack())
+
+
 @pytest.mark.parametrize(
     "header",
     [
