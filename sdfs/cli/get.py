@@ -54,7 +54,7 @@ def _get(access: Access, listed: Listed, target: Path, complaints: Complaints) -
     if listed.state in ("symlink", "special"):
         complaints.add(f"{listed.path} is left out: it is no regular file")
         return
-    made = target.with_name(f".{target.name}.{os.getpid()}.part")
+    made = target.with_name(f".sdfs-{os.getpid()}.part")  # short: the target's own name may be as long as names can be
     try:
         if os.path.lexists(target):
             raise UserError(f"{target} exists already")

@@ -104,6 +104,12 @@ def test_get_keeps_the_time(store: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "notes.txt").stat().st_mtime_ns == 1_000_000_007
 
 
+def test_get_copies_names_as_long_as_names_can_be(store: Path, tmp_path: Path) -> None:
+    (store / ("n" * 255)).write_text("long")
+    done("get", store / ("n" * 255), "--output", tmp_path / "out")
+    assert (tmp_path / "out" / ("n" * 255)).read_text() == "long"
+
+
 def test_get_leaves_a_name_that_is_taken_alone_and_gets_the_others(store: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     assert "exists" in fails(exit_codes.INCOMPLETE, "get", store / "notes.txt", store / "folder", "--output", tmp_path)
