@@ -16,7 +16,7 @@ from safetensors.torch import load
 
 from sdfs import container
 from sdfs.autoencoders.runner import BundledAutoencoder, fastest_dtype
-from sdfs.container import KIND_LATENT, Blob
+from sdfs.container import KIND_LATENT, KIND_LZ4, Blob
 from sdfs.errors import DamagedError, DoesNotFit, EngineError, KnownRender, PictureError, SdfsError, Unsuitable
 from sdfs.latent_coding import LearnedCoder
 from sdfs.picture import MAX_PIXELS, Picture, find_marker, probe, render, unwrap_exact, wrap_exact
@@ -226,12 +226,4 @@ def _decompress(frame: bytes, size: int) -> bytes:
     """An LZ4 frame of exactly `size` bytes; never inflates beyond it."""
     if not 0 <= size <= 255 * len(frame):
         raise DamagedError(f"metadata claims {size} bytes in a frame of {len(frame)}")
-    try:
-        with lz4.frame.LZ4FrameDecompressor() as decompressor:
-            content: bytes = decompressor.decompress(frame, max_length=size)
-            whole = decompressor.eof or (not decompressor.decompress(b"", max_length=1) and decompressor.eof)
-    except RuntimeError as error:
-        raise DamagedError(f"metadata: {error}") from None
-    if len(content) != size or not whole:
-        raise DamagedError(f"metadata: want {size} bytes, have {len(content)}")
-    return content
+    return unwrap_exact(KIND_LZ4, frame, size)

@@ -15,7 +15,7 @@ import imagecodecs
 import numpy as np
 
 from sdfs.errors import DoesNotFit, NotAPicture, Unsuitable
-from sdfs.formats.shared import Parts, Pixels, Recipe, check_decoded, check_dimensions, decoding, pack_marker, parse_marker
+from sdfs.formats.shared import Parts, Pixels, Recipe, check_decoded, check_dimensions, decoding, first_marker, pack_marker
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3}  # of the colour types that are suitable
@@ -93,13 +93,7 @@ def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, mar
 
 
 def find_marker(data: bytes) -> bytes | None:
-    try:
-        for chunk in _chunks(data):
-            if chunk.type == _PADDING:
-                return parse_marker(chunk.payload)
-    except NotAPicture:
-        pass
-    return None
+    return first_marker(chunk.payload for chunk in _chunks(data) if chunk.type == _PADDING)
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:

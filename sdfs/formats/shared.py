@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -90,6 +90,14 @@ def parse_marker(padding: bytes) -> bytes | None:
         return None
     end = 1 + padding[0]
     return None if padding[end:].strip(b"\0") else padding[1:end]
+
+
+def first_marker(paddings: Iterable[bytes]) -> bytes | None:
+    """The marker in the first padding, if there is one; none in what turns out, while the paddings are looked for, to be no picture."""
+    try:
+        return next((parse_marker(padding) for padding in paddings), None)
+    except NotAPicture:
+        return None
 
 
 def cut_runs(data: bytes, runs: Sequence[Run]) -> tuple[bytes, bytes]:

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from sdfs.errors import DoesNotFit, NotAPicture, Unsuitable
-from sdfs.formats.shared import Parts, Pixels, Recipe, check_decoded, check_dimensions, decoding, pack_marker, parse_marker
+from sdfs.formats.shared import Parts, Pixels, Recipe, check_decoded, check_dimensions, decoding, first_marker, pack_marker
 
 _LOSSY, _LOSSLESS, _EXTENDED = b"VP8 ", b"VP8L", b"VP8X"
 _ALPHA_FLAG, _ANIMATION_FLAG = 0x10, 0x02  # of VP8X
@@ -82,13 +82,7 @@ def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, mar
 
 
 def find_marker(data: bytes) -> bytes | None:
-    try:
-        for chunk in _chunks(data):
-            if chunk.type == _PADDING:
-                return parse_marker(chunk.payload)
-    except NotAPicture:
-        pass
-    return None
+    return first_marker(chunk.payload for chunk in _chunks(data) if chunk.type == _PADDING)
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
