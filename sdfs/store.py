@@ -128,6 +128,7 @@ class Store:
         self.internal = f"{self.root}/{INTERNAL}"
         self.quality = read_config(Path(self.root))
         self.device = os.stat(self.root).st_dev
+        self.read_only = False  # whether its filesystem is
         self._numbers = itertools.count()
         self._lock_fd = lock(self.root)
         try:

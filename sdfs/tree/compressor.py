@@ -41,6 +41,8 @@ from sdfs.tree.tree import Tree
 MAX_PICTURE_BYTES = 256 << 20  # larger files are never pending
 EXPIRY_SECONDS = 600.0
 HIDDEN_SECONDS = 1.0
+SEARCH_SECONDS = 0.5  # before a search: files are rarely removed one by one
+SEARCH_PAUSE = 10.0  # times as long as the last search took
 _REFUSED = 1 << 16
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _State = tuple[int, int, int]  # size, mtime_ns, ctime_ns
@@ -104,7 +106,7 @@ class Compressor:
             os.close(fd)
 
     def _scan(self) -> None:
-        """Find what was pending when the last owner ended, and what its open, unlinked files left behind."""
+        """Find what was pending when the last owner ended, and what its open, unlinked files left behind; then what lost a name."""
         store, pending = self._tree.store, self._tree.pending
         for path, status in store.walk():
             if self._stopping.is_set():
@@ -113,10 +115,23 @@ class Compressor:
                 self._tree.hidden.add(path)
             elif key_of(status) not in pending and self.wants(path, status):
                 pending.offer(key_of(status), path)
-            else:
-                self._tree.known.note(path)
+            self._tree.known.note(path)
         self.scanned.set()
         pending.poke()
+        self._search()
+
+    def _search(self) -> None:
+        """Find the last names of files that had several. A folder of such that is removed must not have the store walked all the time."""
+        store, pending = self._tree.store, self._tree.pending
+        while pending.sought() and not self._stopping.wait(SEARCH_SECONDS):
+            sought, began_at = pending.sought(), time.monotonic()
+            for path, status in store.walk():
+                if key_of(status) in sought and self.wants(path, status):
+                    pending.offer(key_of(status), path)
+                if self._stopping.is_set():
+                    return
+            pending.searched(sought)
+            self._stopping.wait(SEARCH_PAUSE * (time.monotonic() - began_at))
 
     def _run(self) -> None:
         expired_at = -EXPIRY_SECONDS

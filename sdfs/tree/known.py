@@ -1,35 +1,59 @@
-"""Which latent blobs a store has, by what names their renders: so that a render that comes back keeps its latents.
+"""Which contents a store has: by what names a blob's renders, and by the originals.
 
-A render carries its blob's id as a marker (its format permitting), and the blob's header has the render's hash. Both are hints: a path
-that is remembered is looked at again before its blob is given out, and where it is another file by now, the store is searched.
-Thread-safe: all state is replaced or added to in single steps, and a lost update costs a search.
+A render carries its blob's id as a marker (its format permitting), and the blob's header has the render's hash: so a render that comes
+back keeps its latents. The header has the original's hash, too, and files that are no blobs are known by their size: so whoever brings
+a content a second time can be told that it is there.
+
+All of it are hints that a scan rebuilds: a path that is remembered is looked at again before it is believed. Thread-safe: all state is
+replaced or added to in single steps, and a lost update costs a search, or a second copy.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
+from pathlib import Path
 
+from sdfs import container
 from sdfs.container import KIND_LATENT, MAGIC, PREAMBLE_BYTES, Preamble, parse_header
 from sdfs.errors import SdfsError
 from sdfs.store import Store, read_all
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+REMEMBERED_SIZES = 1 << 14
+REMEMBERED_OF_SIZE = 8
 SEARCH_SECONDS = 60.0  # a name that a search did not find is not searched for again so soon
 
 
 class KnownBlobs:
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._paths: dict[str, str] = {}  # an id, or the beginning of a render's hash → backing path
+        self._paths: dict[str, str] = {}  # a latent blob's id, the beginning of its render's hash, an original's → backing path
+        self._unwrapped: OrderedDict[int, list[str]] = OrderedDict()  # size → backing paths of files that were no blobs
         self._missing_at: dict[str, float] = {}
 
     def note(self, path: str) -> None:
-        """There may be a latent blob at `path`."""
-        for name in _names(path):
+        """There is a file at `path`."""
+        for name in self._names(path):
             self._paths[name] = path
+
+    def rename(self, old: str, new: str, size: int) -> None:
+        """A file of the tree, of `size` bytes on the disk, is now `new`."""
+        if old in (paths := self._unwrapped.get(size, [])):
+            self._unwrapped[size] = [new if path == old else path for path in paths]
+        else:
+            self.note(new)
+
+    def rename_folder(self, old: str, new: str) -> None:
+        """A folder of the tree, with all below it, is now `new`."""
+        below = old + "/"
+        self._paths |= {name: new + path[len(old) :] for name, path in list(self._paths.items()) if path.startswith(below)}
+        for size, paths in list(self._unwrapped.items()):
+            self._unwrapped[size] = [new + path[len(old) :] if path.startswith(below) else path for path in paths]
 
     def by_id(self, identity: str) -> bytes | None:
         """The blob whose renders carry `identity`; searches the trash, where what was just replaced is, and the tree for it."""
@@ -45,6 +69,17 @@ class KnownBlobs:
         self._missing_at[identity] = time.monotonic()
         return None
 
+    def by_render(self, sha256: str) -> bytes | None:
+        """The blob that is known to render to bytes of this hash; does not search."""
+        return self._open(sha256[:16])
+
+    def by_original(self, sha256: str, size: int) -> str | None:
+        """A file of the tree that holds, or as a whole blob stands for, a content of this hash (hexadecimal) and size; does not search."""
+        path = self._paths.get(_original(sha256))
+        if path is not None and _stands_for(path, sha256):
+            return path
+        return next((path for path in self._unwrapped.get(size, ()) if _content_sha256(path, size) == sha256), None)
+
     def _trash_files(self) -> Iterator[str]:
         with os.scandir(f"{self._store.internal}/trash") as entries:
             return iter([entry.path for entry in entries])
@@ -52,13 +87,9 @@ class KnownBlobs:
     def _tree_files(self) -> Iterator[str]:
         return (path for path, _ in self._store.walk())
 
-    def by_render(self, sha256: str) -> bytes | None:
-        """The blob that is known to render to bytes of this hash; does not search."""
-        return self._open(sha256[:16])
-
     def _open(self, name: str) -> bytes | None:
         path = self._paths.get(name)
-        if path is None or name not in _names(path):
+        if path is None or name not in self._names(path):
             return None
         try:
             fd = os.open(path, _FLAGS)
@@ -69,23 +100,62 @@ class KnownBlobs:
         finally:
             os.close(fd)
 
+    def _names(self, path: str) -> list[str]:
+        """What names the blob at `path`; nothing where there is none. What is in the trash has no original: the store gives it up."""
+        try:
+            fd = os.open(path, _FLAGS)
+        except OSError:
+            return []
+        try:
+            status = os.fstat(fd)
+            head = os.pread(fd, PREAMBLE_BYTES, 0) if stat.S_ISREG(status.st_mode) else b""
+            if not head.startswith(MAGIC):
+                if stat.S_ISREG(status.st_mode) and not self._is_trashed(path):
+                    self._note_unwrapped(path, status.st_size)
+                return []
+            preamble = Preamble.parse(head)
+            header = parse_header(preamble, os.pread(fd, preamble.header_length, PREAMBLE_BYTES))
+            names = [] if self._is_trashed(path) else [_original(str(header["original_sha256"]))]
+            return [str(header["id"]), str(header["render"]), *names] if preamble.kind == KIND_LATENT else names
+        except (OSError, SdfsError, KeyError):
+            return []
+        finally:
+            os.close(fd)
 
-def _names(path: str) -> tuple[str, ...]:
-    """What names the latent blob at `path`; nothing where there is none."""
+    def _note_unwrapped(self, path: str, size: int) -> None:
+        """Of many files of one size, such as empty ones, only some are remembered: each costs a hash when its size is asked for."""
+        others = [other for other in self._unwrapped.pop(size, []) if other != path]
+        self._unwrapped[size] = [path, *others[: REMEMBERED_OF_SIZE - 1]]
+        if len(self._unwrapped) > REMEMBERED_SIZES:
+            self._unwrapped.popitem(last=False)
+
+    def _is_trashed(self, path: str) -> bool:
+        return path.startswith(self._store.internal + "/")
+
+
+def _original(sha256: str) -> str:
+    return "=" + sha256[:32]
+
+
+def _stands_for(path: str, sha256: str) -> bool:
+    """Whether a whole blob of that original is there."""
+    try:
+        return container.parse(Path(path).read_bytes()).header.get("original_sha256") == sha256
+    except (OSError, SdfsError):
+        return False
+
+
+def _content_sha256(path: str, size: int) -> str | None:
+    """None where there is no unwrapped file of that size."""
     try:
         fd = os.open(path, _FLAGS)
     except OSError:
-        return ()
+        return None
     try:
-        head = os.pread(fd, PREAMBLE_BYTES, 0) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
-        if not head.startswith(MAGIC):
-            return ()
-        preamble = Preamble.parse(head)
-        if preamble.kind != KIND_LATENT:
-            return ()
-        header = parse_header(preamble, os.pread(fd, preamble.header_length, PREAMBLE_BYTES))
-        return str(header["id"]), str(header["render"])
-    except (OSError, SdfsError, KeyError):
-        return ()
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != size or os.pread(fd, len(MAGIC), 0) == MAGIC:
+            return None
+        with open(fd, "rb", closefd=False) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     finally:
         os.close(fd)

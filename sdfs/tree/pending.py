@@ -3,13 +3,17 @@
 - An entry is an inode; its path follows renames.
 - `generation` counts what may have changed the content: a swap is allowed only if nobody opened the file for writing since the
   worker began to read it.
+- A file that had two names and lost one may become a blob, too, but which one is left has to be searched for.
 - The lock is a leaf: nothing else is taken under it.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 Key = tuple[int, int]  # st_dev, st_ino
@@ -41,12 +45,15 @@ class Taken:
 class Pending:
     """`hurry` counts those who wait for the queue to empty: meanwhile nothing settles, and failures are retried at once, twice."""
 
+    done: int = 0  # entries that left the queue
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _entries: dict[Key, Entry] = field(default_factory=dict)
+    _by_due: list[tuple[float, int, Entry]] = field(default_factory=list)  # a heap; has what left the queue, and former times, too
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _sought: set[Key] = field(default_factory=set)
     _hurry: int = 0
     _closed: bool = False
     _poked: bool = False
-    done: int = 0  # entries that left the queue
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -58,16 +65,15 @@ class Pending:
         """A file that begins like a picture was closed, or found."""
         with self._changed:
             old = self._entries.get(key)
-            generation = old.generation + 1 if old else 0
-            self._entries[key] = Entry(key, path, time.monotonic() + SETTLE_SECONDS, generation)
-            self._changed.notify_all()
+            self._entries[key] = Entry(key, path, 0.0, old.generation + 1 if old else 0)
+            self._schedule(self._entries[key], SETTLE_SECONDS)
 
     def nudge(self, key: Key) -> None:
         """A file is not open any more."""
         with self._changed:
             if (entry := self._entries.get(key)) is not None:
-                entry.failures, entry.due = 0, time.monotonic() + SETTLE_SECONDS
-                self._changed.notify_all()
+                entry.failures = 0
+                self._schedule(entry, SETTLE_SECONDS)
 
     def touch(self, key: Key) -> None:
         """A file is opened for writing."""
@@ -75,11 +81,17 @@ class Pending:
             if (entry := self._entries.get(key)) is not None:
                 entry.generation += 1
 
-    def rename(self, old: str, new: str) -> None:
-        """`old`, a file or a folder with all below it, is now `new`."""
+    def rename(self, key: Key, new: str) -> None:
+        """A file is now `new`."""
+        with self._changed:
+            if (entry := self._entries.get(key)) is not None:
+                entry.path = new
+
+    def rename_folder(self, old: str, new: str) -> None:
+        """The folder `old`, with all below it, is now `new`."""
         with self._changed:
             for entry in self._entries.values():
-                if entry.path == old or entry.path.startswith(old + "/"):
+                if entry.path.startswith(old + "/"):
                     entry.path = new + entry.path[len(old) :]
 
     def is_current(self, taken: Taken) -> bool:
@@ -100,14 +112,13 @@ class Pending:
         end = time.monotonic() + seconds
         with self._changed:
             while not self._closed and (now := time.monotonic()) < end:
-                ready = [entry for entry in self._entries.values() if self._due(entry) <= now]
-                if ready:
-                    entry = min(ready, key=lambda entry: entry.due)
+                self._drop_outdated()
+                if self._by_due and self._by_due[0][0] <= now:
+                    entry = self._by_due[0][2]
                     return Taken(entry.key, entry.path, entry.generation)
-                soonest = min(map(self._due, self._entries.values()), default=end)
                 if self._poked:
                     break
-                self._changed.wait(min(soonest, end) - now)
+                self._changed.wait(min(end, self._by_due[0][0] if self._by_due else end) - now)
             self._poked = False
             return None
 
@@ -125,7 +136,7 @@ class Pending:
             if (entry := self._entries.get(taken.key)) is not None:
                 entry.failures += 1
                 entry.error = error
-                entry.due = time.monotonic() + min(FIRST_RETRY_SECONDS * 2.0 ** min(entry.failures - 1, 16), LAST_RETRY_SECONDS)
+                self._schedule(entry, min(FIRST_RETRY_SECONDS * 2.0 ** min(entry.failures - 1, 16), LAST_RETRY_SECONDS))
             self._changed.notify_all()
 
     def wait(self, seconds: float) -> None:
@@ -139,12 +150,14 @@ class Pending:
             self._hurry += by
             for entry in self._entries.values():
                 entry.failures = 0
+            self._by_due = [(self._due(entry), next(self._numbers), entry) for entry in self._entries.values()]
+            heapq.heapify(self._by_due)
             self._changed.notify_all()
 
     def stuck(self) -> list[Entry] | None:
         """None while an entry is worth waiting for; else those that failed again and again, or are kept open."""
         with self._changed:
-            if any(entry.failures < 3 for entry in self._entries.values()):
+            if self._sought or any(entry.failures < 3 for entry in self._entries.values()):
                 return None
             return list(self._entries.values())
 
@@ -162,6 +175,40 @@ class Pending:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    # files that lost a name
+
+    def search_for(self, key: Key) -> None:
+        """A file has one name left, which is not known."""
+        with self._changed:
+            self._sought.add(key)
+            self._changed.notify_all()
+
+    def sought(self) -> set[Key]:
+        """Wait until there are such; nothing once the queue is closed. They stay until `searched`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._sought or self._closed)
+            return set() if self._closed else set(self._sought)
+
+    def searched(self, keys: set[Key]) -> None:
+        """Those that were found are offered."""
+        with self._changed:
+            self._sought -= keys
+            self._changed.notify_all()
+
+    # when: under the lock
+
+    def _schedule(self, entry: Entry, seconds: float) -> None:
+        entry.due = time.monotonic() + seconds
+        heapq.heappush(self._by_due, (self._due(entry), next(self._numbers), entry))
+        self._changed.notify_all()
+
+    def _drop_outdated(self) -> None:
+        while self._by_due:
+            due, _, entry = self._by_due[0]
+            if self._entries.get(entry.key) is entry and self._due(entry) == due:
+                return
+            heapq.heappop(self._by_due)
 
     def _due(self, entry: Entry) -> float:
         if not self._hurry:

@@ -183,7 +183,8 @@ class Tree:
     def rename(self, old: str, new: str, *, replace: bool = True) -> None:
         source, target = self.backing(old), self._new(new)
         with self.inodes.names:
-            same = os.path.lexists(target) and os.path.samestat(os.lstat(source), os.lstat(target))
+            moved, replaced = os.lstat(source), _lstat(target)
+            same = replaced is not None and os.path.samestat(moved, replaced)
             if replace and not same:
                 self._keep_blob(target)
             if replace:
@@ -193,7 +194,9 @@ class Tree:
             self.folders.changed(target)
             if not same:
                 self.inodes.renamed(source, target)
-                self.pending.rename(source, target)
+                self._follow(moved, source, target)
+        if replaced is not None and not same:
+            self._lost_name(replaced)
         if HIDDEN.fullmatch(os.path.basename(target)):
             self.hidden.add(target)
             self.sweep_hidden(target)
@@ -218,11 +221,27 @@ class Tree:
             if self.heads.look(path)[1] is not None:
                 self.store.keep(path)
 
+    def _follow(self, moved: os.stat_result, source: str, target: str) -> None:
+        """What is remembered by path goes where the file, or the folder with all below it, went."""
+        if stat.S_ISDIR(moved.st_mode):
+            self.pending.rename_folder(source, target)
+            self.known.rename_folder(source, target)
+        elif stat.S_ISREG(moved.st_mode):
+            self.pending.rename(key_of(moved), target)
+            self.known.rename(source, target, moved.st_size)
+
     def unlink(self, path: str) -> None:
         backing = self.backing(path)
         with self.inodes.names:
+            status = os.lstat(backing)
             os.unlink(backing)
             self.inodes.unlinked(backing)
+        self._lost_name(status)
+
+    def _lost_name(self, status: os.stat_result) -> None:
+        """A picture that has one name left, which one nobody knows, may become a blob now."""
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 2:
+            self.pending.search_for(key_of(status))
 
     def open_folder(self, path: str) -> Folder:
         backing = self.backing(path)
@@ -511,6 +530,13 @@ class Tree:
             return
         inherits = os.stat(os.path.dirname(backing)).st_mode & stat.S_ISGID
         os.chown(backing, owner[0], -1 if inherits else owner[1], follow_symlinks=False)
+
+
+def _lstat(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
 
 
 def _is_internal(path: str) -> bool:
