@@ -18,13 +18,40 @@ from sdfs.store import read_owner
 from sdfs.tree.owner import Owner
 from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus, Trashed, Usage
 
-__all__ = ["Access", "FileStatus", "Listed", "StoreStatus", "Trashed", "Usage", "open_access"]
+__all__ = ["Access", "FileStatus", "Listed", "StoreStatus", "Trashed", "Usage", "open_access", "take_over"]
+_STARTING_SECONDS = 1.0  # until an owner listens
+_LETTING_GO_SECONDS = 10.0
 _HANDOVER_SECONDS = 5.0  # an owner that ends still has the store for a moment; one that starts does not listen yet
 
 
+def take_over(store: Path, *, become_owner: Callable[[Path], Owner] = Owner) -> Owner:
+    """Own a store for long, as a mount does: an owner that can do its work through another is asked to let go of it.
+
+    Raises NotAStore, StoreTooNew, and StoreBusy where there is an owner that needs the store for itself.
+    """
+    end, asked = time.monotonic() + _STARTING_SECONDS, False
+    while True:
+        try:
+            return become_owner(store)
+        except StoreBusy:
+            if time.monotonic() > end:
+                raise
+            if not asked and (client := _client(store)) is not None:
+                with contextlib.suppress(OSError):  # it has just let go
+                    client.hand_over()
+                end, asked = time.monotonic() + _LETTING_GO_SECONDS, True
+            time.sleep(0.05)
+
+
 @contextlib.contextmanager
-def open_access(store: Path, *, become_owner: Callable[[Path], Owner] = Owner) -> Iterator[Access]:
-    """Raises NotAStore, StoreTooNew, and StoreBusy where the owner does not answer."""
+def open_access(
+    store: Path, *, become_owner: Callable[[Path], Owner] = Owner, on_hand_over: Callable[[], None] | None = None
+) -> Iterator[Access]:
+    """Raises NotAStore, StoreTooNew, and StoreBusy where the owner does not answer.
+
+    `on_hand_over`: called, from another thread, if this process owns the store now and somebody wants to mount it: leave the context
+    soon. Its work goes on through the new owner once the context is entered again.
+    """
     end = time.monotonic() + _HANDOVER_SECONDS
     while True:
         try:
@@ -38,6 +65,7 @@ def open_access(store: Path, *, become_owner: Callable[[Path], Owner] = Owner) -
             time.sleep(0.05)
         else:
             break
+    owner.on_hand_over = on_hand_over
     with serving(owner):
         yield owner
 

@@ -31,13 +31,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from sdfs.errors import DamagedError, EngineError, SdfsError, StoreBusy, StoreTooNew, UserError
+from sdfs.errors import DamagedError, EngineError, NameTaken, SdfsError, StoreBusy, StoreFull, StoreTooNew, UserError
 from sdfs.tree.owner import Owner
 from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus, Trashed, Usage
 
 _MAX_REQUEST_BYTES = 1 << 16
 _STALLED_SECONDS = 5.0  # what clients get to take their answers when the owner ends
-_ERRORS: dict[str, type[SdfsError]] = {kind.__name__: kind for kind in (DamagedError, EngineError, StoreBusy, StoreTooNew, UserError)}
+_KINDS = (DamagedError, EngineError, NameTaken, StoreBusy, StoreFull, StoreTooNew, UserError)
+_ERRORS: dict[str, type[SdfsError]] = {kind.__name__: kind for kind in _KINDS}
 _log = logging.getLogger("sdfs.control")
 
 
@@ -176,6 +177,9 @@ def _read_to(access: Access, connection: _Connection, path: str) -> None:
 _ANSWERS: dict[str, Callable[..., Any]] = {
     "add": lambda access, _, source, destination: access.add(Path(source), destination),
     "sync": _sync,
+    "settle": lambda access, _, path, seconds: asdict(access.settle(path, seconds)),
+    "find": lambda access, _, sha256, size: (found := access.find(sha256, size)) and asdict(found),
+    "hand_over": lambda access, _: access.hand_over(),
     "status": lambda access, _: asdict(access.status()),
     "stat": lambda access, _, path: asdict(access.stat(path)),
     "list": lambda access, _, path: [asdict(listed) for listed in access.list(path)],
@@ -202,6 +206,16 @@ class ControlClient:
 
     def sync(self, progress: Callable[[int, int], None]) -> None:
         self._ask("sync", on_progress=progress)
+
+    def settle(self, path: str, seconds: float) -> FileStatus:
+        return FileStatus(**self._ask("settle", path=path, seconds=seconds))
+
+    def find(self, sha256: str, size: int) -> FileStatus | None:
+        found = self._ask("find", sha256=sha256, size=size)
+        return None if found is None else FileStatus(**found)
+
+    def hand_over(self) -> None:
+        self._ask("hand_over")
 
     def status(self) -> StoreStatus:
         return StoreStatus(**self._ask("status"))
@@ -249,7 +263,7 @@ class ControlClient:
         *,
         on_progress: Callable[[int, int], None] | None = None,
         on_data: BinaryIO | None = None,
-        **arguments: str | None,
+        **arguments: str | float | None,
     ) -> Any:
         with self._connect() as connection, connection.makefile("rb") as answers:
             connection.sendall(json.dumps({"request": request, "arguments": arguments}).encode() + b"\n")

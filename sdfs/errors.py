@@ -6,6 +6,8 @@ The tree:
     ├── UserError            a mistake or a condition the user can mend: one line on stderr, no traceback
     │   ├── NotAStore        the folder is no SDFS store
     │   ├── StoreBusy        another process owns the store
+    │   ├── StoreFull        the store's disk has no room, or the user's quota
+    │   ├── NameTaken        there is a file of that name
     │   ├── StoreTooNew      the store or a blob was made by a newer SDFS, or needs a feature this one lacks
     │   └── MountError       the mount could not be made or undone
     ├── PictureError         said of one picture while it is judged
@@ -34,6 +36,14 @@ class NotAStore(UserError):
 
 class StoreBusy(UserError):
     """Another process owns the store."""
+
+
+class StoreFull(UserError):
+    """The store's disk has no room, or the user's quota."""
+
+
+class NameTaken(UserError):
+    """There is a file of that name."""
 
 
 class StoreTooNew(UserError):

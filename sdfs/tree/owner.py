@@ -9,6 +9,7 @@ import errno
 import os
 import posixpath
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, BinaryIO, Literal
 from sdfs.cache import DEFAULT_BYTES, RenderCache
 from sdfs.container import KIND_LATENT, Preamble
 from sdfs.engine.client import Engine as ChildEngine
-from sdfs.errors import DamagedError, EngineError, StoreBusy, StoreTooNew, UserError
+from sdfs.errors import DamagedError, EngineError, NameTaken, StoreBusy, StoreFull, StoreTooNew, UserError
 from sdfs.store import INTERNAL, Store
 from sdfs.tree import trash
 from sdfs.tree.compressor import Compressor
@@ -29,6 +30,7 @@ from sdfs.tree.tree import Tree
 
 _CHUNK_BYTES = 1 << 20
 _LISTED_KINDS: dict[int, Literal["folder", "symlink"]] = {stat.S_IFDIR: "folder", stat.S_IFLNK: "symlink"}
+_USER_ERRORS = {errno.EEXIST: NameTaken, errno.ENOSPC: StoreFull, errno.EDQUOT: StoreFull}
 _FROM_HEADER: dict[str, type] = {  # a header's checksum does not make its values what they should be
     "original_sha256": str,
     "format": str,
@@ -48,8 +50,9 @@ class Owner:
         """Raises NotAStore, StoreTooNew, StoreBusy. `engine` makes the engine, which then belongs to the owner."""
         self.store = Store(root)
         self.mountpoint: str | None = None
-        self.read_only = False  # set by a mount that is
+        self.read_only = self.store.read_only  # or set by a mount that is
         self.unmount: Callable[[], None] | None = None
+        self.on_hand_over: Callable[[], None] | None = None  # told to close the owner soon, for somebody wants to mount the store
         self._engine = engine()
         self._cache = RenderCache(cache_bytes)
         self.tree = Tree(self.store, Renders(self._engine, self._cache), Pending())
@@ -81,15 +84,13 @@ class Owner:
                 self.tree.import_file(fd, path)
             finally:
                 os.close(fd)
+        self.tree.known.note(self.tree.backing(path))
 
     def sync(self, progress: Callable[[int, int], None]) -> None:
         self._refuse_read_only()
         pending = self.tree.pending
-        if not self.compressor.started:
-            self.compressor.start()
         first, told = pending.done, (-1, -1)
-        pending.hurry(1)
-        try:
+        with self._working():
             while True:
                 left, done = len(pending), pending.done - first
                 if told != (done, done + left):
@@ -98,16 +99,48 @@ class Owner:
                 stuck = pending.stuck()
                 if self.compressor.scanned.is_set() and stuck is not None:
                     break
-                if pending.closed:
-                    raise StoreBusy(f"{self.store.root} is being closed: {left} files stay pending")
-                pending.wait(0.5)
-        finally:
-            pending.hurry(-1)
+                self._wait_for_worker()
         errors = [entry.error for entry in stuck if entry.error is not None]
         if errors:
             raise EngineError(f"{len(errors)} of {told[1]} files stay pending: {errors[-1]}")
 
+    def settle(self, path: str, seconds: float) -> FileStatus:
+        self._refuse_read_only()
+        end = time.monotonic() + seconds
+        with self._working():
+            while (status := self.stat(path)).state == "pending" and time.monotonic() < end:
+                self._wait_for_worker()
+            return status
+
+    def find(self, sha256: str, size: int) -> FileStatus | None:
+        path = self.tree.known.by_original(sha256, size)
+        return None if path is None else self.stat(self.tree.virtual(path))
+
+    def hand_over(self) -> None:
+        if self.on_hand_over is None:
+            where = f"mounted at {self.mountpoint}" if self.mountpoint else "in use"
+            raise StoreBusy(f"{self.store.root} is {where}, by process {os.getpid()}")
+        self.on_hand_over()
+
+    @contextlib.contextmanager
+    def _working(self) -> Iterator[None]:
+        """The worker runs, and does not let files settle."""
+        if not self.compressor.started:
+            self.compressor.start()
+        self.tree.pending.hurry(1)
+        try:
+            yield
+        finally:
+            self.tree.pending.hurry(-1)
+
+    def _wait_for_worker(self) -> None:
+        if self.tree.pending.closed:
+            raise StoreBusy(f"{self.store.root} is being closed: {len(self.tree.pending)} files stay pending")
+        self.tree.pending.wait(0.5)
+
     def _refuse_read_only(self) -> None:
+        if self.store.read_only:
+            raise UserError(f"{self.store.root} is on a filesystem that is mounted read-only: nothing in it can be changed")
         if self.read_only:
             raise UserError(f"{self.store.root} is mounted read-only, at {self.mountpoint}: mount it without -o ro for that")
 
@@ -275,4 +308,4 @@ def _user_errors(subject: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{subject}: {error.strerror or error}") from error
+        raise _USER_ERRORS.get(error.errno or 0, UserError)(f"{subject}: {error.strerror or error}") from error

@@ -89,6 +89,15 @@ class Access(Protocol):
     def sync(self, progress: Callable[[int, int], None]) -> None:
         """Wait until nothing is pending, files that somebody keeps open aside; `progress(done, total)` is told of every change."""
 
+    def settle(self, path: str, seconds: float) -> FileStatus:
+        """Wait until a file is not pending, at most so long; what it is then."""
+
+    def find(self, sha256: str, size: int) -> FileStatus | None:
+        """A file that holds, or as a whole blob stands for, a content of this hash (hexadecimal) and size, as far as the owner knows."""
+
+    def hand_over(self) -> None:
+        """Have the owner close the store soon, so that somebody else can mount it. Raises StoreBusy where it cannot."""
+
     def status(self) -> StoreStatus: ...
 
     def stat(self, path: str) -> FileStatus: ...

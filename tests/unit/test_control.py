@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from sdfs import control
-from sdfs.access import Access, open_access
+from sdfs.access import Access, open_access, take_over
 from sdfs.control import ControlClient, socket_path
-from sdfs.errors import DamagedError, NotAStore, StoreBusy, UserError
+from sdfs.errors import DamagedError, NameTaken, NotAStore, StoreBusy, UserError
 from sdfs.store import Store, init
 from sdfs.tree.owner import Owner
 from tests.lossless_engine import LosslessEngine
@@ -178,3 +180,101 @@ def test_a_client_that_never_asks_does_not_keep_the_owner(root: Path, monkeypatc
                 client.status()
         with open_store(root) as next_owner:
             assert isinstance(next_owner, Owner)
+
+
+class TestContentThatIsThere:
+    """Asked through the socket: what is in the store need not be brought again."""
+
+    def test_is_found_as_a_blob(self, client: Access, picture: Path) -> None:
+        client.add(picture, "a/b.jpg")
+        client.sync(lambda done, total: None)
+        found = client.find(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE))
+        assert found is not None
+        assert (found.path, found.state) == ("/a/b.jpg", "exact")
+
+    def test_is_found_as_a_plain_file(self, client: Access, tmp_path: Path) -> None:
+        (tmp_path / "text").write_bytes(b"text")
+        client.add(tmp_path / "text", "text")
+        found = client.find(hashlib.sha256(b"text").hexdigest(), 4)
+        assert found is not None
+        assert (found.path, found.state) == ("/text", "plain")
+
+    def test_is_found_by_the_next_owner(self, root: Path, picture: Path) -> None:
+        with open_store(root) as owner:
+            owner.add(picture, "b.jpg")
+            owner.sync(lambda done, total: None)
+        with open_store(root) as owner:
+            owner.sync(lambda done, total: None)
+            assert owner.find(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE)) is not None
+
+    def test_is_found_where_it_was_renamed_to(self, owner: Owner, picture: Path) -> None:
+        owner.add(picture, "a/b.jpg")
+        owner.sync(lambda done, total: None)
+        owner.tree.rename("/a", "/c")
+        owner.tree.rename("/c/b.jpg", "/c/d.jpg")
+        found = owner.find(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE))
+        assert found is not None
+        assert found.path == "/c/d.jpg"
+
+    def test_is_not_found_where_the_blob_is_damaged(self, client: Access, root: Path, picture: Path) -> None:
+        client.add(picture, "b.jpg")
+        client.sync(lambda done, total: None)
+        blob = bytearray((root / "b.jpg").read_bytes())
+        blob[-1] ^= 1
+        (root / "b.jpg").write_bytes(blob)
+        assert client.find(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE)) is None
+
+    def test_is_not_found_once_it_was_removed(self, owner: Owner, picture: Path) -> None:
+        owner.add(picture, "b.jpg")
+        owner.sync(lambda done, total: None)
+        owner.tree.unlink("/b.jpg")
+        assert owner.find(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE)) is None
+
+    def test_is_not_found_in_the_trash(self, owner: Owner, picture: Path) -> None:
+        owner.add(picture, "b.jpg")
+        owner.sync(lambda done, total: None)
+        owner.tree.truncate("/b.jpg", 0)
+        owner.tree.known.by_id("of no blob")  # looks into the trash
+        assert owner.find(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE)) is None
+
+
+def test_settle_waits_until_a_picture_is_a_blob(client: Access, picture: Path) -> None:
+    client.add(picture, "b.jpg")
+    assert client.settle("b.jpg", 60).state == "exact"
+
+
+def test_settle_waits_no_longer_than_it_is_told_to(owner: Owner, picture: Path) -> None:
+    owner.add(picture, "b.jpg")
+    handle = owner.tree.open("/b.jpg", os.O_RDONLY)
+    try:
+        assert owner.settle("b.jpg", 0.1).state == "pending"
+    finally:
+        owner.tree.release(handle)
+
+
+def test_a_name_that_is_taken_is_told_apart(client: Access, picture: Path) -> None:
+    client.add(picture, "b.jpg")
+    with pytest.raises(NameTaken):
+        client.add(picture, "b.jpg")
+
+
+class TestTakingOver:
+    def test_an_owner_that_can_lets_go(self, root: Path) -> None:
+        asked = threading.Event()
+
+        def own() -> None:
+            with open_access(root, become_owner=partial(Owner, engine=LosslessEngine), on_hand_over=asked.set):
+                ready.set()
+                asked.wait(30)
+
+        ready = threading.Event()
+        thread = threading.Thread(target=own)
+        thread.start()
+        ready.wait(30)
+        take_over(root, become_owner=partial(Owner, engine=LosslessEngine)).close()
+        thread.join()
+        assert asked.is_set()
+
+    def test_an_owner_that_needs_the_store_for_itself_keeps_it(self, root: Path, owner: Owner) -> None:
+        with pytest.raises(StoreBusy, match=f"process {os.getpid()}"):
+            take_over(root, become_owner=partial(Owner, engine=LosslessEngine))
