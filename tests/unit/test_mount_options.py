@@ -1,0 +1,62 @@
+"""What `-o` means."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdfs.errors import UserError
+from sdfs.mount_options import MountOptions, parse
+
+
+@pytest.mark.parametrize("options", ["", ",", "defaults", "rw"])
+def test_by_default_a_mount_is_private_and_writable(options: str) -> None:
+    assert parse(options) == MountOptions()
+
+
+@pytest.mark.parametrize(
+    ("options", "read_only"), [("ro", True), ("rw,ro", True), ("ro,rw", False), ("ro,rw,ro", True), ("rw,nosuid", False)]
+)
+def test_the_last_of_ro_and_rw_counts(options: str, read_only: bool) -> None:
+    assert parse(options).read_only == read_only
+
+
+def test_ro_is_not_left_to_fuse_alone() -> None:
+    assert parse("ro").fuse == ()
+
+
+def test_nonempty_is_no_option_of_fuse() -> None:
+    assert parse("nonempty") == MountOptions(nonempty=True)
+
+
+@pytest.mark.parametrize("option", ["allow_other", "allow_root"])
+def test_a_mount_for_others_is_shared(option: str) -> None:
+    assert parse(option) == MountOptions(shared=True, fuse=(option,))
+
+
+def test_fuse_gets_what_the_kernel_heeds_in_order() -> None:
+    assert parse("noexec,ro,sync,dirsync").fuse == ("noexec", "sync", "dirsync")
+
+
+def test_the_last_of_two_that_contradict_each_other_stays_the_last() -> None:
+    assert parse("nodev,dev,nodev").fuse == ("dev", "nodev")
+
+
+PASSED_OVER = """
+    defaults auto noauto nofail _netdev user users owner group relatime strictatime lazytime default_permissions
+    x-systemd.automount x-gvfs-show X-mount.mkdir=0755 comment=photos user=alice
+"""
+REFUSED = """
+    no_such_option fsname=x subtype=x max_read=4096 uid=0 umask=077 kernel_cache attr_timeout=9 auto_unmount nosymfollow remount
+    encoding=latin1 errors=strict raw_fi foreground debug nothreads use_ino ro=1 RO
+"""
+
+
+@pytest.mark.parametrize("option", PASSED_OVER.split())
+def test_what_is_for_mount_and_systemd_is_passed_over(option: str) -> None:
+    assert parse(f"{option},ro,{option}") == MountOptions(read_only=True)
+
+
+@pytest.mark.parametrize("option", REFUSED.split())
+def test_everything_else_is_refused_by_name(option: str) -> None:
+    with pytest.raises(UserError, match=f"mount option {option}:.*ro, rw.*docs/CLI.md"):
+        parse(f"ro,{option}")
