@@ -12,7 +12,7 @@ import pytest
 
 from sdfs import container
 from sdfs.access import open_access
-from sdfs.errors import MountError, NotAStore, StoreBusy
+from sdfs.errors import MountError, NotAStore, StoreBusy, UserError
 from sdfs.mount import run, unmount
 from sdfs.store import init
 from tests.mount.mounting import BACKGROUND, LOSSLESS, ROOT, Mounted, eventually, is_mounted, needs_fuse
@@ -77,6 +77,10 @@ class TestRefusals:
             run(mounted.store, tmp_path / "second")
         (tmp_path / "second").rmdir()
 
+    def test_an_option_that_is_not_taken(self, store: Path, mountpoint: Path) -> None:
+        with pytest.raises(UserError, match="foreground"):
+            run(store, mountpoint, options="ro,foreground")
+
     def test_unmounting_what_is_not_mounted(self, mountpoint: Path) -> None:
         with pytest.raises(MountError, match="cannot be unmounted"):
             unmount(mountpoint)
@@ -86,6 +90,13 @@ def test_a_mountpoint_that_is_not_empty_is_taken_if_told_so(tmp_path: Path, moun
     (mountpoint / "file").touch()
     with Mounted(tmp_path, "nonempty") as mounted:
         assert list(mounted.path.iterdir()) == []
+
+
+def test_the_kernel_gets_the_options_that_it_heeds(tmp_path: Path) -> None:
+    with Mounted(tmp_path, "noexec,dev,noauto,x-systemd.automount") as mounted:
+        [options] = [line.split()[3] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[1] == str(mounted.path)]
+        assert {"rw", "noexec", "nosuid", "default_permissions"} <= set(options.split(","))
+        assert "nodev" not in options.split(",")
 
 
 def test_in_the_background_it_returns_once_the_mount_is_there(store: Path, mountpoint: Path) -> None:
@@ -99,6 +110,14 @@ def test_in_the_background_it_returns_once_the_mount_is_there(store: Path, mount
     assert (store / "a").read_bytes() == b"content"
 
 
+def test_in_the_background_a_log_that_cannot_be_written_is_no_error(store: Path, mountpoint: Path) -> None:
+    (store / ".sdfs" / "log").mkdir()
+    command = [*BACKGROUND, str(store), str(mountpoint)]
+    result = subprocess.run(command, check=True, env=ENVIRONMENT, timeout=30, capture_output=True, text=True)
+    unmount(mountpoint)
+    assert "no log" in result.stderr
+
+
 def test_in_the_background_an_error_reaches_who_asked(store: Path, tmp_path: Path) -> None:
     with Mounted(tmp_path):
         command = [*BACKGROUND, str(store), str(tmp_path / "second")]
@@ -108,11 +127,12 @@ def test_in_the_background_an_error_reaches_who_asked(store: Path, tmp_path: Pat
     (tmp_path / "second").rmdir()
 
 
-def test_in_the_background_an_option_that_fuse_refuses_is_an_error(store: Path, mountpoint: Path) -> None:
-    command = [*BACKGROUND, str(store), str(mountpoint), "no_such_option"]
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give up the right to mount")
+def test_in_the_background_a_refusal_of_the_kernel_reaches_who_asked(store: Path, mountpoint: Path) -> None:
+    command = ["setpriv", "--bounding-set=-sys_admin", *BACKGROUND, str(store), str(mountpoint)]
     result = subprocess.run(command, env=ENVIRONMENT, timeout=30, capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    assert "no_such_option" in result.stderr
+    assert "Operation not permitted" in result.stderr
     assert "MountError" in result.stderr
 
 

@@ -47,7 +47,19 @@ OWNER_ROOMS: dict[str, set[str]] = {
     "sdfs.tree": {"sdfs.store", "sdfs.cache", "sdfs.engine.client", "sdfs.container", "sdfs.signatures"},
     "sdfs.control": {"sdfs.tree"},
     "sdfs.access": {"sdfs.tree", "sdfs.control", "sdfs.store"},
-    "sdfs.mount": {"sdfs.tree", "sdfs.control", "sdfs.store"},
+    "sdfs.mount_options": set(),
+    "sdfs.fuse": set(),
+    "sdfs.fuse_operations": {"sdfs.fuse", "sdfs.tree"},
+    "sdfs.background": set(),
+    "sdfs.mount": {
+        "sdfs.mount_options",
+        "sdfs.fuse",
+        "sdfs.fuse_operations",
+        "sdfs.background",
+        "sdfs.tree",
+        "sdfs.control",
+        "sdfs.store",
+    },
     "sdfs.cli": {"sdfs.access", "sdfs.mount", "sdfs.store", "sdfs.fsck", "sdfs.engine.client"},
     "daemon": {"sdfs.access"},
 }
@@ -57,7 +69,7 @@ ROOMS = ENGINE_ROOMS | OWNER_ROOMS
 HEAVY = ("torch", "diffusers", "constriction", "PIL", "imagecodecs", "safetensors")
 CONFINED: dict[str, set[str]] = {
     **{package: set(ENGINE_ROOMS) for package in HEAVY},
-    "mfusepy": {"sdfs.mount"},
+    "mfusepy": {"sdfs.fuse"},
     "watchdog": {"daemon"},
 }
 
