@@ -98,12 +98,19 @@ def is_blob(head: bytes) -> bool:
 
 def pack(kind: int, rendered_size: int, header: Mapping[str, Any], sections: Mapping[str, bytes], mode: int = MODE_OF_BACKING) -> bytes:
     """A whole blob. `header` must be JSON-able and have no key "sections"."""
-    table = [[name, len(content), zlib.crc32(content)] for name, content in sections.items()]
+    table = [(name, len(content), zlib.crc32(content)) for name, content in sections.items()]
+    return pack_head(kind, rendered_size, header, table, mode) + b"".join(sections.values())
+
+
+def pack_head(
+    kind: int, rendered_size: int, header: Mapping[str, Any], table: list[tuple[str, int, int]], mode: int = MODE_OF_BACKING
+) -> bytes:
+    """All of a blob that comes before its sections; `table`: the name, length and CRC-32 of each."""
     encoded = json.dumps({"sections": table, **header}, separators=(",", ":"), ensure_ascii=False).encode()
     encoded += _CRC.pack(zlib.crc32(encoded))
     if len(encoded) > MAX_HEADER_BYTES:
         raise ValueError(f"a blob header of {len(encoded)} bytes exceeds {MAX_HEADER_BYTES}")
-    return Preamble(kind, 0, mode, rendered_size, len(encoded)).pack() + encoded + b"".join(sections.values())
+    return Preamble(kind, 0, mode, rendered_size, len(encoded)).pack() + encoded
 
 
 def parse(data: bytes) -> Blob:
@@ -138,6 +145,16 @@ def parse_header(preamble: Preamble, data: bytes) -> dict[str, Any]:
     if not isinstance(header, dict) or not _valid_table(header.get("sections")):
         raise DamagedError("blob header has no valid section table")
     return header
+
+
+def raw_payload(preamble: Preamble, header: Mapping[str, Any], blob_bytes: int) -> tuple[int, int]:
+    """Where in a raw blob of so many bytes the file that it holds begins, and its CRC-32. Raises DamagedError."""
+    start, table = PREAMBLE_BYTES + preamble.header_length, header["sections"]
+    match table:
+        case [["file", length, crc]] if length == preamble.rendered_size == blob_bytes - start:
+            return start, crc
+    want, have = f"one section, 'file', of {preamble.rendered_size} bytes", f"{len(table)} in {blob_bytes - start} bytes"
+    raise DamagedError(f"raw blob: want {want}, have {have}")
 
 
 def _valid_table(table: object) -> bool:

@@ -50,6 +50,7 @@ DEFAULT_QUALITY = 35
 INTERNAL = ".sdfs"
 TRASH_GRACE_SECONDS = 24 * 3600.0
 TRASH_MAX_BYTES = 10 << 30
+COPY_BYTES = 1 << 22  # of a copy that are in memory at once
 LOCK_BYTES = 1024  # of the lock file, whatever it says
 HIDDEN = re.compile(r"\.fuse_hidden[0-9a-f]{16}")  # what libfuse renames an open file to when it is unlinked
 TRASHED = re.compile(r"(?P<time_ns>[0-9]{1,20})-[0-9]+\.(?P<name>.*)", re.DOTALL)  # names in the trash
@@ -341,15 +342,33 @@ def read_all(fd: int) -> bytes:
     return b"".join(chunks)
 
 
-def copy_range(source: int, target: int, size: int) -> None:
-    """Copy the first `size` bytes between files, at the same offsets."""
-    offset = 0
-    while offset < size:
-        chunk = os.pread(source, min(1 << 22, size - offset), offset)
-        if not chunk:
-            return
-        write_all(target, chunk, offset)
-        offset += len(chunk)
+def copy_range(source: int, target: int, *, source_offset: int = 0, target_offset: int = 0) -> None:
+    """Copy the rest of a file, from `source_offset` on, to the end of another one. Holes stay holes, where the filesystem tells of them."""
+    end, shift = os.fstat(source).st_size, target_offset - source_offset
+    for begin, stop in _data_ranges(source, source_offset, end):
+        offset = begin
+        while offset < stop:
+            chunk = os.pread(source, min(COPY_BYTES, stop - offset), offset)
+            if not chunk:  # somebody cut it meanwhile
+                return
+            write_all(target, chunk, offset + shift)
+            offset += len(chunk)
+    os.ftruncate(target, end + shift)  # there may be a hole at its end
+
+
+def _data_ranges(fd: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """What is no hole between two offsets."""
+    while begin < end:
+        try:
+            data = os.lseek(fd, begin, os.SEEK_DATA)
+            hole = os.lseek(fd, data, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # a hole up to the end
+                return
+            data, hole = begin, end
+        if data < end:
+            yield data, min(hole, end)
+        begin = hole
 
 
 def copy_attributes(source: int, target: int, mode: int) -> None:

@@ -18,10 +18,11 @@ from sdfs.errors import SdfsError
 
 REMEMBERED = 1 << 16
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_Identity = tuple[int, int, int, int, int]
+Identity = tuple[int, int, int, int, int]
 
 
-def _identity(status: os.stat_result) -> _Identity:
+def identity_of(status: os.stat_result) -> Identity:
+    """What is another where a file's content may have changed."""
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
@@ -30,7 +31,7 @@ class Heads:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[_Identity, Preamble | SdfsError | None] = OrderedDict()
+        self._known: OrderedDict[Identity, Preamble | SdfsError | None] = OrderedDict()
 
     def look(self, path: str) -> tuple[os.stat_result, Preamble | None]:
         """lstat, and the preamble where it is a blob. Raises DamagedError and StoreTooNew as `Preamble.parse` does."""
@@ -38,7 +39,7 @@ class Heads:
         if not stat.S_ISREG(status.st_mode) or status.st_size < len(MAGIC):
             return status, None
         try:
-            return status, self._recall(_identity(status))
+            return status, self._recall(identity_of(status))
         except KeyError:
             pass
         try:
@@ -57,20 +58,20 @@ class Heads:
         """The same for an open file; `status` is its fstat."""
         if not stat.S_ISREG(status.st_mode) or status.st_size < len(MAGIC):
             return None
-        identity = _identity(status)
+        identity = identity_of(status)
         try:
             return self._recall(identity)
         except KeyError:
             self._remember(identity, _parse(os.pread(fd, PREAMBLE_BYTES, 0)))
             return self._recall(identity)
 
-    def _recall(self, identity: _Identity) -> Preamble | None:
+    def _recall(self, identity: Identity) -> Preamble | None:
         known = self._known[identity]
         if isinstance(known, SdfsError):
             raise type(known)(*known.args)
         return known
 
-    def _remember(self, identity: _Identity, head: Preamble | SdfsError | None) -> None:
+    def _remember(self, identity: Identity, head: Preamble | SdfsError | None) -> None:
         with self._lock:
             self._known[identity] = head
             if len(self._known) > REMEMBERED:

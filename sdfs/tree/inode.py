@@ -3,7 +3,7 @@
 States of an inode, all changed under its lock:
 
     plain     the tree's file is unwrapped; each handle reads and writes it in place through its own descriptor
-    blob      the tree's file is a blob; reads are served from its render
+    blob      the tree's file is a blob; reads are served from its render, or from the payload of a raw one
     working   `working` is a descriptor that serves all handles until the last one closes. It is of a file in staging (`staged`;
               `dirty` while the tree does not have its content) or, once that was committed, of the tree's file itself
 
@@ -26,26 +26,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import logging
 import os
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sdfs import container
-from sdfs.container import KIND_RAW, MAGIC, MODE_OF_BACKING, Preamble
+from sdfs.container import MAGIC, MODE_OF_BACKING, PREAMBLE_BYTES, Preamble
 from sdfs.errors import DamagedError
 from sdfs.signatures import HEAD_BYTES, picture_format
-from sdfs.store import HIDDEN, Staged, Store, copy_attributes, copy_range, forget_plain, read_all
+from sdfs.store import HIDDEN, Staged, Store, copy_attributes, copy_range, forget_plain, write_all
 from sdfs.tree.folders import Folders
 from sdfs.tree.heads import Heads
 from sdfs.tree.pending import Key, Pending
-from sdfs.tree.renders import Head, Renders, read_header
+from sdfs.tree.raw import Payload, wrap
+from sdfs.tree.renders import Content, Head, Renders, read_header
 
 _log = logging.getLogger("sdfs.tree")
+BEGINS_LIKE_A_BLOB = "begins like a blob"  # why user bytes are in a raw blob
 OWNER_RW = 0o600  # every blob has these on the backing, whatever its logical mode
 
 
@@ -64,20 +64,6 @@ def logical_mode(status: os.stat_result, preamble: Preamble | None) -> int:
     if preamble is None or preamble.mode == MODE_OF_BACKING:
         return status.st_mode
     return (status.st_mode & ~0o7777) | preamble.mode
-
-
-def wrap(content: bytes, reason: str, mode: int) -> bytes:
-    """A raw blob around user bytes."""
-    header = {
-        "id": uuid.uuid4().hex,
-        "format": None,
-        "width": None,
-        "height": None,
-        "original_size": len(content),
-        "original_sha256": hashlib.sha256(content).hexdigest(),
-        "reason": reason,
-    }
-    return container.pack(KIND_RAW, len(content), header, {"file": content}, mode)
 
 
 @dataclass
@@ -180,8 +166,8 @@ class Inode:
 
     # state changes: all under `lock`
 
-    def copy_up(self, source: int, content: bytes) -> None:
-        """blob → working, with `content`, and the attributes of the blob open as `source`."""
+    def copy_up(self, source: int, content: Content | None) -> None:
+        """blob → working, with `content` (None: nothing), and the attributes of the blob open as `source`."""
         status = os.fstat(source)
         self._stage(source, logical_mode(status, self.preamble), content)
 
@@ -190,13 +176,13 @@ class Inode:
         status = os.fstat(source)
         if status.st_nlink > 1:
             raise OSError(errno.ENOTSUP, "a file with several names cannot begin with the blob magic", self.path)
-        self._stage(source, status.st_mode, None)
+        self._stage(source, status.st_mode, Payload(source))
 
-    def _stage(self, source: int, mode: int, content: bytes | None) -> None:
-        staged = self.table.store.stage(content or b"")
+    def _stage(self, source: int, mode: int, content: Content | None) -> None:
+        staged = self.table.store.stage()
         try:
-            if content is None:
-                copy_range(source, staged.fd, os.fstat(source).st_size)
+            if content is not None:
+                content.copy_to(staged.fd)
             copy_attributes(source, staged.fd, mode & 0o7777)
             os.utime(staged.fd, ns=(os.fstat(source).st_atime_ns, time.time_ns()))
         except BaseException:
@@ -222,7 +208,7 @@ class Inode:
     def _commit_wrapped(self, staged: Staged) -> None:
         status = os.fstat(staged.fd)
         backing_mode, preamble_mode = split_mode(status.st_mode)
-        blob = self.table.store.stage(wrap(read_all(staged.fd), "begins like a blob", preamble_mode))
+        blob = wrap(self.table.store, staged.fd, BEGINS_LIKE_A_BLOB, preamble_mode)
         try:
             copy_attributes(staged.fd, blob.fd, backing_mode)
             os.fsync(blob.fd)
@@ -271,8 +257,10 @@ class Inode:
         source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             backing_mode, preamble_mode = split_mode(mode)
-            staged = self.table.store.stage(container.with_mode(read_all(source), preamble_mode))
+            staged = self.table.store.stage()
             try:
+                copy_range(source, staged.fd)
+                write_all(staged.fd, container.with_mode(os.pread(source, PREAMBLE_BYTES, 0), preamble_mode))
                 copy_attributes(source, staged.fd, backing_mode)
                 os.fsync(staged.fd)
                 status = os.fstat(staged.fd)
@@ -340,7 +328,7 @@ class Handle:
         self._writable = flags & os.O_ACCMODE != os.O_RDONLY
         self._head: Head | None = None
         self._pinned = False
-        self._render: bytes | None = None
+        self._content: Content | None = None
         inode.handles += 1
         inode.table.keep(inode)
 
@@ -357,8 +345,7 @@ class Handle:
             return os.pread(working, size, offset)
         if preamble is None:
             return os.pread(self._fd, size, offset)
-        render = self._render if self._render is not None else self._load(preamble)
-        return render[offset : offset + size]
+        return (self._content or self._load(preamble)).read(size, offset)
 
     def write(self, data: bytes, offset: int) -> int:
         """Appending is the caller's business: the kernel knows the end of the file, and pages of a mapping do not go there."""
@@ -422,7 +409,7 @@ class Handle:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         inode = self.inode
         if inode.working < 0 and inode.preamble is not None:
-            inode.copy_up(self.fd, self._load(inode.preamble) if keep_content else b"")
+            inode.copy_up(self.fd, self._load(inode.preamble) if keep_content else None)
 
     def _changes(self) -> None:
         self.inode.written = True
@@ -439,15 +426,15 @@ class Handle:
                 raise
         return self._head
 
-    def _load(self, preamble: Preamble) -> bytes:
+    def _load(self, preamble: Preamble) -> Content:
         inode, renders = self.inode, self.inode.table.renders
         with inode.lock:
             head = self.head(preamble)
             if not self._pinned:
                 self._pinned = True
                 renders.cache.pin(head[0])
-        self._render = renders.get(head, self._fd, preamble, inode.path)
-        return self._render
+        self._content = renders.get(head, self._fd, preamble, inode.path)
+        return self._content
 
 
 def _makes_magic(fd: int, data: bytes, offset: int) -> bool:

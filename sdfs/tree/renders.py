@@ -1,4 +1,4 @@
-"""From a blob to the bytes a reader gets: the engine behind the cache, and the checks on what it returns.
+"""From a blob to what a reader gets: the engine behind the cache, and the checks on what it returns; or the payload of a raw blob.
 
 `canonical`: the last render of a blob equalled the hash that its header records. Only then may the kernel keep pages of it over a
 close, for only then is a later render known to be the same; should it differ all the same, it is refused, once, rather than mixed
@@ -11,13 +11,15 @@ import hashlib
 import logging
 import os
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sdfs import container
 from sdfs.cache import RenderCache
-from sdfs.container import KIND_LATENT, PREAMBLE_BYTES, Preamble
+from sdfs.container import KIND_LATENT, KIND_RAW, PREAMBLE_BYTES, Preamble
 from sdfs.errors import DamagedError, SdfsError
-from sdfs.store import read_all
+from sdfs.store import read_all, write_all
+from sdfs.tree.raw import Checked, Payload
 
 REMEMBERED = 1 << 16
 _log = logging.getLogger("sdfs.tree")
@@ -35,6 +37,25 @@ class Engine(Protocol):
 Head = tuple[str, dict[str, Any]]  # a blob's key and header
 
 
+class Content(Protocol):
+    """What a reader of a blob gets."""
+
+    def read(self, size: int, offset: int) -> bytes: ...
+    def copy_to(self, target: int) -> None:
+        """`target`: an empty file."""
+
+
+@dataclass(frozen=True)
+class Render:
+    data: bytes
+
+    def read(self, size: int, offset: int) -> bytes:
+        return self.data[offset : offset + size]
+
+    def copy_to(self, target: int) -> None:
+        write_all(target, self.data)
+
+
 def read_header(fd: int, preamble: Preamble) -> Head:
     """A blob's key, which names its content (the header has the sections' checksums) but not its mode, and its header."""
     encoded = os.pread(fd, preamble.header_length, PREAMBLE_BYTES)
@@ -48,22 +69,29 @@ class Renders:
     def __init__(self, engine: Engine, cache: RenderCache) -> None:
         self.cache = cache
         self._engine = engine
+        self._checked = Checked()
         self._canonical: set[str] = set()
         self._failed: set[str] = set()
 
     def is_canonical(self, key: str) -> bool:
         return key in self._canonical
 
-    def get(self, head: Head, fd: int, preamble: Preamble, path: str | None) -> bytes:
-        """The render. Raises DamagedError, StoreTooNew, EngineError; the first failure of a blob is logged under `path`."""
+    def get(self, head: Head, fd: int, preamble: Preamble, path: str | None) -> Content:
+        """Raises OSError, DamagedError, StoreTooNew, EngineError; the first failure of a blob is logged under `path`."""
         key, header = head
         try:
-            render = self.cache.get(key, lambda: self._decode(key, fd, preamble, header))
+            content = self._payload(header, fd, preamble) if preamble.kind == KIND_RAW else self._render(key, header, fd, preamble)
         except SdfsError as error:
             self.report(key, path, error)
             raise
         self._failed.discard(key)
-        return render
+        return content
+
+    def _payload(self, header: dict[str, Any], fd: int, preamble: Preamble) -> Payload:
+        return self._checked.check(fd, *container.raw_payload(preamble, header, os.fstat(fd).st_size))
+
+    def _render(self, key: str, header: dict[str, Any], fd: int, preamble: Preamble) -> Render:
+        return Render(self.cache.get(key, lambda: self._decode(key, fd, preamble, header)))
 
     def report(self, key: str, path: str | None, error: SdfsError) -> None:
         """Log that a file cannot be read: once, until it can."""

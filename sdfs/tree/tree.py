@@ -25,15 +25,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sdfs.container import Preamble, is_blob
+from sdfs.container import KIND_RAW, Preamble, is_blob
 from sdfs.errors import DamagedError, StoreTooNew
 from sdfs.signatures import HEAD_BYTES, picture_format
-from sdfs.store import HIDDEN, INTERNAL, XATTR_PREFIX, Store, copy_attributes, copy_range, read_all, rename_noreplace
+from sdfs.store import HIDDEN, INTERNAL, XATTR_PREFIX, Store, copy_attributes, copy_range, rename_noreplace
 from sdfs.tree.folders import Folders
 from sdfs.tree.heads import Heads
-from sdfs.tree.inode import Handle, Inode, InodeTable, key_of, logical_mode, split_mode, wrap
+from sdfs.tree.inode import BEGINS_LIKE_A_BLOB, Handle, Inode, InodeTable, key_of, logical_mode, split_mode
 from sdfs.tree.known import KnownBlobs
 from sdfs.tree.pending import Key, Pending
+from sdfs.tree.raw import wrap
 from sdfs.tree.renders import Renders
 
 _INTERNAL = "/" + INTERNAL
@@ -480,7 +481,7 @@ class Tree:
         preamble = handle.inode.preamble  # before `working`, as in Handle.read
         if status.st_nlink > 1 or not known or handle.inode.working >= 0:
             return False
-        return preamble is None or self._renders.is_canonical(handle.head(preamble)[0])
+        return preamble is None or preamble.kind == KIND_RAW or self._renders.is_canonical(handle.head(preamble)[0])
 
     def _note_opened(self, fd: int) -> None:
         status = os.fstat(fd)
@@ -500,16 +501,15 @@ class Tree:
         """
         backing = self._new(path)
         status = os.fstat(source)
-        head = os.pread(source, HEAD_BYTES, 0)
         mode = stat.S_IMODE(status.st_mode)
-        if is_blob(head):
-            mode, preamble_mode = split_mode(mode)
-            staged = self.store.stage(wrap(read_all(source), "begins like a blob", preamble_mode))
-        else:
-            staged = self.store.stage()
+        staged = self.store.stage()
         try:
-            if not is_blob(head):
-                copy_range(source, staged.fd, status.st_size)
+            copy_range(source, staged.fd)
+            head = os.pread(staged.fd, HEAD_BYTES, 0)
+            if is_blob(head):
+                mode, preamble_mode = split_mode(mode)
+                copied, staged = staged, wrap(self.store, staged.fd, BEGINS_LIKE_A_BLOB, preamble_mode)
+                copied.discard()
             copy_attributes(source, staged.fd, mode)
             os.fsync(staged.fd)
             with self.inodes.names:

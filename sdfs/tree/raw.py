@@ -1,0 +1,113 @@
+"""Raw blobs: the user's bytes as they are, behind a head. They are read and written on the disk itself, whatever their size: without the
+engine, without the cache, and with no more than a chunk of them in memory.
+
+A payload is served once its checksum was found right, which is remembered for the file as it is.
+"""
+
+# System calls on descriptors.
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+import uuid
+import zlib
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from sdfs import container
+from sdfs.container import KIND_RAW, MAX_RENDERED_BYTES
+from sdfs.errors import DamagedError
+from sdfs.store import Staged, Store, copy_range
+from sdfs.tree.heads import Identity, identity_of
+
+REMEMBERED = 1 << 16
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Payload:
+    """All of an open file from `start` on."""
+
+    fd: int
+    start: int = 0
+
+    def read(self, size: int, offset: int) -> bytes:
+        return os.pread(self.fd, size, self.start + offset)
+
+    def copy_to(self, target: int) -> None:
+        """`target`: an empty file."""
+        copy_range(self.fd, target, source_offset=self.start)
+
+
+def wrap(store: Store, source: int, reason: str, mode: int) -> Staged:
+    """A raw blob around the content of an open file, which nobody changes meanwhile; in staging, without attributes, not durable.
+
+    `mode`: for the preamble. Raises OSError; EFBIG where the file is larger than a blob can be.
+    """
+    size = os.fstat(source).st_size
+    if size > MAX_RENDERED_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    sha256, crc = hashlib.sha256(), 0
+    for offset in range(0, size, _CHUNK_BYTES):
+        chunk = os.pread(source, _CHUNK_BYTES, offset)
+        sha256.update(chunk)
+        crc = zlib.crc32(chunk, crc)
+    header = {
+        "id": uuid.uuid4().hex,
+        "format": None,
+        "width": None,
+        "height": None,
+        "original_size": size,
+        "original_sha256": sha256.hexdigest(),
+        "reason": reason,
+    }
+    head = container.pack_head(KIND_RAW, size, header, [("file", size, crc)], mode)
+    staged = store.stage(head)
+    try:
+        copy_range(source, staged.fd, target_offset=len(head))
+    except BaseException:
+        staged.discard()
+        raise
+    return staged
+
+
+class Checked:
+    """The checksums of payloads, as far as they were looked at. Thread-safe: who asks for one that is being read waits for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: OrderedDict[Identity, Future[int]] = OrderedDict()  # the CRC-32 of what follows the head
+
+    def check(self, fd: int, start: int, crc: int) -> Payload:
+        """The payload of the blob open as `fd`, from `start` on. Raises DamagedError, and OSError, which is not remembered."""
+        identity = identity_of(os.fstat(fd))
+        with self._lock:
+            if reads := identity not in self._found:
+                self._found[identity] = Future()
+                if len(self._found) > REMEMBERED:
+                    self._found.popitem(last=False)
+            found = self._found[identity]
+        if reads:
+            self._read(identity, fd, start, found)
+        if (have := found.result()) != crc:
+            raise DamagedError(f"blob section 'file': want checksum {crc:08x}, have {have:08x}")
+        return Payload(fd, start)
+
+    def _read(self, identity: Identity, fd: int, start: int, found: Future[int]) -> None:
+        try:
+            found.set_result(_crc32(fd, start))
+        except BaseException as error:
+            with self._lock:
+                self._found.pop(identity, None)
+            found.set_exception(error)
+
+
+def _crc32(fd: int, offset: int) -> int:
+    crc = 0
+    while chunk := os.pread(fd, _CHUNK_BYTES, offset):
+        crc = zlib.crc32(chunk, crc)
+        offset += len(chunk)
+    return crc
