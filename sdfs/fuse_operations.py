@@ -14,7 +14,7 @@ from typing import Any
 
 from sdfs.errors import UserError
 from sdfs.fuse import MAX_REQUESTS, KernelCache, asking
-from sdfs.tree.inode import Handle
+from sdfs.tree.handle import Handle
 from sdfs.tree.links import Links
 from sdfs.tree.owner import Owner
 from sdfs.tree.pending import Key

@@ -3,7 +3,7 @@
 Paths are those of the mount: absolute, normalised, `str` with surrogateescape. `.sdfs` does not exist in it. Errors are OSError with the
 errno a kernel would give, or DamagedError, StoreTooNew, EngineError. Thread-safe; the locks are described in `sdfs.tree.inode`.
 
-The operations on names and attributes are here; those on open files are `sdfs.tree.inode.Handle`'s.
+The operations on names and attributes are here; those on open files are `sdfs.tree.handle.Handle`'s.
 
     open        descriptor → inode → under its lock: is the name still this inode? else once more. So an opener either is seen by a
                 swap, which then waits, or sees the new file.
@@ -30,8 +30,9 @@ from sdfs.errors import DamagedError, StoreTooNew
 from sdfs.signatures import HEAD_BYTES, picture_format
 from sdfs.store import HIDDEN, INTERNAL, XATTR_PREFIX, Store, copy_attributes, copy_range, rename_noreplace
 from sdfs.tree.folders import Folders
+from sdfs.tree.handle import Handle
 from sdfs.tree.heads import Heads
-from sdfs.tree.inode import BEGINS_LIKE_A_BLOB, Handle, Inode, InodeTable, key_of, logical_mode, split_mode
+from sdfs.tree.inode import BEGINS_LIKE_A_BLOB, Inode, InodeTable, key_of, logical_mode, split_mode
 from sdfs.tree.known import KnownBlobs
 from sdfs.tree.pending import Key, Pending
 from sdfs.tree.raw import wrap

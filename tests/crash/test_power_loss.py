@@ -16,7 +16,7 @@ from sdfs.container import MAGIC
 from sdfs.fsck import check
 from sdfs.signatures import picture_format
 from sdfs.store import init, stays_plain
-from sdfs.tree.inode import Handle
+from sdfs.tree.handle import Handle
 from sdfs.tree.owner import Owner
 from tests.crash.recorder import Recording, View, recording
 from tests.crash.replay import Disk, Outcome, outcomes

@@ -18,7 +18,7 @@ from sdfs import container
 from sdfs.container import MAGIC
 from sdfs.errors import DamagedError, EngineError, UserError
 from sdfs.store import init
-from sdfs.tree.inode import Handle
+from sdfs.tree.handle import Handle
 from sdfs.tree.owner import Owner
 from sdfs.tree.tree import Tree
 from tests.lossless_engine import LosslessEngine

@@ -1,0 +1,146 @@
+"""What an opener has of a file: reads and writes at offsets, through the `Inode` that it shares with all other openers."""
+
+# System calls on descriptors.
+from __future__ import annotations
+
+import errno
+import os
+
+from sdfs import container
+from sdfs.container import MAGIC, Preamble
+from sdfs.errors import DamagedError
+from sdfs.tree.inode import Inode
+from sdfs.tree.renders import Content, Head, read_header
+
+
+class Handle:
+    """An open file. Offsets and sizes are in bytes; all errors are OSError, DamagedError, StoreTooNew or EngineError."""
+
+    def __init__(self, inode: Inode, fd: int, flags: int) -> None:
+        """Under `inode.lock`; takes over `fd`: of the tree's file, and readable where that is a blob."""
+        self.keep_cache = False  # set by who opens
+        self.inode = inode
+        self._fd = fd
+        self._writable = flags & os.O_ACCMODE != os.O_RDONLY
+        self._head: Head | None = None
+        self._pinned = False
+        self._content: Content | None = None
+        inode.handles += 1
+        inode.table.keep(inode)
+
+    @property
+    def fd(self) -> int:
+        """A descriptor with the attributes of the file as it is now."""
+        return self.inode.descriptor(self._fd)
+
+    def read(self, size: int, offset: int) -> bytes:
+        preamble = self.inode.preamble  # before `working`: a commit makes it None, but not before there is a working copy
+        working = self.inode.working
+        if working >= 0:
+            return os.pread(working, size, offset)
+        if preamble is None:
+            return os.pread(self._fd, size, offset)
+        return (self._content or self._load(preamble)).read(size, offset)
+
+    def write(self, data: bytes, offset: int) -> int:
+        """Appending is the caller's business: the kernel knows the end of the file, and pages of a mapping do not go there."""
+        inode = self.inode
+        with inode.lock:
+            self._prepare_write()
+            if inode.staged is None and offset < len(MAGIC) and _makes_magic(self.fd, data, offset):
+                inode.divert(self.fd)
+            self._changes()
+            return os.pwrite(self.fd, data, offset)
+
+    def truncate(self, size: int) -> None:
+        inode = self.inode
+        with inode.lock:
+            self._prepare_write(keep_content=size > 0)
+            self._changes()
+            os.ftruncate(self.fd, size)
+
+    def allocate(self, offset: int, size: int) -> None:
+        """posix_fallocate: the range is there, and the file at least so long."""
+        with self.inode.lock:
+            self._prepare_write()
+            self._changes()
+            os.posix_fallocate(self.fd, offset, size)
+
+    def flush(self) -> None:
+        """One of the descriptors of a writer is closed: now it can still be told of errors."""
+        if not self._writable:
+            return
+        with self.inode.lock:
+            self.inode.commit()
+            self.inode.offer(self.fd)
+
+    def fsync(self, *, data_only: bool = False) -> None:
+        with self.inode.lock:
+            if self.inode.dirty:
+                self.inode.commit()
+                return
+            if data_only:
+                os.fdatasync(self.fd)
+            else:
+                os.fsync(self.fd)
+            self.inode.sync_name()
+
+    def release(self) -> None:
+        """Nobody uses the handle any more."""
+        inode = self.inode
+        with inode.lock:
+            inode.handles -= 1
+            if self._pinned and self._head is not None:
+                inode.table.renders.cache.unpin(self._head[0])
+            try:
+                if not inode.handles:
+                    inode.close(self._fd)
+            finally:
+                os.close(self._fd)
+                inode.table.let_go(inode)
+
+    def _prepare_write(self, *, keep_content: bool = True) -> None:
+        if not self._writable:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        inode = self.inode
+        if inode.working < 0 and inode.preamble is not None:
+            inode.copy_up(self.fd, self._load(inode.preamble) if keep_content else None)
+
+    def _changes(self) -> None:
+        self.inode.written = True
+        if self.inode.staged is not None:
+            self.inode.dirty = True
+
+    def head(self, preamble: Preamble) -> Head:
+        """Of the blob that was opened. Raises DamagedError."""
+        if self._head is None:
+            try:
+                self._head = read_header(self._fd, preamble)
+            except DamagedError as error:
+                self.inode.table.renders.report(f"{next(iter(self.inode.keys))}", self.inode.path, error)
+                raise
+        return self._head
+
+    def _load(self, preamble: Preamble) -> Content:
+        inode, renders = self.inode, self.inode.table.renders
+        with inode.lock:
+            head = self.head(preamble)
+            if not self._pinned:
+                self._pinned = True
+                renders.cache.pin(head[0])
+        self._content = renders.get(head, self._fd, preamble, inode.path)
+        return self._content
+
+
+def _makes_magic(fd: int, data: bytes, offset: int) -> bool:
+    """Whether a file, with `data` written at `offset`, begins with the blob magic."""
+    if not MAGIC.startswith(data[: len(MAGIC) - offset], offset):
+        return False
+    try:
+        head = os.pread(fd, len(MAGIC), 0)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        head = b""  # a file that its owner may not read
+    head = head[:offset].ljust(offset, b"\0") + data + head[offset + len(data) :]
+    return container.is_blob(head)
