@@ -8,20 +8,44 @@ with open_access(Path("pictures.sdfs")) as store:
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sdfs.control import ControlClient, serving
 from sdfs.errors import StoreBusy
-from sdfs.store import read_owner
+from sdfs.store import content_sha256, is_store, read_owner
 from sdfs.tree.owner import Owner
 from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus, Trashed, Usage
 
-__all__ = ["Access", "FileStatus", "Listed", "StoreStatus", "Trashed", "Usage", "open_access", "take_over"]
+__all__ = [
+    "Access",
+    "FileStatus",
+    "Listed",
+    "Owner",
+    "StoreStatus",
+    "Trashed",
+    "Usage",
+    "content_sha256",
+    "open_access",
+    "store_at",
+    "take_over",
+]
+STORE_XATTR = "user.sdfs.store"  # answered by the root of a mount: the path of its store
 _STARTING_SECONDS = 1.0  # until an owner listens
 _LETTING_GO_SECONDS = 10.0
 _HANDOVER_SECONDS = 5.0  # an owner that ends still has the store for a moment; one that starts does not listen yet
+
+
+def store_at(folder: Path | str) -> Path | None:
+    """The store whose folder, or the root of whose mount, this is; None: it is neither, or not there."""
+    if is_store(Path(folder)):
+        return Path(folder)
+    try:
+        return Path(os.fsdecode(os.getxattr(folder, STORE_XATTR)))
+    except OSError:
+        return None
 
 
 def take_over(store: Path, *, become_owner: Callable[[Path], Owner] = Owner) -> Owner:

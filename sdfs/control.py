@@ -31,13 +31,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from sdfs.errors import DamagedError, EngineError, NameTaken, SdfsError, StoreBusy, StoreFull, StoreTooNew, UserError
+from sdfs.errors import DamagedError, EngineError, NameTaken, SdfsError, SourceChanged, StoreBusy, StoreFull, StoreTooNew, UserError
 from sdfs.tree.owner import Owner
 from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus, Trashed, Usage
 
 _MAX_REQUEST_BYTES = 1 << 16
 _STALLED_SECONDS = 5.0  # what clients get to take their answers when the owner ends
-_KINDS = (DamagedError, EngineError, NameTaken, StoreBusy, StoreFull, StoreTooNew, UserError)
+_KINDS = (DamagedError, EngineError, NameTaken, SourceChanged, StoreBusy, StoreFull, StoreTooNew, UserError)
 _ERRORS: dict[str, type[SdfsError]] = {kind.__name__: kind for kind in _KINDS}
 _log = logging.getLogger("sdfs.control")
 
@@ -175,7 +175,7 @@ def _read_to(access: Access, connection: _Connection, path: str) -> None:
 
 
 _ANSWERS: dict[str, Callable[..., Any]] = {
-    "add": lambda access, _, source, destination: access.add(Path(source), destination),
+    "add": lambda access, _, source, destination, sha256: access.add(Path(source), destination, sha256),
     "sync": _sync,
     "settle": lambda access, _, path, seconds: asdict(access.settle(path, seconds)),
     "find": lambda access, _, sha256, size: (found := access.find(sha256, size)) and asdict(found),
@@ -201,8 +201,8 @@ class ControlClient:
     def __init__(self, path: str) -> None:
         self._path = path
 
-    def add(self, source: Path, destination: str) -> None:
-        self._ask("add", source=os.path.abspath(source), destination=destination)
+    def add(self, source: Path, destination: str, sha256: str | None = None) -> None:
+        self._ask("add", source=os.path.abspath(source), destination=destination, sha256=sha256)
 
     def sync(self, progress: Callable[[int, int], None]) -> None:
         self._ask("sync", on_progress=progress)

@@ -8,6 +8,7 @@ The tree:
     │   ├── StoreBusy        another process owns the store
     │   ├── StoreFull        the store's disk has no room, or the user's quota
     │   ├── NameTaken        there is a file of that name
+    │   ├── SourceChanged    a file changes while it is copied into the store
     │   ├── StoreTooNew      the store or a blob was made by a newer SDFS, or needs a feature this one lacks
     │   └── MountError       the mount could not be made or undone
     ├── PictureError         said of one picture while it is judged
@@ -44,6 +45,10 @@ class StoreFull(UserError):
 
 class NameTaken(UserError):
     """There is a file of that name."""
+
+
+class SourceChanged(UserError):
+    """A file changes while it is copied into the store."""
 
 
 class StoreTooNew(UserError):

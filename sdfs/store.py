@@ -31,6 +31,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import hashlib
 import itertools
 import json
 import os
@@ -340,6 +341,15 @@ def read_all(fd: int) -> bytes:
         chunks.append(chunk)
         offset += len(chunk)
     return b"".join(chunks)
+
+
+def content_sha256(fd: int) -> str:
+    """Of the whole content of an open file, in hexadecimal."""
+    digest, offset = hashlib.sha256(), 0
+    while chunk := os.pread(fd, 1 << 20, offset):
+        digest.update(chunk)
+        offset += len(chunk)
+    return digest.hexdigest()
 
 
 def copy_range(source: int, target: int, *, source_offset: int = 0, target_offset: int = 0) -> None:

@@ -10,7 +10,6 @@ replaced or added to in single steps, and a lost update costs a search, or a sec
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 from sdfs import container
 from sdfs.container import KIND_LATENT, MAGIC, PREAMBLE_BYTES, Preamble, parse_header
 from sdfs.errors import SdfsError
-from sdfs.store import Store, read_all
+from sdfs.store import Store, content_sha256, read_all
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 REMEMBERED_SIZES = 1 << 14
@@ -155,7 +154,6 @@ def _content_sha256(path: str, size: int) -> str | None:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size != size or os.pread(fd, len(MAGIC), 0) == MAGIC:
             return None
-        with open(fd, "rb", closefd=False) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return content_sha256(fd)
     finally:
         os.close(fd)

@@ -71,7 +71,7 @@ class Owner:
 
     # Access
 
-    def add(self, source: Path, destination: str) -> None:
+    def add(self, source: Path, destination: str, sha256: str | None = None) -> None:
         self._refuse_read_only()
         path = self._path(destination)
         with _user_errors(f"{source} → {path}"):
@@ -81,7 +81,7 @@ class Owner:
                     raise UserError(f"{source} is no regular file")
                 folder = self.tree.backing(posixpath.dirname(path))
                 self._make_folders(folder)
-                self.tree.import_file(fd, path)
+                self.tree.import_file(fd, path, sha256)
             finally:
                 os.close(fd)
         self.tree.known.note(self.tree.backing(path))
@@ -90,6 +90,7 @@ class Owner:
         self._refuse_read_only()
         pending = self.tree.pending
         first, told = pending.done, (-1, -1)
+        pending.retry_all()
         with self._working():
             while True:
                 left, done = len(pending), pending.done - first
@@ -108,7 +109,7 @@ class Owner:
         self._refuse_read_only()
         end = time.monotonic() + seconds
         with self._working():
-            while (status := self.stat(path)).state == "pending" and time.monotonic() < end:
+            while (status := self.stat(path)).state == "pending" and status.reason is None and time.monotonic() < end:
                 self._wait_for_worker()
             return status
 
@@ -248,9 +249,11 @@ class Owner:
             if not stat.S_ISREG(status.st_mode):
                 raise UserError(f"{path} is no regular file")
             if preamble is None:
-                state: State = "pending" if self._is_pending(backing, status) else "plain"
-                return FileStatus(path, state, self.tree.getattr(path).size, status.st_size)
-            state = "latent" if preamble.kind == KIND_LATENT else "exact"
+                size = self.tree.getattr(path).size
+                if not self._is_pending(backing, status):
+                    return FileStatus(path, "plain", size, status.st_size)
+                return FileStatus(path, "pending", size, status.st_size, reason=self.tree.pending.reason(key_of(status)))
+            state: State = "latent" if preamble.kind == KIND_LATENT else "exact"
             plain = FileStatus(path, state, preamble.rendered_size, status.st_size)
             return _with_header(plain, _header(backing, preamble)) if with_header else plain
         except (DamagedError, StoreTooNew) as error:

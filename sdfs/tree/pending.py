@@ -20,6 +20,7 @@ Key = tuple[int, int]  # st_dev, st_ino
 SETTLE_SECONDS = 1.0  # after the last close: programs still rename, chmod, set times
 FIRST_RETRY_SECONDS = 1.0
 LAST_RETRY_SECONDS = 600.0
+ENOUGH_FAILURES = 3  # after which nobody waits for a file any more
 
 
 @dataclass(eq=False)
@@ -102,6 +103,13 @@ class Pending:
         entry = self._entries.get(key)
         return entry.path if entry else None
 
+    def reason(self, key: Key) -> str | None:
+        """Why a file stays pending that was tried again and again; None: it has not been."""
+        entry = self._entries.get(key)
+        if entry is None or entry.failures < ENOUGH_FAILURES:
+            return None
+        return str(entry.error) if entry.error is not None else "it is kept open"
+
     # the worker's side
 
     def take(self, seconds: float) -> Taken | None:
@@ -148,16 +156,20 @@ class Pending:
         """`by` 1: somebody waits for the queue to empty; -1: no longer."""
         with self._changed:
             self._hurry += by
-            for entry in self._entries.values():
-                entry.failures = 0
             self._by_due = [(self._due(entry), next(self._numbers), entry) for entry in self._entries.values()]
             heapq.heapify(self._by_due)
             self._changed.notify_all()
 
+    def retry_all(self) -> None:
+        """What failed before is as good as new."""
+        with self._changed:
+            for entry in self._entries.values():
+                entry.failures = 0
+
     def stuck(self) -> list[Entry] | None:
         """None while an entry is worth waiting for; else those that failed again and again, or are kept open."""
         with self._changed:
-            if self._sought or any(entry.failures < 3 for entry in self._entries.values()):
+            if self._sought or any(entry.failures < ENOUGH_FAILURES for entry in self._entries.values()):
                 return None
             return list(self._entries.values())
 
@@ -215,4 +227,4 @@ class Pending:
             return entry.due
         if entry.failures == 0:
             return 0.0
-        return entry.due - (FIRST_RETRY_SECONDS - 0.3) if entry.failures < 3 else entry.due
+        return entry.due - (FIRST_RETRY_SECONDS - 0.3) if entry.failures < ENOUGH_FAILURES else entry.due

@@ -26,7 +26,7 @@ class FileStatus:
     quality: int | None = None
     scores: dict[str, float] | None = None
     autoencoder: str | None = None
-    reason: str | None = None  # why it is exact, or how it is damaged
+    reason: str | None = None  # why it is exact, or how it is damaged, or why it stays pending
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,17 @@ class Trashed:
 class Access(Protocol):
     """The owner's services. Paths are those of the mount, with or without a leading slash. All raise UserError and its kin."""
 
-    def add(self, source: Path, destination: str) -> None:
-        """Copy a file, with times and permissions, to the new name `destination`; returns when it is durable and queued."""
+    def add(self, source: Path, destination: str, sha256: str | None = None) -> None:
+        """Copy a file, with times and permissions, to the new name `destination`; returns when it is durable and queued.
+
+        `sha256`: what its content must hash to (hexadecimal). Raises NameTaken, StoreFull, SourceChanged.
+        """
 
     def sync(self, progress: Callable[[int, int], None]) -> None:
         """Wait until nothing is pending, files that somebody keeps open aside; `progress(done, total)` is told of every change."""
 
     def settle(self, path: str, seconds: float) -> FileStatus:
-        """Wait until a file is not pending, at most so long; what it is then."""
+        """Wait until a file is not pending, or there is a reason why it stays so; at most so long. What it is then."""
 
     def find(self, sha256: str, size: int) -> FileStatus | None:
         """A file that holds, or as a whole blob stands for, a content of this hash (hexadecimal) and size, as far as the owner knows."""
