@@ -1,0 +1,55 @@
+"""Where in the store a file goes."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import posixpath
+from collections.abc import Iterator
+from itertools import count
+
+from daemon.config import WatchConfig
+
+_log = logging.getLogger("sdfs.watch")
+
+
+def destinations(watch: WatchConfig, path: str) -> Iterator[str]:
+    """Names for the file at `path` within the watched folder: the one it should have, and others for when that is taken.
+
+    `a.jpg`, `a-1.jpg`, `a-2.jpg` …
+    """
+    folder, name = posixpath.split(path)
+    if watch.layout == "date":
+        folder = _date_folder(posixpath.join(watch.folder, path))
+    stem, extension = posixpath.splitext(name)
+    yield posixpath.join(watch.to, folder, name)
+    for number in count(1):
+        yield posixpath.join(watch.to, folder, f"{stem}-{number}{extension}")
+
+
+def _date_folder(path: str) -> str:
+    """`2024/05`: when it was taken, by its EXIF data, or else when it was last written."""
+    taken = _date_taken(path)
+    if taken is None:
+        taken = datetime.datetime.fromtimestamp(os.stat(path).st_mtime)  # noqa: PTH116
+    return f"{taken.year:04}/{taken.month:02}"
+
+
+def _date_taken(path: str) -> datetime.datetime | None:
+    import exifread  # takes a while, and only this layout needs it
+
+    logging.getLogger("exifread").setLevel(logging.CRITICAL)
+    try:
+        with open(path, "rb") as file:
+            tags = exifread.process_file(file, details=False, extract_thumbnail=False)
+    except Exception as error:  # whatever it makes of a file from anywhere, there is still the time of writing
+        _log.debug("%s: its EXIF data cannot be read: %s", path, error)
+        return None
+    for tag in ("EXIF DateTimeOriginal", "EXIF DateTimeDigitized", "Image DateTime"):
+        if tag in tags:
+            try:
+                return datetime.datetime.strptime(str(tags[tag])[:19], "%Y:%m:%d %H:%M:%S")
+            except ValueError:
+                continue  # cameras whose clock was never set write zeros
+    return None

@@ -1,0 +1,167 @@
+"""One file's way from the watched folder into the store.
+
+    is it one we take? → nobody writes to it? → its SHA-256 → has the store that content? else add it → wait until it is no longer
+    pending → ask the store once more: it has that content, whole → the original is trashed, deleted or kept
+
+Nothing is taken twice, wherever it is cut: the store is asked by content first, so what it got before a crash is found again. And nothing
+is given up before the store says that it has, durably, a file with this content, or a blob whose checksums hold and that stands for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from daemon import layout, originals
+from daemon.config import WatchConfig
+from daemon.ledger import Entry, Identity, Ledger, retry_seconds
+from daemon.session import Session
+from sdfs.access import FileStatus, content_sha256
+from sdfs.errors import NameTaken, NotAStore, SdfsError, SourceChanged, StoreBusy, StoreFull
+from sdfs.signatures import HEAD_BYTES, picture_format
+
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_WAIT_SECONDS = 1.0
+_log = logging.getLogger("sdfs.watch")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a file.
+
+    `taken`: the store has it · `left`: it is no picture · `gone` · `busy`: somebody writes to it · `failed`, `waiting`: the ledger says
+    when to try again · `full`: the store has no room · `away`: the store is not to be had now, for `reason`.
+    """
+
+    kind: Literal["taken", "left", "gone", "busy", "failed", "waiting", "full", "away"]
+    reason: str = ""
+    logical_bytes: int = 0
+    stored_bytes: int = 0
+
+
+class _StillPendingError(Exception):
+    """The store has the file, but not for good."""
+
+
+class Taker:
+    """Takes the files of one watched folder. Used by one thread."""
+
+    def __init__(self, watch: WatchConfig, ledger: Ledger, session: Session, go_on: Callable[[], bool]) -> None:
+        """`go_on` is asked every second while a picture is being shrunk: False gives up waiting for it."""
+        self._watch = watch
+        self._ledger = ledger
+        self._session = session
+        self._go_on = go_on
+
+    def take(self, path: str) -> Result:
+        """`path` is within the watched folder."""
+        try:
+            fd = os.open(f"{self._watch.folder}/{path}", _FLAGS)
+        except FileNotFoundError:
+            return self._gone(path)
+        except OSError as error:
+            return self._unreadable(path, error)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                return self._gone(path)
+            return self._take(path, fd, Identity.of(status))
+        except (NotAStore, StoreBusy) as error:
+            return Result("away", str(error))
+        except StoreFull as error:
+            return Result("full", str(error))
+        except (originals.ChangedError, SourceChanged):
+            return Result("busy")
+        except (SdfsError, OSError) as error:
+            return self._problem("failed", path, Identity.of(os.fstat(fd)), str(error))
+        finally:
+            os.close(fd)
+
+    def is_dealt_with(self, path: str, identity: Identity) -> bool:
+        """Whether there is nothing to do for a file in this state, or nothing before it is due."""
+        entry = self._ledger.get(path)
+        return entry is not None and entry.identity == identity and (entry.due is None or entry.due > time.time())
+
+    def _take(self, path: str, fd: int, identity: Identity) -> Result:
+        entry = self._ledger.get(path)
+        if entry is not None and entry.identity == identity and entry.state in ("taken", "left"):
+            return Result("left")
+        with originals.without_writers(fd) as quiet:
+            if not quiet:
+                return Result("busy")
+            if not self._watch.all_files and picture_format(os.pread(fd, HEAD_BYTES, 0)) is None:
+                self._ledger.put(Entry(path, identity, "left"))
+                return Result("left")
+            sha256 = content_sha256(fd)
+            destination = self._store(path, identity, sha256)
+        try:
+            stored = self._wait(destination, sha256, identity.size)
+        except _StillPendingError as error:
+            return self._problem("waiting", path, identity, str(error), destination)
+        self._finish(path, identity, stored)
+        _log.info("%s → %s: %s, %d → %d bytes", path, stored.path, stored.state, identity.size, stored.stored_bytes)
+        return Result("taken", "", identity.size, stored.stored_bytes)
+
+    def _store(self, path: str, identity: Identity, sha256: str) -> str:
+        """Have the content in the store; returns where. Raises ChangedError if the file changes meanwhile."""
+        with self._session.access() as access:
+            if (found := access.find(sha256, identity.size)) is not None:
+                return found.path
+            source = f"{self._watch.folder}/{path}"
+            for destination in layout.destinations(self._watch, path):
+                try:
+                    access.add(Path(source), destination, sha256)
+                    return destination
+                except NameTaken:
+                    continue
+        raise AssertionError
+
+    def _wait(self, destination: str, sha256: str, size: int) -> FileStatus:
+        """Wait until the store has the content for good. Raises _StillPendingError; ChangedError where it has it no more."""
+        while True:
+            with self._session.access() as access:
+                status = access.settle(destination, _WAIT_SECONDS)
+                if status.state != "pending":
+                    found = access.find(sha256, size)
+                    if found is None:
+                        raise originals.ChangedError(destination)
+                    return found
+            if status.reason is not None:
+                raise _StillPendingError(f"the store has it, but cannot shrink it yet: {status.reason}")
+            if not self._go_on():
+                raise _StillPendingError("the store has it, but has not shrunk it yet")
+
+    def _finish(self, path: str, identity: Identity, stored: FileStatus) -> None:
+        originals.dispose(f"{self._watch.folder}/{path}", identity, self._watch.originals)
+        if self._watch.originals == "keep":
+            self._ledger.put(Entry(path, identity, "taken", stored.path))
+        else:
+            self._ledger.forget(path)
+
+    def _gone(self, path: str) -> Result:
+        self._ledger.forget(path)
+        return Result("gone")
+
+    def _unreadable(self, path: str, error: OSError) -> Result:
+        try:
+            identity = Identity.of(os.lstat(f"{self._watch.folder}/{path}"))
+        except OSError:
+            return self._gone(path)
+        return self._problem("failed", path, identity, f"it cannot be read: {error.strerror}")
+
+    def _problem(
+        self, state: Literal["failed", "waiting"], path: str, identity: Identity, reason: str, destination: str | None = None
+    ) -> Result:
+        """Note that a file has to be tried again, and when."""
+        before = self._ledger.get(path)
+        tries = 1 + (before.tries if before is not None and before.identity == identity else 0)
+        due = time.time() + retry_seconds(tries)
+        self._ledger.put(Entry(path, identity, state, destination, reason, tries, due))
+        _log.warning("%s stays where it is for now: %s", path, reason)
+        return Result(state, reason)

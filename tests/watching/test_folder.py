@@ -1,0 +1,330 @@
+"""daemon.folder: what lands in a watched folder moves into the store. Real events, a real store, an engine that keeps pictures exactly."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from daemon import folder as folder_module
+from daemon import session as session_module
+from daemon.config import WatchConfig, make
+from daemon.folder import FolderWatch
+from daemon.ledger import reports
+from daemon.session import Session
+from sdfs.access import Access, open_access, take_over
+from sdfs.container import MAGIC
+from sdfs.control import serving
+from sdfs.store import init
+from sdfs.tree.owner import Owner
+from tests.lossless_engine import LosslessEngine
+
+own = partial(Owner, engine=LosslessEngine)
+
+
+def picture(name: str = "") -> bytes:
+    return b"\xff\xd8\xff" + f"picture {name}".encode() * 100 + b"END"
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+class Place:
+    """A watched folder, its store, and a watch that can be stopped and started again."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder, self.store = root / "incoming", root / "store"
+        self.folder.mkdir()
+        init(self.store)
+        self.settings: dict[str, object] = {"originals": "delete", "settle_seconds": 0.2}
+        self._running = ExitStack()
+        self.watch: FolderWatch | None = None
+
+    def start(self) -> None:
+        config = make(folder=str(self.folder), store=str(self.store), **self.settings)
+        self.watch = FolderWatch(config, session=partial(Session, become_owner=own))
+        self.watch.start()
+        self._running.callback(self.watch.join)
+        self._running.callback(self.watch.stop)
+        assert self.watch.ready.wait(30)
+
+    def stop(self) -> None:
+        self._running.close()
+
+    def taken(self) -> dict[str, bytes]:
+        """What the store has, by name: the contents of files that are not pending."""
+        found = {}
+        with open_access(self.store, become_owner=own) as access:
+            for path in _walk(access, ""):
+                content = io.BytesIO()
+                access.read_to(path, content)
+                if access.stat(path).state != "pending":
+                    found[path.lstrip("/")] = content.getvalue()
+        return found
+
+    def left(self) -> set[str]:
+        return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}
+
+    def in_store(self, name: str) -> bool:
+        """Looked at from outside, so that nobody has to own the store."""
+        path = self.store / name
+        return path.is_file() and path.read_bytes().startswith(MAGIC)
+
+    def moved(self, *names: str) -> None:
+        eventually(lambda: all(self.in_store(name) for name in names) and not self.left() & set(names))
+
+
+def _walk(access: Access, folder: str) -> Iterator[str]:
+    for listed in access.list(folder):
+        if listed.state == "folder":
+            yield from _walk(access, listed.path)
+        else:
+            yield listed.path
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path_factory.mktemp("state")))
+    monkeypatch.setattr(folder_module, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(folder_module, "AWAY_SECONDS", 0.2)
+    monkeypatch.setattr(session_module, "IDLE_SECONDS", 0.3)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.stop()
+
+
+class TestWhatIsTaken:
+    def test_a_picture_that_lands_there(self, place: Place) -> None:
+        place.start()
+        (place.folder / "a.jpg").write_bytes(picture())
+        place.moved("a.jpg")
+        place.stop()
+        assert place.taken() == {"a.jpg": picture()}
+
+    def test_a_picture_that_was_there_before(self, place: Place) -> None:
+        (place.folder / "a.jpg").write_bytes(picture())
+        place.start()
+        place.moved("a.jpg")
+
+    def test_pictures_in_folders_keep_them(self, place: Place) -> None:
+        place.settings["to"] = "photos"
+        place.start()
+        (place.folder / "a/b").mkdir(parents=True)
+        (place.folder / "a/b/c.jpg").write_bytes(picture())
+        eventually(lambda: place.in_store("photos/a/b/c.jpg") and not place.left())
+
+    def test_by_date(self, place: Place) -> None:
+        place.settings["layout"] = "date"
+        (place.folder / "a.jpg").write_bytes(picture())
+        os.utime(place.folder / "a.jpg", (0, 86400 * 365 * 30))
+        place.start()
+        eventually(lambda: place.in_store("1999/12/a.jpg"))
+
+    def test_no_other_files(self, place: Place) -> None:
+        place.start()
+        (place.folder / "a.txt").write_bytes(b"text")
+        (place.folder / "b.jpg").write_bytes(picture())
+        place.moved("b.jpg")
+        assert place.left() == {"a.txt"}
+
+    def test_other_files_where_all_are_asked_for(self, place: Place) -> None:
+        place.settings["all_files"] = True
+        place.start()
+        (place.folder / "a.txt").write_bytes(b"text")
+        eventually(lambda: (place.store / "a.txt").is_file() and not place.left())
+
+    def test_an_undecodable_name(self, place: Place) -> None:
+        place.start()
+        Path(os.fsdecode(os.fsencode(place.folder) + b"/\xff.jpg")).write_bytes(picture())
+        place.moved("\udcff.jpg")
+
+    def test_a_file_with_several_names_only_once(self, place: Place) -> None:
+        (place.folder / "a.jpg").write_bytes(picture())
+        (place.folder / "b.jpg").hardlink_to(place.folder / "a.jpg")
+        place.start()
+        eventually(lambda: not place.left())
+        place.stop()
+        assert list(place.taken().values()) == [picture()]
+
+    def test_a_content_that_the_store_has_only_once(self, place: Place) -> None:
+        place.start()
+        (place.folder / "a.jpg").write_bytes(picture())
+        place.moved("a.jpg")
+        (place.folder / "b.jpg").write_bytes(picture())
+        eventually(lambda: not place.left())
+        place.stop()
+        assert place.taken() == {"a.jpg": picture()}
+
+    def test_another_content_of_the_same_name_under_another(self, place: Place) -> None:
+        place.start()
+        (place.folder / "a.jpg").write_bytes(picture("1"))
+        place.moved("a.jpg")
+        (place.folder / "a.jpg").write_bytes(picture("2"))
+        eventually(lambda: place.in_store("a-1.jpg") and not place.left())
+
+    def test_not_what_is_temporary_until_it_is_renamed(self, place: Place) -> None:
+        place.start()
+        (place.folder / "a.jpg.part").write_bytes(picture())
+        (place.folder / "b.jpg").write_bytes(picture("b"))
+        place.moved("b.jpg")
+        assert place.left() == {"a.jpg.part"}
+        (place.folder / "a.jpg.part").rename(place.folder / "a.jpg")
+        place.moved("a.jpg")
+
+    def test_not_what_is_in_a_store_or_a_hidden_folder(self, place: Place) -> None:
+        init(place.folder / "other")
+        (place.folder / "other/a.jpg").write_bytes(picture())
+        (place.folder / ".hidden").mkdir()
+        (place.folder / ".hidden/a.jpg").write_bytes(picture())
+        (place.folder / "b.jpg").write_bytes(picture("b"))
+        place.start()
+        place.moved("b.jpg")
+        assert {"other/a.jpg", ".hidden/a.jpg"} <= place.left()
+
+    def test_not_while_somebody_writes(self, place: Place) -> None:
+        place.start()
+        with (place.folder / "a.jpg").open("wb") as file:
+            file.write(picture()[:100])
+            file.flush()
+            (place.folder / "b.jpg").write_bytes(picture("b"))
+            place.moved("b.jpg")
+            time.sleep(0.5)  # longer than it has to be quiet
+            assert not (place.store / "a.jpg").exists()
+            file.write(picture()[100:])
+        place.moved("a.jpg")
+        place.stop()
+        assert place.taken()["a.jpg"] == picture()
+
+    def test_a_folder_that_is_moved_in(self, place: Place, tmp_path: Path) -> None:
+        place.start()
+        (tmp_path / "made/deep").mkdir(parents=True)
+        for number in range(20):
+            (tmp_path / f"made/deep/{number}.jpg").write_bytes(picture(str(number)))
+        (tmp_path / "made").rename(place.folder / "made")
+        place.moved(*(f"made/deep/{number}.jpg" for number in range(20)))
+
+    def test_by_polling(self, place: Place) -> None:
+        place.settings |= {"polling": True, "rescan_seconds": 1.0}
+        place.start()
+        (place.folder / "a.jpg").write_bytes(picture())
+        place.moved("a.jpg")
+
+
+class TestOriginals:
+    def test_are_kept_and_not_taken_again(self, place: Place) -> None:
+        place.settings["originals"] = "keep"
+        (place.folder / "a.jpg").write_bytes(picture())
+        place.start()
+        eventually(lambda: place.in_store("a.jpg"))
+        eventually(lambda: [report.counts for report in reports()] == [{"taken": 1}])
+        place.stop()
+        (place.store / "a.jpg").unlink()  # whoever removes a picture from the store does not want it back
+        place.start()
+        (place.folder / "b.jpg").write_bytes(picture("b"))
+        eventually(lambda: place.in_store("b.jpg"))
+        assert not (place.store / "a.jpg").exists()
+
+    def test_that_change_are_taken_again(self, place: Place) -> None:
+        place.settings["originals"] = "keep"
+        (place.folder / "a.jpg").write_bytes(picture("1"))
+        place.start()
+        eventually(lambda: place.in_store("a.jpg"))
+        (place.folder / "a.jpg").write_bytes(picture("22"))
+        eventually(lambda: place.in_store("a-1.jpg"))
+
+
+class TestTrouble:
+    def test_a_file_that_cannot_be_read_stays_and_is_told(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        if os.geteuid() == 0:
+            pytest.skip("root can read everything")
+        (place.folder / "a.jpg").write_bytes(picture())
+        (place.folder / "a.jpg").chmod(0)
+        place.start()
+        eventually(lambda: [entry.path for report in reports() for entry in report.problems] == ["a.jpg"])
+
+    def test_a_store_that_is_not_there_is_waited_for(self, place: Place, tmp_path: Path) -> None:
+        place.store.rename(tmp_path / "away")
+        place.start()
+        (place.folder / "a.jpg").write_bytes(picture())
+        eventually(lambda: "no SDFS store" in str([report.facts for report in reports()]))
+        (tmp_path / "away").rename(place.store)
+        place.moved("a.jpg")
+        assert [report.facts["trouble"] for report in reports()] == [""]
+
+    def test_a_watched_folder_that_comes_back(self, place: Place, tmp_path: Path) -> None:
+        place.start()
+        place.folder.rename(tmp_path / "away")
+        place.folder.mkdir()
+        (place.folder / "a.jpg").write_bytes(picture())
+        place.moved("a.jpg")
+
+
+class TestOwnership:
+    def test_the_store_is_free_while_nothing_is_to_do(self, place: Place) -> None:
+        place.start()
+        (place.folder / "a.jpg").write_bytes(picture())
+        place.moved("a.jpg")
+        eventually(lambda: _is_free(place.store))
+
+    def test_the_engine_of_a_mount_does_the_work(self, place: Place) -> None:
+        owner = own(place.store)
+        with serving(owner):
+            place.start()
+            (place.folder / "a.jpg").write_bytes(picture())
+            place.moved("a.jpg")
+            assert owner.stat("a.jpg").state == "exact"
+
+    def test_it_passes_to_a_mount_and_back(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(session_module, "IDLE_SECONDS", 60.0)
+        place.start()
+        (place.folder / "a.jpg").write_bytes(picture("a"))
+        place.moved("a.jpg")
+        assert not _is_free(place.store)
+        with serving(take_over(place.store, become_owner=own)):
+            (place.folder / "b.jpg").write_bytes(picture("b"))
+            place.moved("b.jpg")
+        (place.folder / "c.jpg").write_bytes(picture("c"))
+        place.moved("c.jpg")
+
+    def test_owners_that_come_and_go_while_files_land(self, place: Place) -> None:
+        place.start()
+        names = [f"{number}.jpg" for number in range(60)]
+
+        def land() -> None:
+            for name in names:
+                (place.folder / name).write_bytes(picture(name))
+                time.sleep(0.02)
+
+        landing = threading.Thread(target=land)
+        landing.start()
+        while landing.is_alive():
+            with serving(take_over(place.store, become_owner=own)):
+                time.sleep(0.3)
+        landing.join()
+        place.moved(*names)
+        place.stop()
+        assert place.taken() == {name: picture(name) for name in names}
+
+
+def _is_free(store: Path) -> bool:
+    try:
+        own(store).close()
+    except Exception:
+        return False
+    return True
