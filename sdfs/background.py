@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from sdfs import errors
 from sdfs.errors import MountError, SdfsError
+from sdfs.printable import printable
 
 MAX_LOG_BYTES = 1 << 20
 _log = logging.getLogger("sdfs.mount")
@@ -74,9 +75,17 @@ def _run(serve: Serve, what: str, log: Path, pipe: int) -> NoReturn:
         os._exit(status)
 
 
+class _Formatter(logging.Formatter):
+    """Names of files may have line ends, and commands to a terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
 def log_to_stderr() -> None:
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
+    handler.setFormatter(_Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
     logger = logging.getLogger("sdfs")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -47,10 +47,11 @@ OWNER_ROOMS: dict[str, set[str]] = {
     "sdfs.tree": {"sdfs.store", "sdfs.cache", "sdfs.engine.client", "sdfs.container", "sdfs.signatures"},
     "sdfs.control": {"sdfs.tree"},
     "sdfs.access": {"sdfs.tree", "sdfs.control", "sdfs.store"},
+    "sdfs.printable": set(),
     "sdfs.mount_options": set(),
     "sdfs.fuse": set(),
     "sdfs.fuse_operations": {"sdfs.fuse", "sdfs.tree"},
-    "sdfs.background": set(),
+    "sdfs.background": {"sdfs.printable"},
     "sdfs.mount": {
         "sdfs.mount_options",
         "sdfs.fuse",
@@ -60,7 +61,7 @@ OWNER_ROOMS: dict[str, set[str]] = {
         "sdfs.control",
         "sdfs.store",
     },
-    "sdfs.cli": {"sdfs.access", "sdfs.mount", "sdfs.store", "sdfs.fsck", "sdfs.engine.client"},
+    "sdfs.cli": {"sdfs.printable", "sdfs.access", "sdfs.mount", "sdfs.store", "sdfs.fsck", "sdfs.engine.client"},
     "daemon": {"sdfs.access"},
 }
 ROOMS = ENGINE_ROOMS | OWNER_ROOMS
