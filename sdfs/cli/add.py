@@ -33,12 +33,12 @@ def run(
     A name that is taken is left alone, and said so.
     """
     from sdfs.access import open_access
-    from sdfs.cli.naming import store_of
+    from sdfs.cli.naming import folder_within, store_of
     from sdfs.cli.output import Complaints, progress
     from sdfs.cli.sync import shrink
 
-    complaints = Complaints()
-    copies = [copy for source in sources for copy in _plan(source, PurePosixPath(to), complaints)]
+    complaints, folder = Complaints(), PurePosixPath(folder_within(to))
+    copies = [copy for source in sources for copy in _plan(source, folder, complaints)]
     with open_access(store_of(store)) as access, progress(quiet=quiet) as bars:
         _copy(access, copies, bars, complaints)
         shrink(access, bars)
@@ -62,12 +62,6 @@ def _plan(source: Path, to: PurePosixPath, complaints: Complaints) -> Iterator[_
 
 
 def _copy(access: Access, copies: list[_Copy], bars: Progress, complaints: Complaints) -> None:
-    from sdfs.errors import UserError
-
     for copy in bars.track(copies, description="copying"):
-        try:
+        with complaints.of_one_file():
             access.add(copy.source, copy.destination)
-        except UserError as error:
-            if type(error) is not UserError:  # of the store, not of this file
-                raise
-            complaints.add(error)

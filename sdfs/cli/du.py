@@ -12,14 +12,12 @@ def run(
 ) -> None:
     """Tell how many bytes readers get, the store keeps, and the trash keeps besides."""
     from sdfs.cli.naming import each_place
-    from sdfs.cli.output import number, print_json
+    from sdfs.cli.output import number, print_json, print_table
 
     usages = [access.usage(place.path) for access, place in each_place(paths)]
     if json:
         print_json(usages)
         return
-    rows = [("logical", "stored", "trash", "")]
+    rows = [("logical", "stored", "trash", "path")]
     rows += [(number(usage.logical_bytes), number(usage.stored_bytes), number(usage.trash_bytes), usage.path) for usage in usages]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for logical, stored, trash, path in rows:
-        print(f"{logical:>{widths[0]}}  {stored:>{widths[1]}}  {trash:>{widths[2]}}  {path}".rstrip())
+    print_table(rows, ">>>")

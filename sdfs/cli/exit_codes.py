@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdfs.errors import DamagedError, EngineError, MountError, NotAStore, SdfsError, StoreBusy, StoreTooNew, UserError
+from sdfs.errors import DamagedError, EngineError, MountError, NotAStore, SdfsError, StoreBusy, StoreFull, StoreTooNew, UserError
 
 OK = 0  # done
 BUG = 1  # an unexpected error, with a traceback: please report it
@@ -25,6 +25,7 @@ _OF_ERRORS: tuple[tuple[type[Exception], int], ...] = (
     (NotAStore, NOT_A_STORE),
     (StoreBusy, BUSY),
     (StoreTooNew, TOO_NEW),
+    (StoreFull, SYSTEM),
     (MountError, MOUNT),
     (UserError, REFUSED),
     (DamagedError, DAMAGED),

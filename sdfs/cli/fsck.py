@@ -21,7 +21,7 @@ def run(
 ) -> None:
     """Check all that is stored. Changes nothing, unless told to repair."""
     from sdfs.cli.naming import store_of
-    from sdfs.cli.output import print_json, progress
+    from sdfs.cli.output import print_json, print_line, progress
     from sdfs.fsck import check
 
     with progress() as bars, _decoder(decode) as decoder:
@@ -33,7 +33,7 @@ def run(
         print_json(findings)
     else:
         for finding in findings:
-            print(f"{finding.path}: {finding.kind}: {finding.message}{' (removed)' if finding.repaired else ''}")
+            print_line(f"{finding.path}: {finding.kind}: {finding.message}{' (removed)' if finding.repaired else ''}")
     if (code := _status(findings)) != exit_codes.OK:
         raise typer.Exit(code)
 

@@ -17,7 +17,7 @@ def run(
 ) -> None:
     """List a folder of a store."""
     from sdfs.cli.naming import each_place
-    from sdfs.cli.output import print_json
+    from sdfs.cli.output import print_json, print_line
 
     for access, place in each_place([path]):
         entries = access.list(place.path)
@@ -27,7 +27,7 @@ def run(
             _print_long(entries)
         else:
             for entry in entries:
-                print(_name(entry))
+                print_line(_name(entry))
 
 
 def _name(entry: Listed) -> str:
@@ -36,15 +36,13 @@ def _name(entry: Listed) -> str:
 
 def _print_long(entries: list[Listed]) -> None:
     """Bytes a reader gets, bytes on the disk."""
-    from sdfs.cli.output import number
+    from sdfs.cli.output import number, print_table
 
     rows = [
         (entry.state, number(entry.logical_bytes), number(entry.stored_bytes), f"{_time(entry):%Y-%m-%d %H:%M}", _name(entry))
         for entry in entries
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for state, size, stored, time, name in rows:
-        print(f"{state:<{widths[0]}}  {size:>{widths[1]}}  {stored:>{widths[2]}}  {time}  {name}")
+    print_table(rows, "<>><")
 
 
 def _time(entry: Listed) -> datetime:

@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from sdfs.errors import NotAStore
+from sdfs.errors import NotAStore, UserError
 
 if TYPE_CHECKING:
     from sdfs.access import Access
@@ -23,7 +23,7 @@ class Place:
     """A file or folder of a store."""
 
     store: Path
-    path: str  # within the store, '' for its root
+    path: str  # within the store, from its root: '/' is the store itself
     name: str  # what to call it elsewhere; of the root, the name it was given
 
 
@@ -36,16 +36,23 @@ def place_of(named: Path) -> Place:
             within = path.relative_to(folder)
             if not os.path.lexists(store / within):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(named))
-            return Place(store, "" if within == Path() else str(within), path.name)
+            return Place(store, str(PurePosixPath("/", within)), path.name)
     raise NotAStore(f"{named} is in no SDFS store, nor in a mount of one; `sdfs init FOLDER` makes a store")
 
 
 def store_of(named: Path) -> Path:
     """The store whose folder, or the root of whose mount, `named` is. Raises NotAStore, FileNotFoundError."""
     place = place_of(named)
-    if place.path:
+    if place.path != "/":
         raise NotAStore(f"{named} is within the store {place.store}, not a store itself")
     return place.store
+
+
+def folder_within(to: str) -> str:
+    """What `--to` names, a folder within a store, if it cannot be taken for one elsewhere; raises UserError."""
+    if ".." in PurePosixPath(to).parts:
+        raise UserError(f"--to {to}: want a folder within the store, from its root down, without ..")
+    return to
 
 
 def each_place(named: Iterable[Path]) -> Iterator[tuple[Access, Place]]:

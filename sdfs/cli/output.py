@@ -1,10 +1,14 @@
-"""What commands print: data on stdout, everything else on stderr, progress on a terminal only."""
+"""What commands print: data on stdout, everything else on stderr, progress on a terminal only.
+
+Names, and all else that comes from files, may have characters that a terminal takes for commands: `printable` escapes them in messages,
+and in data if that goes to a terminal. Data that goes elsewhere is exact.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -20,8 +24,10 @@ if TYPE_CHECKING:
 
 def complain(error: object) -> None:
     """One line on stderr, for a condition that is no bug."""
+    from sdfs.printable import printable
+
     text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-    print(f"sdfs: {text}", file=sys.stderr)
+    print(f"sdfs: {printable(text)}", file=sys.stderr)
 
 
 @contextmanager
@@ -45,6 +51,18 @@ class Complaints:
         complain(complaint)
         self._any = True
 
+    @contextmanager
+    def of_one_file(self) -> Iterator[None]:
+        """What is wrong with one file is told, and the rest is done; what is wrong with the store passes."""
+        from sdfs.errors import DamagedError, StoreBusy, StoreFull, StoreTooNew, UserError
+
+        try:
+            yield
+        except (StoreBusy, StoreFull, StoreTooNew):
+            raise
+        except (UserError, DamagedError) as error:
+            self.add(error)
+
     def settle(self) -> None:
         """At the end: an exit status that tells if anything is missing."""
         if self._any:
@@ -60,13 +78,31 @@ def number(value: int) -> str:
     return f"{value:,}"
 
 
+def print_line(text: str) -> None:
+    print(_shown(text))
+
+
+def print_table(rows: Iterable[Sequence[str]], alignment: str) -> None:
+    """`alignment`: "<" or ">" for each column but the last, which is as long as it is."""
+    shown = [[_shown(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for *cells, last in shown:
+        print(*(f"{cell:{side}{width}}" for cell, side, width in zip(cells, alignment, widths, strict=False)), last, sep="  ")
+
+
+def _shown(text: str) -> str:
+    from sdfs.printable import printable
+
+    return printable(text) if sys.stdout.isatty() else text
+
+
 def print_fields(title: str, fields: dict[str, Any]) -> None:
     """A title, and under it the fields that have a value."""
     shown = {name: value for name, value in fields.items() if value is not None}
     width = max(map(len, shown))
-    print(title)
+    print_line(title)
     for name, value in shown.items():
-        print(f"    {name:<{width}}  {value}")
+        print_line(f"    {name:<{width}}  {value}")
 
 
 @contextmanager

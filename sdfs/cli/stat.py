@@ -20,7 +20,7 @@ def run(
     from sdfs.cli.naming import each_place
     from sdfs.cli.output import print_json
 
-    statuses = [access.stat(place.path) if place.path else access.status() for access, place in each_place(paths)]
+    statuses = [access.stat(place.path) if place.path != "/" else access.status() for access, place in each_place(paths)]
     if json:
         print_json(statuses)
         return

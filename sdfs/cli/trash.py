@@ -26,17 +26,18 @@ def list_(store: _Store, json: Annotated[bool, typer.Option("--json", help="As a
         trashed = access.trashed()
     if json:
         print_json(trashed)
-    elif trashed:
+    else:
         _print(trashed)
 
 
 def _print(entries: Sequence[Trashed]) -> None:
-    from sdfs.cli.output import number
+    from sdfs.cli.output import number, print_table
 
-    width = max(len(number(entry.logical_bytes)) for entry in entries)
-    for entry in entries:
-        when = datetime.fromtimestamp(entry.trashed_ns / 1e9).astimezone()
-        print(f"{when:%Y-%m-%d %H:%M}  {number(entry.logical_bytes):>{width}}  {entry.path or '?'}  {entry.name}")
+    print_table([(_time(entry), number(entry.logical_bytes), entry.path or "?", entry.name) for entry in entries], "<><")
+
+
+def _time(entry: Trashed) -> str:
+    return f"{datetime.fromtimestamp(entry.trashed_ns / 1e9).astimezone():%Y-%m-%d %H:%M}"
 
 
 @app.command("restore")
@@ -50,19 +51,18 @@ def restore(
     A name that is taken is left alone, and said so. An original stays unshrunk until it is written to.
     """
     from sdfs.access import open_access
-    from sdfs.cli.naming import store_of
-    from sdfs.cli.output import Complaints
-    from sdfs.errors import DamagedError, UserError
+    from sdfs.cli.naming import folder_within, store_of
+    from sdfs.cli.output import Complaints, print_line
+    from sdfs.errors import NameTaken
 
-    complaints = Complaints()
+    complaints, folder = Complaints(), to and folder_within(to)
     with open_access(store_of(store)) as access:
         for name in names:
-            try:
-                print(access.restore(name, to))
-            except (UserError, DamagedError) as error:
-                if type(error) not in (UserError, DamagedError):  # of the store, not of this file
-                    raise
-                complaints.add(error)
+            with complaints.of_one_file():
+                try:
+                    print_line(access.restore(name, folder))
+                except NameTaken as error:
+                    raise NameTaken(f"{error}: restore it elsewhere, with --to") from error
     complaints.settle()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +38,20 @@ def fails(code: int, *arguments: str | Path) -> str:
     [line] = completed.stderr.splitlines()
     assert line.startswith("sdfs: ")
     return line
+
+
+def on_terminal(*arguments: str | Path) -> str:
+    """What a terminal gets to see of a command that has to succeed: stdout only."""
+    terminal, side = pty.openpty()
+    with open(terminal, "rb", buffering=0) as shown:
+        process = subprocess.Popen([*COMMAND, *arguments], stdout=side, env=ENVIRONMENT)
+        os.close(side)
+        chunks = []
+        with contextlib.suppress(OSError):  # EIO is how the kernel says that nobody has the other side any more
+            while chunk := shown.read(1 << 16):
+                chunks.append(chunk)
+        assert process.wait(100) == 0
+    return b"".join(chunks).decode().replace("\r\n", "\n")
 
 
 @pytest.fixture(scope="session")

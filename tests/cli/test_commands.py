@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from sdfs import container
 from sdfs.cli import exit_codes
-from tests.cli.conftest import COMMAND, ENVIRONMENT, done, fails, sdfs
+from sdfs.container import MAGIC
+from tests.cli.conftest import COMMAND, ENVIRONMENT, done, fails, on_terminal, sdfs
 
 # init
 
@@ -59,6 +61,18 @@ def test_add_leaves_a_name_that_is_taken_alone_and_adds_the_others(store: Path, 
     (tmp_path / "more.txt").write_text("more")
     assert "notes.txt" in fails(exit_codes.INCOMPLETE, "add", store, tmp_path / "notes.txt", tmp_path / "more.txt")
     assert done("cat", store / "notes.txt", store / "more.txt") == "plain text\nmore"
+
+
+@pytest.mark.parametrize("folder", ["..", "../../etc", "2024/../../etc"])
+def test_add_refuses_a_folder_that_seems_to_be_elsewhere(store: Path, tmp_path: Path, folder: str) -> None:
+    (tmp_path / "new").touch()
+    assert f"--to {folder}: want a folder within the store" in fails(exit_codes.REFUSED, "add", store, tmp_path / "new", "--to", folder)
+
+
+def test_add_takes_a_folder_from_the_stores_root_down(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").touch()
+    done("add", store, tmp_path / "new", "--to", "/etc/..data")
+    assert done("ls", store / "etc" / "..data") == "new\n"
 
 
 def test_add_tells_of_links_that_it_leaves_out(store: Path, tmp_path: Path) -> None:
@@ -135,6 +149,11 @@ def test_cat_gives_a_picture_of_the_originals_size_and_format(shrunk: Path, pict
 
 def test_cat_gives_files_one_after_the_other(store: Path) -> None:
     assert done("cat", store / "notes.txt", store / "folder/inner.txt") == "plain text\ninner\n"
+
+
+def test_cat_of_a_folder_names_it(store: Path) -> None:
+    assert fails(exit_codes.REFUSED, "cat", store) == "sdfs: / is no regular file"
+    assert fails(exit_codes.REFUSED, "cat", store / "folder") == "sdfs: /folder is no regular file"
 
 
 def test_cat_of_a_damaged_picture_says_so(shrunk: Path, tmp_path: Path) -> None:
@@ -224,6 +243,47 @@ def test_a_folder_within_a_store_is_no_store(store: Path) -> None:
 
 def test_the_stores_own_files_have_no_name(store: Path) -> None:
     fails(exit_codes.REFUSED, "cat", store / ".sdfs/config.toml")
+
+
+# names that are no text
+
+HOSTILE = "new\nline \x1b]0;title\x07 \u202egnp"
+SHOWN = "new\\nline \\x1b]0;title\\x07 \\u202egnp"
+
+
+@pytest.fixture
+def hostile(store: Path) -> Path:
+    (store / "odd" / HOSTILE).mkdir(parents=True)
+    (store / "odd" / HOSTILE / HOSTILE).write_bytes(MAGIC)
+    return store / "odd"
+
+
+@pytest.mark.parametrize("command", [("ls",), ("ls", "-l"), ("stat",), ("du",)])
+def test_a_terminal_gets_names_with_escapes(hostile: Path, command: tuple[str, ...]) -> None:
+    shown = on_terminal(*command, hostile / HOSTILE / HOSTILE)
+    assert SHOWN in shown
+    assert HOSTILE not in shown
+
+
+def test_what_is_no_terminal_gets_names_as_they_are(hostile: Path) -> None:
+    assert done("ls", hostile) == f"{HOSTILE}/\n"
+    assert HOSTILE in done("ls", "-l", hostile)
+
+
+def test_json_has_names_as_they_are(hostile: Path) -> None:
+    [entry] = json.loads(on_terminal("ls", "--json", hostile))
+    assert entry["path"] == f"/odd/{HOSTILE}"
+
+
+def test_messages_have_names_with_escapes(hostile: Path) -> None:
+    assert SHOWN in fails(exit_codes.DAMAGED, "cat", hostile / HOSTILE / HOSTILE)
+    assert f"missing {SHOWN}" in fails(exit_codes.NOT_FOUND, "cat", hostile / f"missing {HOSTILE}")
+
+
+def test_a_terminal_gets_what_a_blob_says_with_escapes(store: Path) -> None:
+    blob = container.pack(container.KIND_RAW, 1, {"id": "0" * 32, "reason": HOSTILE}, {"file": b"x"})
+    (store / "blob").write_bytes(blob)
+    assert SHOWN in on_terminal("stat", store / "blob")
 
 
 # how commands end

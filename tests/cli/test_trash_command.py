@@ -49,6 +49,18 @@ def test_restore_tells_of_what_it_leaves_out(trashed: Path) -> None:
     assert "not in the trash" in fails(exit_codes.INCOMPLETE, "trash", "restore", trashed, "missing")
 
 
+def test_restore_tells_how_to_go_round_a_name_that_is_taken(trashed: Path) -> None:
+    (trashed / "back").mkdir()
+    (trashed / "back" / "old.txt").touch()
+    message = fails(exit_codes.INCOMPLETE, "trash", "restore", trashed, "1000000000000000000-0.old.txt", "--to", "back")
+    assert "/back/old.txt: File exists: restore it elsewhere, with --to" in message
+
+
+def test_restore_refuses_a_folder_that_seems_to_be_elsewhere(trashed: Path) -> None:
+    message = fails(exit_codes.REFUSED, "trash", "restore", trashed, "1000000000000000000-0.old.txt", "--to", "../out")
+    assert "--to ../out: want a folder within the store" in message
+
+
 def test_empty_forgets_all(trashed: Path) -> None:
     done("trash", "empty", trashed)
     assert done("trash", "list", trashed) == ""
@@ -60,4 +72,4 @@ def test_du_sums_up_folders_and_files(store: Path) -> None:
 
 
 def test_du_prints_a_table(store: Path) -> None:
-    assert done("du", store) == "logical  stored  trash\n     17      17      0  /\n"
+    assert done("du", store) == "logical  stored  trash  path\n     17      17      0  /\n"
