@@ -8,7 +8,8 @@ import os
 
 from sdfs import container
 from sdfs.container import MAGIC, Preamble
-from sdfs.errors import DamagedError
+from sdfs.errors import DamagedError, SdfsError, StoreTooNew
+from sdfs.tree.heads import whole
 from sdfs.tree.inode import Inode
 from sdfs.tree.renders import Content, Head, read_header
 
@@ -34,13 +35,13 @@ class Handle:
         return self.inode.descriptor(self._fd)
 
     def read(self, size: int, offset: int) -> bytes:
-        preamble = self.inode.preamble  # before `working`: a commit makes it None, but not before there is a working copy
+        blob = self.inode.blob  # before `working`: a commit makes it None, but not before there is a working copy
         working = self.inode.working
         if working >= 0:
             return os.pread(working, size, offset)
-        if preamble is None:
+        if blob is None:
             return os.pread(self._fd, size, offset)
-        return (self._content or self._load(preamble)).read(size, offset)
+        return (self._content or self._load(blob)).read(size, offset)
 
     def write(self, data: bytes, offset: int) -> int:
         """Appending is the caller's business: the kernel knows the end of the file, and pages of a mapping do not go there."""
@@ -103,32 +104,32 @@ class Handle:
         if not self._writable:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         inode = self.inode
-        if inode.working < 0 and inode.preamble is not None:
-            inode.copy_up(self.fd, self._load(inode.preamble) if keep_content else None)
+        if inode.working < 0 and inode.blob is not None:
+            inode.copy_up(self.fd, self._load(inode.blob) if keep_content else None)
 
     def _changes(self) -> None:
         self.inode.written = True
         if self.inode.staged is not None:
             self.inode.dirty = True
 
-    def head(self, preamble: Preamble) -> Head:
-        """Of the blob that was opened. Raises DamagedError."""
+    def head(self, blob: Preamble | SdfsError) -> Head:
+        """Of the blob that was opened, which the inode still has. Raises DamagedError and StoreTooNew."""
         if self._head is None:
             try:
-                self._head = read_header(self._fd, preamble)
-            except DamagedError as error:
+                self._head = read_header(self._fd, whole(blob))
+            except (DamagedError, StoreTooNew) as error:
                 self.inode.table.renders.report(f"{next(iter(self.inode.keys))}", self.inode.path, error)
                 raise
         return self._head
 
-    def _load(self, preamble: Preamble) -> Content:
+    def _load(self, blob: Preamble | SdfsError) -> Content:
         inode, renders = self.inode, self.inode.table.renders
         with inode.lock:
-            head = self.head(preamble)
+            head = self.head(blob)
             if not self._pinned:
                 self._pinned = True
                 renders.cache.pin(head[0])
-        self._content = renders.get(head, self._fd, preamble, inode.path)
+        self._content = renders.get(head, self._fd, whole(blob), inode.path)
         return self._content
 
 

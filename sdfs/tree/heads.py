@@ -14,7 +14,7 @@ from collections import OrderedDict
 
 from sdfs import container
 from sdfs.container import MAGIC, PREAMBLE_BYTES, Preamble
-from sdfs.errors import SdfsError
+from sdfs.errors import DamagedError, SdfsError, StoreTooNew
 
 REMEMBERED = 1 << 16
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -24,6 +24,13 @@ Identity = tuple[int, int, int, int, int]
 def identity_of(status: os.stat_result) -> Identity:
     """What is another where a file's content may have changed."""
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def whole(blob: Preamble | SdfsError) -> Preamble:
+    """The preamble of a blob that is not damaged; raises what is wrong with one that is."""
+    if isinstance(blob, SdfsError):
+        raise type(blob)(*blob.args)
+    return blob
 
 
 class Heads:
@@ -54,6 +61,13 @@ class Heads:
         finally:
             os.close(fd)
 
+    def is_blob(self, path: str) -> bool:
+        """Whether the file is a blob, be it damaged."""
+        try:
+            return self.look(path)[1] is not None
+        except (DamagedError, StoreTooNew):
+            return True
+
     def of(self, fd: int, status: os.stat_result) -> Preamble | None:
         """The same for an open file; `status` is its fstat."""
         if not stat.S_ISREG(status.st_mode) or status.st_size < len(MAGIC):
@@ -67,9 +81,7 @@ class Heads:
 
     def _recall(self, identity: Identity) -> Preamble | None:
         known = self._known[identity]
-        if isinstance(known, SdfsError):
-            raise type(known)(*known.args)
-        return known
+        return None if known is None else whole(known)
 
     def _remember(self, identity: Identity, head: Preamble | SdfsError | None) -> None:
         with self._lock:

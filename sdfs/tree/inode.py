@@ -3,7 +3,8 @@
 States of an inode, all changed under its lock:
 
     plain     the tree's file is unwrapped; each handle reads and writes it in place through its own descriptor
-    blob      the tree's file is a blob; reads are served from its render, or from the payload of a raw one
+    blob      the tree's file is a blob; reads are served from its render, or from the payload of a raw one. A damaged blob can be opened,
+              and emptied, but neither read nor changed
     working   `working` is a descriptor that serves all handles until the last one closes. It is of a file in staging (`staged`;
               `dirty` while the tree does not have its content) or, once that was committed, of the tree's file itself
 
@@ -35,6 +36,7 @@ from dataclasses import dataclass, field
 
 from sdfs import container
 from sdfs.container import MAGIC, MODE_OF_BACKING, PREAMBLE_BYTES, Preamble
+from sdfs.errors import SdfsError
 from sdfs.signatures import HEAD_BYTES, picture_format
 from sdfs.store import HIDDEN, Staged, Store, copy_attributes, copy_range, forget_plain, write_all
 from sdfs.tree.folders import Folders
@@ -150,13 +152,18 @@ class Inode:
         self.lock = threading.RLock()
         self.path: str | None = None  # backing path; None: unlinked. Under `names`
         self.handles = 0
-        self.preamble: Preamble | None = None  # of the tree's file, where that is a blob
+        self.blob: Preamble | SdfsError | None = None  # of the tree's file, where that is one; an error: it is damaged
         self.working = -1
         self.staged: Staged | None = None
         self.dirty = False
         self.written = False  # since the last time it was offered to the pending queue
         self._installed = -1  # the tree's file, where that is not the one the handles opened, nor the working copy
         self._retired: list[int] = []  # former `working`s, which a reader may still be in
+
+    @property
+    def preamble(self) -> Preamble | None:
+        """Of the tree's file, where that is a blob, and not damaged."""
+        return self.blob if isinstance(self.blob, Preamble) else None
 
     @property
     def is_ahead(self) -> bool:
@@ -230,8 +237,8 @@ class Inode:
                 os.unlink(staged.path)
                 return
             self.table.replace_keys(self, key, set())
-            self.table.store.replace(staged.path, path, keep=self.preamble is not None)
-            self.preamble = None
+            self.table.store.replace(staged.path, path, keep=self.blob is not None)
+            self.blob = None
             self.table.replace_keys(self, None, self.keys - {key})
             self.table.folders.changed(path)
 
@@ -275,7 +282,7 @@ class Inode:
             except BaseException:
                 staged.discard()
                 raise
-            self.preamble = self.table.heads.of(staged.fd, status)
+            self.blob = self.table.heads.of(staged.fd, status)
             self._hold(staged.fd)
         finally:
             os.close(source)

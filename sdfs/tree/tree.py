@@ -26,7 +26,7 @@ from functools import partial
 from typing import Any
 
 from sdfs.container import KIND_RAW, Preamble, is_blob
-from sdfs.errors import DamagedError, StoreTooNew
+from sdfs.errors import DamagedError, SdfsError, StoreTooNew
 from sdfs.signatures import HEAD_BYTES, picture_format
 from sdfs.store import HIDDEN, INTERNAL, XATTR_PREFIX, Store, copy_attributes, copy_range, rename_noreplace
 from sdfs.tree.folders import Folders
@@ -177,7 +177,7 @@ class Tree:
         """A second name for an unwrapped file. Raises ENOTSUP for a blob, and for a file whose content is not in the tree yet."""
         backing, target = self.backing(old), self._new(new)
         with self._locked(backing) as inode, self.inodes.names:
-            if inode is not None and (inode.staged is not None or self.heads.look(backing)[1] is not None):
+            if inode is not None and (inode.staged is not None or self.heads.is_blob(backing)):
                 raise OSError(errno.ENOTSUP, "a picture in the store cannot have a second name", old)
             os.link(backing, target, follow_symlinks=False)
             self.folders.changed(target)
@@ -219,8 +219,8 @@ class Tree:
 
     def _keep_blob(self, path: str) -> None:
         """Keep a blob that is to be replaced: its successor may be a render of it, edited, and wants its latents."""
-        with contextlib.suppress(OSError, DamagedError, StoreTooNew):
-            if self.heads.look(path)[1] is not None:
+        with contextlib.suppress(OSError):
+            if self.heads.is_blob(path):
                 self.store.keep(path)
 
     def _follow(self, moved: os.stat_result, source: str, target: str) -> None:
@@ -255,10 +255,7 @@ class Tree:
     def getattr(self, path: str) -> Attributes:
         """Never decodes: at most one pread of a blob's preamble. A damaged blob has the size of its backing file."""
         backing = self.backing(path)
-        try:
-            status, preamble = self.heads.look(backing)
-        except (DamagedError, StoreTooNew):
-            status, preamble = os.lstat(backing), None
+        status, preamble = self._look(backing)
         inode = self.inodes.find(key_of(status))
         if inode is not None and inode.is_ahead:
             with inode.lock:
@@ -266,6 +263,13 @@ class Tree:
                     return _attributes(os.fstat(inode.working), None)
             return self.getattr(path)
         return _attributes(status, preamble)
+
+    def _look(self, backing: str) -> tuple[os.stat_result, Preamble | None]:
+        """lstat, and the preamble where it is a blob that is not damaged."""
+        try:
+            return self.heads.look(backing)
+        except (DamagedError, StoreTooNew):
+            return os.lstat(backing), None
 
     def getattr_open(self, handle: Handle) -> Attributes:
         """The same for an open file, unlinked or not."""
@@ -284,7 +288,7 @@ class Tree:
                 os.fchmod(inode.working, mode)
                 inode.dirty = inode.staged is not None
             else:
-                _, preamble = self.heads.look(backing)
+                _, preamble = self._look(backing)
                 backing_mode, preamble_mode = split_mode(mode)
                 if preamble is None:
                     os.chmod(backing, mode)
@@ -430,7 +434,7 @@ class Tree:
                     os.close(fd)
                     return None
                 if not inode.handles:
-                    inode.preamble = self._head(fd, status, backing)
+                    inode.blob = self._head(fd, status)
                 if flags & os.O_ACCMODE != os.O_RDONLY:
                     self.pending.touch(key_of(status))
                 handle = Handle(inode, fd, flags)
@@ -458,7 +462,7 @@ class Tree:
                 inode.path = backing
             return same
 
-    def _head(self, fd: int, status: os.stat_result, backing: str) -> Preamble | None:
+    def _head(self, fd: int, status: os.stat_result) -> Preamble | SdfsError | None:
         try:
             return self.heads.of(fd, status)
         except OSError as error:
@@ -466,8 +470,7 @@ class Tree:
                 raise
             return None
         except (DamagedError, StoreTooNew) as error:
-            self._renders.report(f"{status.st_ino}", backing, error)
-            raise
+            return error
 
     def _may_keep_cache(self, handle: Handle, fd: int, status: os.stat_result) -> bool:
         """Whether the pages that the kernel may have of this name are what the handle will read.
@@ -479,10 +482,14 @@ class Tree:
         known = self._opened.get(key_of(status)) == state
         if not known:
             self._note_opened(fd)
-        preamble = handle.inode.preamble  # before `working`, as in Handle.read
+        blob = handle.inode.blob  # before `working`, as in Handle.read
         if status.st_nlink > 1 or not known or handle.inode.working >= 0:
             return False
-        return preamble is None or preamble.kind == KIND_RAW or self._renders.is_canonical(handle.head(preamble)[0])
+        if blob is None or (isinstance(blob, Preamble) and blob.kind == KIND_RAW):
+            return True
+        with contextlib.suppress(DamagedError, StoreTooNew):
+            return self._renders.is_canonical(handle.head(blob)[0])
+        return False
 
     def _note_opened(self, fd: int) -> None:
         status = os.fstat(fd)
