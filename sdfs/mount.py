@@ -21,6 +21,7 @@ from sdfs.control import serving
 from sdfs.errors import MountError, NotAStore
 from sdfs.fuse_operations import Operations
 from sdfs.mount_options import MountOptions
+from sdfs.notify import telling_of_mount
 from sdfs.store import INTERNAL, is_store, read_owner
 from sdfs.tree.owner import Owner
 
@@ -50,7 +51,8 @@ def run(
     serve = partial(_serve, root, target, chosen, become_owner)
     if foreground:
         background.log_to_stderr()
-        serve(lambda: None)
+        with telling_of_mount(str(root), str(target)) as mounted:
+            serve(mounted)
     else:
         background.start(serve, str(mountpoint), root / INTERNAL / "log")
 
