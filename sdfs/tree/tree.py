@@ -26,9 +26,9 @@ from functools import partial
 from typing import Any
 
 from sdfs.container import KIND_RAW, Preamble, is_blob
-from sdfs.errors import DamagedError, SdfsError, StoreTooNew
+from sdfs.errors import DamagedError, SdfsError, SourceChanged, StoreTooNew
 from sdfs.signatures import HEAD_BYTES, picture_format
-from sdfs.store import HIDDEN, INTERNAL, XATTR_PREFIX, Store, copy_attributes, copy_range, rename_noreplace
+from sdfs.store import HIDDEN, INTERNAL, XATTR_PREFIX, Store, content_sha256, copy_attributes, copy_range, rename_noreplace
 from sdfs.tree.folders import Folders
 from sdfs.tree.handle import Handle
 from sdfs.tree.heads import Heads
@@ -502,10 +502,10 @@ class Tree:
         """The file behind a name was replaced by this inode."""
         self._opened.pop(key, None)
 
-    def import_file(self, source: int, path: str) -> None:
+    def import_file(self, source: int, path: str, sha256: str | None = None) -> None:
         """Make `path`, a new name, a copy of the open file `source`, with its attributes; durable when it returns.
 
-        Raises FileExistsError.
+        `sha256`: what is copied must have this hash (hexadecimal), else SourceChanged. Raises FileExistsError.
         """
         backing = self._new(path)
         status = os.fstat(source)
@@ -513,6 +513,8 @@ class Tree:
         staged = self.store.stage()
         try:
             copy_range(source, staged.fd)
+            if sha256 is not None and content_sha256(staged.fd) != sha256:
+                raise SourceChanged(f"{path} changes while it is copied")
             head = os.pread(staged.fd, HEAD_BYTES, 0)
             if is_blob(head):
                 mode, preamble_mode = split_mode(mode)
