@@ -1,7 +1,7 @@
 """The process: the watches of a configuration, signals, systemd, and a summary every hour.
 
-    SIGTERM, SIGINT   end, after the files in hand
-    SIGHUP            read the configuration again; watches that are the same in it go on undisturbed
+SIGTERM, SIGINT   end, after the files in hand
+SIGHUP            read the configuration again; watches that are the same in it go on undisturbed
 """
 
 from __future__ import annotations

@@ -114,6 +114,11 @@ class Owner:
             return status
 
     def find(self, sha256: str, size: int) -> FileStatus | None:
+        if not self.compressor.scanned.is_set():
+            self._refuse_read_only()
+            with self._working():
+                while not self.compressor.scanned.is_set():
+                    self._wait_for_worker()
         path = self.tree.known.by_original(sha256, size)
         return None if path is None else self.stat(self.tree.virtual(path))
 

@@ -96,7 +96,10 @@ class Access(Protocol):
         """Wait until a file is not pending, or there is a reason why it stays so; at most so long. What it is then."""
 
     def find(self, sha256: str, size: int) -> FileStatus | None:
-        """A file that holds, or as a whole blob stands for, a content of this hash (hexadecimal) and size, as far as the owner knows."""
+        """A file that holds, or as a whole blob stands for, a content of this hash (hexadecimal) and size, as far as the owner knows.
+
+        It knows what it found when it looked through the store, for which this waits, and what was added and shrunk since.
+        """
 
     def hand_over(self) -> None:
         """Have the owner close the store soon, so that somebody else can mount it. Raises StoreBusy where it cannot."""

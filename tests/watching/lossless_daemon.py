@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from daemon import service
+from daemon import folder, service
 from daemon.config import load
 from daemon.folder import FolderWatch
 from daemon.session import Session
@@ -34,6 +35,7 @@ class SlowEngine(LosslessEngine):
 
 
 if __name__ == "__main__":
+    folder.PAUSE_SECONDS = float(os.environ.get("SDFS_TEST_PAUSE", folder.PAUSE_SECONDS))
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     engine = partial(SlowEngine, float(sys.argv[2])) if len(sys.argv) > 2 else LosslessEngine
     session = partial(Session, become_owner=partial(Owner, engine=engine))
