@@ -89,5 +89,5 @@ def _check(settings: Mapping[str, Any]) -> None:
                 raise UserError(f"{name}: want {' or '.join(_CHOICES[name])}, have {value!r}")
         elif not isinstance(value, wanted := _TYPES.get(kinds[name], (str,))) or (wanted != (bool,) and isinstance(value, bool)):
             raise UserError(f"{name}: want a {wanted[-1].__name__}, have {value!r}")
-        elif name in _LEAST and not _LEAST[name] <= value < float("inf"):
+        elif name in _LEAST and not _LEAST[name] <= float(value) < float("inf"):
             raise UserError(f"{name}: want at least {_LEAST[name]}, have {value}")

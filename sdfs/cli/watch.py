@@ -10,4 +10,4 @@ SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opti
 
 def run(context: typer.Context) -> None:
     """Watch folders, and move the pictures that land in them into a store: `sdfs-daemon`."""
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "daemon", *context.args])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "daemon", *context.args])

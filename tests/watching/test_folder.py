@@ -15,7 +15,7 @@ import pytest
 
 from daemon import folder as folder_module
 from daemon import session as session_module
-from daemon.config import WatchConfig, make
+from daemon.config import make
 from daemon.folder import FolderWatch
 from daemon.ledger import reports
 from daemon.session import Session
