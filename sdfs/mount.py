@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from sdfs import background, fuse, mount_options
+from sdfs.access import take_over
 from sdfs.control import serving
 from sdfs.errors import MountError, NotAStore
 from sdfs.fuse_operations import Operations
@@ -44,10 +45,9 @@ def run(
     `.sdfs/log`. `options`: as `sdfs.mount_options` takes them. Raises UserError, NotAStore, StoreBusy, StoreTooNew, MountError.
     """
     chosen = mount_options.parse(options)
-    root, target = Path(os.path.realpath(store)), _mountpoint(mountpoint)
+    root, target = Path(os.path.realpath(store)), Path(os.path.abspath(mountpoint))
     if not is_store(root):
         raise NotAStore(f"{store} is no SDFS store: make it one with `sdfs init`")
-    _check_places(root, target, allow_nonempty=chosen.nonempty)
     serve = partial(_serve, root, target, chosen, become_owner)
     if foreground:
         background.log_to_stderr()
@@ -114,20 +114,24 @@ def _check_places(root: Path, mountpoint: Path, *, allow_nonempty: bool) -> None
 
 def _serve(
     root: Path,
-    mountpoint: Path,
+    named: Path,
     options: MountOptions,
     become_owner: Callable[[Path], Owner],
     on_mounted: Callable[[], None],
 ) -> None:
     """Own the store and serve the mount until it is unmounted."""
+    mountpoint = _mountpoint(named)
+    _check_places(root, mountpoint, allow_nonempty=options.nonempty)
     os.umask(0)  # modes come with the caller's umask applied
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # an open file of the mount is one of ours
-    owner = become_owner(root)
+    owner = take_over(root, become_owner=become_owner)
     with serving(owner):
+        if owner.read_only:
+            _log.warning("%s is on a filesystem that is mounted read-only: so is %s", root, mountpoint)
+        owner.read_only = owner.read_only or options.read_only
         owner.mountpoint = str(mountpoint)
         owner.unmount = lambda: _fusermount(mountpoint, lazy=False)
-        owner.read_only = options.read_only
         operations = Operations(owner, read_only=owner.read_only, shared=options.shared, on_mounted=on_mounted)
         try:
             fuse.Fuse(operations, str(mountpoint), **fuse.arguments(str(root), options.fuse, read_only=owner.read_only))

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from sdfs import container
 from sdfs.access import open_access
 from sdfs.errors import MountError, NotAStore, StoreBusy, UserError
 from sdfs.mount import run, unmount
-from sdfs.store import init
+from sdfs.store import Store, init
 from tests.mount.mounting import BACKGROUND, LOSSLESS, ROOT, Mounted, eventually, is_mounted, needs_fuse
 
 pytestmark = needs_fuse
@@ -196,6 +197,50 @@ def test_a_read_only_mount_changes_nothing(tmp_path: Path, store: Path) -> None:
     assert (store / "a.jpg").read_bytes() == PICTURE
 
 
+@pytest.fixture
+def read_only_store(store: Path, tmp_path: Path) -> Iterator[Path]:
+    """A store with `a.jpg`, which is pending, on a filesystem that is mounted read-only."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a filesystem read-only")
+    (store / "a.jpg").write_bytes(PICTURE)
+    subprocess.run(["mount", "--bind", store, store], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", store], check=True)
+    try:
+        _skip_unless_stores_can_be_read_only(store)
+        yield store
+    finally:
+        subprocess.run(["umount", store], check=True)
+
+
+def _skip_unless_stores_can_be_read_only(store: Path) -> None:
+    try:
+        Store(store).close()
+    except UserError as error:
+        pytest.skip(f"a store cannot be owned on such a filesystem yet: {error}")
+
+
+class TestAStoreOnAReadOnlyFilesystem:
+    def test_is_mounted_read_only(self, read_only_store: Path, tmp_path: Path) -> None:
+        with Mounted(tmp_path) as mounted:
+            assert (mounted.path / "a.jpg").read_bytes() == PICTURE
+            with pytest.raises(OSError, match="Read-only"):
+                (mounted.path / "b").touch()
+            assert os.statvfs(mounted.path).f_flag & os.ST_RDONLY
+
+    def test_says_so(self, read_only_store: Path, tmp_path: Path) -> None:
+        with Mounted(tmp_path) as mounted:
+            assert "read-only" in mounted.log.read_text()
+
+    def test_can_be_mounted_in_the_background_without_a_log(self, read_only_store: Path, mountpoint: Path) -> None:
+        command = [*BACKGROUND, str(read_only_store), str(mountpoint)]
+        result = subprocess.run(command, check=True, env=ENVIRONMENT, timeout=30, capture_output=True, text=True)
+        try:
+            assert (mountpoint / "a.jpg").read_bytes() == PICTURE
+            assert "no log" in result.stderr
+        finally:
+            unmount(mountpoint)
+
+
 class TestKilled:
     def test_the_store_can_be_mounted_again_at_the_same_place(self, tmp_path: Path) -> None:
         with Mounted(tmp_path) as mounted:
@@ -204,6 +249,14 @@ class TestKilled:
             with Mounted(tmp_path) as again:
                 assert (again.path / "a").read_bytes() == b"content"
                 assert "dead mount" in again.log.read_text()
+
+    def test_in_the_background_it_is_said_that_a_dead_mount_was_there(self, tmp_path: Path) -> None:
+        with Mounted(tmp_path) as mounted:
+            mounted.kill()
+            command = [*BACKGROUND, str(mounted.store), str(mounted.path)]
+            result = subprocess.run(command, check=True, env=ENVIRONMENT, timeout=30, capture_output=True, text=True)
+            unmount(mounted.path)
+            assert "dead mount" in result.stderr
 
     def test_what_was_not_committed_is_as_it_was(self, tmp_path: Path) -> None:
         with Mounted(tmp_path) as mounted:

@@ -59,6 +59,7 @@ OWNER_ROOMS: dict[str, set[str]] = {
         "sdfs.background",
         "sdfs.tree",
         "sdfs.control",
+        "sdfs.access",
         "sdfs.store",
     },
     "sdfs.cli": {"sdfs.printable", "sdfs.access", "sdfs.mount", "sdfs.store", "sdfs.fsck", "sdfs.engine.client"},
