@@ -84,10 +84,17 @@ def _check(settings: Mapping[str, Any]) -> None:
     if missing := [name for name in ("folder", "store") if not settings.get(name)]:
         raise UserError(f"{missing[0]}: is missing")
     for name, value in settings.items():
-        if name in _CHOICES:
-            if value not in _CHOICES[name]:
-                raise UserError(f"{name}: want {' or '.join(_CHOICES[name])}, have {value!r}")
-        elif not isinstance(value, wanted := _TYPES.get(kinds[name], (str,))) or (wanted != (bool,) and isinstance(value, bool)):
-            raise UserError(f"{name}: want a {wanted[-1].__name__}, have {value!r}")
-        elif name in _LEAST and not _LEAST[name] <= float(value) < float("inf"):
-            raise UserError(f"{name}: want at least {_LEAST[name]}, have {value}")
+        _check_one(name, value, kinds[name])
+
+
+def _check_one(name: str, value: Any, kind: str) -> None:
+    if name in _CHOICES:
+        if value not in _CHOICES[name]:
+            raise UserError(f"{name}: want {' or '.join(_CHOICES[name])}, have {value!r}")
+        return
+    wanted = _TYPES.get(kind, (str,))
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted != (bool,)):
+        raise UserError(f"{name}: want a {wanted[-1].__name__}, have {value!r}")
+    number: Any = value
+    if name in _LEAST and not _LEAST[name] <= number < float("inf"):
+        raise UserError(f"{name}: want at least {_LEAST[name]}, have {number}")
