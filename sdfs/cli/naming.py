@@ -15,8 +15,6 @@ from sdfs.errors import NotAStore, UserError
 if TYPE_CHECKING:
     from sdfs.access import Access
 
-STORE_XATTR = "user.sdfs.store"  # answered by the root of a mount: the path of its store
-
 
 @dataclass(frozen=True)
 class Place:
@@ -29,9 +27,11 @@ class Place:
 
 def place_of(named: Path) -> Place:
     """Raises NotAStore where `named` lies in no store, FileNotFoundError where it is not there."""
+    from sdfs.access import store_at
+
     path = Path(os.path.realpath(named.parent)) / named.name if named.name not in ("", "..") else Path(os.path.realpath(named))
     for folder in (path, *path.parents):
-        store = _store_at(folder)
+        store = store_at(folder)
         if store is not None:
             within = path.relative_to(folder)
             if not os.path.lexists(store / within):
@@ -63,14 +63,3 @@ def each_place(named: Iterable[Path]) -> Iterator[tuple[Access, Place]]:
         with open_access(store) as access:
             for place in places:
                 yield access, place
-
-
-def _store_at(folder: Path) -> Path | None:
-    from sdfs.store import is_store
-
-    if is_store(folder):
-        return folder
-    try:
-        return Path(os.fsdecode(os.getxattr(folder, STORE_XATTR)))
-    except OSError:
-        return None
