@@ -48,11 +48,13 @@ OWNER_ROOMS: dict[str, set[str]] = {
     "sdfs.control": {"sdfs.tree"},
     "sdfs.access": {"sdfs.tree", "sdfs.control", "sdfs.store"},
     "sdfs.printable": set(),
+    "sdfs.notify": set(),
     "sdfs.mount_options": set(),
     "sdfs.fuse": set(),
     "sdfs.fuse_operations": {"sdfs.fuse", "sdfs.tree"},
     "sdfs.background": {"sdfs.printable"},
     "sdfs.mount": {
+        "sdfs.notify",
         "sdfs.mount_options",
         "sdfs.fuse",
         "sdfs.fuse_operations",
@@ -62,8 +64,10 @@ OWNER_ROOMS: dict[str, set[str]] = {
         "sdfs.access",
         "sdfs.store",
     },
-    "sdfs.cli": {"sdfs.printable", "sdfs.access", "sdfs.mount", "sdfs.store", "sdfs.fsck", "sdfs.engine.client"},
-    "daemon": {"sdfs.access"},
+    "sdfs.service_units": {"sdfs.mount_options", "sdfs.store"},
+    "sdfs.mount_helper": {"sdfs.mount", "sdfs.mount_options"},
+    "sdfs.cli": {"sdfs.service_units", "sdfs.printable", "sdfs.access", "sdfs.mount", "sdfs.store", "sdfs.fsck", "sdfs.engine.client"},
+    "daemon": {"sdfs.access", "sdfs.notify", "sdfs.signatures", "sdfs.printable", "sdfs.cli"},
 }
 ROOMS = ENGINE_ROOMS | OWNER_ROOMS
 
@@ -72,7 +76,7 @@ HEAVY = ("torch", "diffusers", "constriction", "PIL", "imagecodecs", "safetensor
 CONFINED: dict[str, set[str]] = {
     **{package: set(ENGINE_ROOMS) for package in HEAVY},
     "mfusepy": {"sdfs.fuse"},
-    "watchdog": {"daemon"},
+    **{package: {"daemon"} for package in ("watchdog", "send2trash", "exifread")},
 }
 
 
