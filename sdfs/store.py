@@ -5,7 +5,9 @@
         config.toml          format, features, defaults; written last by `init`, so that what has it is a store
         lock                 flock()ed by the owner; holds the owner's process id and control socket
         staging/             files that are being made; each is renamed into the tree or is worthless after a crash
-        trash/               <time in ns>-<number>.<name>: what a swap or a commit replaced, kept for a grace time
+        trash/               <time in ns>-<number>.<name>: what a swap or a commit replaced, kept for a grace time; given up before
+                             that where the disk is full. <time in ns>-<number>-rescued.<name>: what could not be committed, and is
+                             nowhere else
 
 Invariants:
 
@@ -34,14 +36,18 @@ import fcntl
 import hashlib
 import itertools
 import json
+import logging
 import os
 import re
 import stat
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from sdfs.errors import NotAStore, StoreBusy, StoreTooNew, UserError
 
@@ -51,16 +57,21 @@ DEFAULT_QUALITY = 35
 INTERNAL = ".sdfs"
 TRASH_GRACE_SECONDS = 24 * 3600.0
 TRASH_MAX_BYTES = 10 << 30
+ROOM_BYTES = 1 << 30  # that the trash leaves free on the disk, or, where that is less,
+ROOM_DIVISOR = 20  # this part of it
+GIVEN_UP_BYTES = 1 << 20  # of the trash, beyond what is needed: else each write to a full disk would search it
 COPY_BYTES = 1 << 22  # of a copy that are in memory at once
 LOCK_BYTES = 1024  # of the lock file, whatever it says
 HIDDEN = re.compile(r"\.fuse_hidden[0-9a-f]{16}")  # what libfuse renames an open file to when it is unlinked
-TRASHED = re.compile(r"(?P<time_ns>[0-9]{1,20})-[0-9]+\.(?P<name>.*)", re.DOTALL)  # names in the trash
+TRASHED = re.compile(r"(?P<time_ns>[0-9]{1,20})-[0-9]+(?P<rescued>-rescued)?\.(?P<name>.*)", re.DOTALL)  # names in the trash
 XATTR_PREFIX = "user.sdfs."  # the store's own extended attributes: no program sees them listed, or copies them
 PATH_XATTR = XATTR_PREFIX + "path"  # of a file in the trash: where it was, from the store's root
 PLAIN_XATTR = XATTR_PREFIX + "plain"  # of an unwrapped picture: it stays so until it is written to
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _libc = ctypes.CDLL(None, use_errno=True)
+_log = logging.getLogger("sdfs.store")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,16 @@ class Staged:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
         os.close(self.fd)
+
+
+@dataclass(frozen=True, order=True)
+class _Trashed:
+    """What the store may remove from its trash."""
+
+    at: float  # seconds since the epoch
+    size: int  # bytes
+    disk_bytes: int
+    path: str
 
 
 @dataclass(frozen=True)
@@ -132,6 +153,7 @@ class Store:
         self.device = os.stat(self.root).st_dev
         self.read_only = False  # whether its filesystem is
         self._numbers = itertools.count()
+        self._trash_lock = threading.Lock()  # held while trash expires or is given up
         self._lock_fd = lock(self.root)
         try:
             for name in ("staging", "trash"):
@@ -157,13 +179,31 @@ class Store:
     def stage(self, content: bytes = b"") -> Staged:
         """A new file in staging, mode 0600."""
         path = f"{self.internal}/staging/{os.getpid()}-{next(self._numbers)}"
-        staged = Staged(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), path)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        staged = Staged(self.with_room(lambda: os.open(path, flags, 0o600)), path)
         try:
-            write_all(staged.fd, content)
+            self.write(staged.fd, content)
         except BaseException:
             staged.discard()
             raise
         return staged
+
+    def write(self, fd: int, content: bytes, offset: int = 0) -> None:
+        """All of `content`."""
+        self.with_room(partial(write_all, fd, content, offset), len(content))
+
+    def copy(self, source: int, target: int, *, source_offset: int = 0, target_offset: int = 0) -> None:
+        """Copy the rest of a file, from `source_offset` on, to the end of another. Holes stay holes, where the filesystem tells of them."""
+        end, shift = os.fstat(source).st_size, target_offset - source_offset
+        for begin, stop in _data_ranges(source, source_offset, end):
+            offset = begin
+            while offset < stop:
+                chunk = os.pread(source, min(COPY_BYTES, stop - offset), offset)
+                if not chunk:  # somebody cut it meanwhile
+                    return
+                self.write(target, chunk, offset + shift)
+                offset += len(chunk)
+        os.ftruncate(target, end + shift)  # there may be a hole at its end
 
     def _sweep_staging(self) -> None:
         with os.scandir(f"{self.internal}/staging") as entries:
@@ -192,7 +232,7 @@ class Store:
     def keep(self, path: str) -> str:
         """Give the file at `path`, which is about to be replaced, a second name in the trash; returns that."""
         kept = self._trash_path(path)
-        os.link(path, kept, follow_symlinks=False)
+        self.with_room(lambda: os.link(path, kept, follow_symlinks=False))
         self._note_path(kept, path)
         return kept
 
@@ -206,8 +246,11 @@ class Store:
             os.unlink(kept)
 
     def rescue(self, path: str, origin: str | None = None) -> str:
-        """Move the file at `path`, the content of `origin`, into the trash; returns where it is now."""
-        rescued = self._trash_path(origin or path)
+        """Move the file at `path` into the trash; returns where it is now.
+
+        `origin`: where its content was to be, which is nowhere else. Then it remains there until somebody restores or removes it.
+        """
+        rescued = self._trash_path(origin or path, "" if origin is None else "-rescued")
         os.rename(path, rescued)
         if origin is not None:
             self._note_path(rescued, origin)
@@ -226,20 +269,59 @@ class Store:
                     os.unlink(entry)
 
     def expire_trash(self, now: float, *, grace_seconds: float = TRASH_GRACE_SECONDS, max_bytes: int = TRASH_MAX_BYTES) -> None:
-        """Remove what is older than the grace time, and then the oldest until the rest fits `max_bytes`."""
-        kept = []
+        """Remove what is older than the grace time, then the oldest until the rest fits `max_bytes`, and leaves room on the disk."""
+        with self._trash_lock:
+            total = 0
+            for trashed in reversed(self._expendable()):
+                total += trashed.size
+                if total > max_bytes or now - trashed.at > grace_seconds:
+                    self.forget(trashed.path)
+            disk = os.statvfs(self.root)
+            wanted = min(ROOM_BYTES, disk.f_blocks * disk.f_frsize // ROOM_DIVISOR)
+            self._give_up(self._expendable(), wanted - disk.f_bavail * disk.f_frsize)
+
+    def with_room(self, change: Callable[[], _T], size_bytes: int = 0) -> _T:
+        """What `change` returns, which takes so many bytes of the disk. If there are not as many, it gets them from the trash: once.
+
+        The trash is left alone where all of it would not be enough. Not for calls that say ENOSPC for another reason, as setxattr does.
+        """
+        try:
+            return change()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            with self._trash_lock:
+                trash, disk = self._expendable(), os.statvfs(self.root)
+                enough = sum(trashed.disk_bytes for trashed in trash) + disk.f_bavail * disk.f_frsize >= size_bytes
+                if not trash or not enough:
+                    raise
+                self._give_up(trash, size_bytes + GIVEN_UP_BYTES)
+        return change()
+
+    def _expendable(self) -> list[_Trashed]:
+        """What of the trash may go, the oldest first: nothing that has another name, too, as the original of a swap under way does."""
+        found = []
         with os.scandir(f"{self.internal}/trash") as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):  # restored meanwhile
-                    kept.append((_trashed_at(entry.name), entry.stat(follow_symlinks=False).st_size, entry.path))
-        total = 0
-        for trashed_at, size, path in sorted(kept, reverse=True):
-            total += size
-            if total > max_bytes or now - trashed_at > grace_seconds:
-                self.forget(path)
+                    status, match = entry.stat(follow_symlinks=False), TRASHED.match(entry.name)
+                    if status.st_nlink == 1 and not stat.S_ISDIR(status.st_mode) and not (match and match["rescued"]):
+                        at = int(match["time_ns"]) / 1e9 if match else 0.0  # long ago, for a name that SDFS did not make
+                        found.append(_Trashed(at, status.st_size, status.st_blocks * 512, entry.path))
+        return sorted(found)
 
-    def _trash_path(self, path: str) -> str:
-        return f"{self.internal}/trash/{time.time_ns()}-{next(self._numbers)}.{trash_name(path)}"
+    def _give_up(self, trash: list[_Trashed], size_bytes: int) -> None:
+        """Remove the first, until so much room was made."""
+        freed = number = 0
+        while freed < size_bytes and number < len(trash):
+            self.forget(trash[number].path)
+            freed += trash[number].disk_bytes
+            number += 1
+        if number:
+            _log.warning("%s has no room on its disk: the trash gave up its oldest %d files, %d bytes", self.root, number, freed)
+
+    def _trash_path(self, path: str, mark: str = "") -> str:
+        return f"{self.internal}/trash/{time.time_ns()}-{next(self._numbers)}{mark}.{trash_name(path)}"
 
     # the tree
 
@@ -320,12 +402,6 @@ def trash_name(path: str) -> str:
     return os.fsdecode(os.fsencode(os.path.basename(path))[-200:])
 
 
-def _trashed_at(name: str) -> float:
-    """Seconds since the epoch; 0, so long expired, for a name that SDFS did not make."""
-    match = TRASHED.match(name)
-    return int(match["time_ns"]) / 1e9 if match else 0.0
-
-
 def write_all(fd: int, content: bytes, offset: int = 0) -> None:
     view = memoryview(content)
     while view:
@@ -350,20 +426,6 @@ def content_sha256(fd: int) -> str:
         digest.update(chunk)
         offset += len(chunk)
     return digest.hexdigest()
-
-
-def copy_range(source: int, target: int, *, source_offset: int = 0, target_offset: int = 0) -> None:
-    """Copy the rest of a file, from `source_offset` on, to the end of another one. Holes stay holes, where the filesystem tells of them."""
-    end, shift = os.fstat(source).st_size, target_offset - source_offset
-    for begin, stop in _data_ranges(source, source_offset, end):
-        offset = begin
-        while offset < stop:
-            chunk = os.pread(source, min(COPY_BYTES, stop - offset), offset)
-            if not chunk:  # somebody cut it meanwhile
-                return
-            write_all(target, chunk, offset + shift)
-            offset += len(chunk)
-    os.ftruncate(target, end + shift)  # there may be a hole at its end
 
 
 def _data_ranges(fd: int, begin: int, end: int) -> Iterator[tuple[int, int]]:

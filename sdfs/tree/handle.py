@@ -51,7 +51,8 @@ class Handle:
             if inode.staged is None and offset < len(MAGIC) and _makes_magic(self.fd, data, offset):
                 inode.divert(self.fd)
             self._changes()
-            return os.pwrite(self.fd, data, offset)
+            fd = self.fd
+            return inode.table.store.with_room(lambda: os.pwrite(fd, data, offset), len(data))
 
     def truncate(self, size: int) -> None:
         inode = self.inode
@@ -65,7 +66,8 @@ class Handle:
         with self.inode.lock:
             self._prepare_write()
             self._changes()
-            os.posix_fallocate(self.fd, offset, size)
+            fd = self.fd
+            self.inode.table.store.with_room(lambda: os.posix_fallocate(fd, offset, size), size)
 
     def flush(self) -> None:
         """One of the descriptors of a writer is closed: now it can still be told of errors."""

@@ -17,8 +17,8 @@ Commit (flush, fsync, last close): fsync, rename into the tree, fsync of the fol
 What a commit replaces is kept in the trash if it was a blob. An fsync that has nothing to commit makes the file's name durable, too.
 
 Locks, in this order: Inode.lock; InodeTable.names (a name and the inode behind it: held for a check and a rename or unlink, never for
-I/O); leaves (the table's own, the cache's, the pending queue's). Reads take none once the file's bytes are at hand. A decode for
-a copy-up runs under Inode.lock: all that waits for it needs its result.
+I/O, but that a full disk may have trash removed); leaves (the table's own, the store's, the cache's, the pending queue's). Reads take
+none once the file's bytes are at hand. A decode for a copy-up runs under Inode.lock: all that waits for it needs its result.
 """
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
@@ -38,7 +38,7 @@ from sdfs import container
 from sdfs.container import MAGIC, MODE_OF_BACKING, PREAMBLE_BYTES, Preamble
 from sdfs.errors import SdfsError
 from sdfs.signatures import HEAD_BYTES, picture_format
-from sdfs.store import HIDDEN, Staged, Store, copy_attributes, copy_range, forget_plain, write_all
+from sdfs.store import HIDDEN, Staged, Store, copy_attributes, forget_plain, write_all
 from sdfs.tree.folders import Folders
 from sdfs.tree.heads import Heads
 from sdfs.tree.pending import Key, Pending
@@ -192,7 +192,7 @@ class Inode:
         staged = self.table.store.stage()
         try:
             if content is not None:
-                content.copy_to(staged.fd)
+                content.copy_to(self.table.store, staged.fd)
             copy_attributes(source, staged.fd, mode & 0o7777)
             os.utime(staged.fd, ns=(os.fstat(source).st_atime_ns, time.time_ns()))
         except BaseException:
@@ -269,7 +269,7 @@ class Inode:
             backing_mode, preamble_mode = split_mode(mode)
             staged = self.table.store.stage()
             try:
-                copy_range(source, staged.fd)
+                self.table.store.copy(source, staged.fd)
                 write_all(staged.fd, container.with_mode(os.pread(source, PREAMBLE_BYTES, 0), preamble_mode))
                 copy_attributes(source, staged.fd, backing_mode)
                 os.fsync(staged.fd)

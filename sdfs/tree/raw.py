@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from sdfs import container
 from sdfs.container import KIND_RAW, MAX_RENDERED_BYTES
 from sdfs.errors import DamagedError
-from sdfs.store import Staged, Store, copy_range
+from sdfs.store import Staged, Store
 from sdfs.tree.heads import Identity, identity_of
 
 REMEMBERED = 1 << 16
@@ -37,9 +37,9 @@ class Payload:
     def read(self, size: int, offset: int) -> bytes:
         return os.pread(self.fd, size, self.start + offset)
 
-    def copy_to(self, target: int) -> None:
-        """`target`: an empty file."""
-        copy_range(self.fd, target, source_offset=self.start)
+    def copy_to(self, store: Store, target: int) -> None:
+        """`target`: an empty file of the store."""
+        store.copy(self.fd, target, source_offset=self.start)
 
 
 def wrap(store: Store, source: int, reason: str, mode: int) -> Staged:
@@ -67,7 +67,7 @@ def wrap(store: Store, source: int, reason: str, mode: int) -> Staged:
     head = container.pack_head(KIND_RAW, size, header, [("file", size, crc)], mode)
     staged = store.stage(head)
     try:
-        copy_range(source, staged.fd, target_offset=len(head))
+        store.copy(source, staged.fd, target_offset=len(head))
     except BaseException:
         staged.discard()
         raise

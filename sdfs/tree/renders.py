@@ -18,7 +18,7 @@ from sdfs import container
 from sdfs.cache import RenderCache
 from sdfs.container import KIND_LATENT, KIND_RAW, PREAMBLE_BYTES, Preamble
 from sdfs.errors import DamagedError, SdfsError
-from sdfs.store import read_all, write_all
+from sdfs.store import Store, read_all
 from sdfs.tree.raw import Checked, Payload
 
 REMEMBERED = 1 << 16
@@ -41,8 +41,8 @@ class Content(Protocol):
     """What a reader of a blob gets."""
 
     def read(self, size: int, offset: int) -> bytes: ...
-    def copy_to(self, target: int) -> None:
-        """`target`: an empty file."""
+    def copy_to(self, store: Store, target: int) -> None:
+        """`target`: an empty file of the store."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Render:
     def read(self, size: int, offset: int) -> bytes:
         return self.data[offset : offset + size]
 
-    def copy_to(self, target: int) -> None:
-        write_all(target, self.data)
+    def copy_to(self, store: Store, target: int) -> None:
+        store.write(target, self.data)
 
 
 def read_header(fd: int, preamble: Preamble) -> Head:

@@ -28,7 +28,7 @@ from typing import Any
 from sdfs.container import KIND_RAW, Preamble, is_blob
 from sdfs.errors import DamagedError, SdfsError, SourceChanged, StoreTooNew
 from sdfs.signatures import HEAD_BYTES, picture_format
-from sdfs.store import HIDDEN, INTERNAL, XATTR_PREFIX, Store, content_sha256, copy_attributes, copy_range, rename_noreplace
+from sdfs.store import HIDDEN, INTERNAL, XATTR_PREFIX, Store, content_sha256, copy_attributes, rename_noreplace
 from sdfs.tree.folders import Folders
 from sdfs.tree.handle import Handle
 from sdfs.tree.heads import Heads
@@ -152,7 +152,7 @@ class Tree:
     def mkdir(self, path: str, mode: int, owner: tuple[int, int] | None = None) -> None:
         """`owner`: uid and gid of who asks, where it may be somebody else than the owner process."""
         backing = self._new(path)
-        os.mkdir(backing, mode)
+        self.store.with_room(lambda: os.mkdir(backing, mode))
         self.folders.changed(backing)
         self._give(backing, owner)
 
@@ -161,13 +161,13 @@ class Tree:
 
     def mknod(self, path: str, mode: int, device: int, owner: tuple[int, int] | None = None) -> None:
         backing = self._new(path)
-        os.mknod(backing, mode, device)
+        self.store.with_room(lambda: os.mknod(backing, mode, device))
         self.folders.changed(backing)
         self._give(backing, owner)
 
     def symlink(self, target: str, path: str, owner: tuple[int, int] | None = None) -> None:
         backing = self._new(path)
-        os.symlink(target, backing)
+        self.store.with_room(lambda: os.symlink(target, backing))
         self._give(backing, owner)
 
     def readlink(self, path: str) -> str:
@@ -179,7 +179,7 @@ class Tree:
         with self._locked(backing) as inode, self.inodes.names:
             if inode is not None and (inode.staged is not None or self.heads.is_blob(backing)):
                 raise OSError(errno.ENOTSUP, "a picture in the store cannot have a second name", old)
-            os.link(backing, target, follow_symlinks=False)
+            self.store.with_room(lambda: os.link(backing, target, follow_symlinks=False))
             self.folders.changed(target)
 
     def rename(self, old: str, new: str, *, replace: bool = True) -> None:
@@ -375,7 +375,7 @@ class Tree:
         """open() with O_CREAT."""
         backing = self._new(path)
         try:
-            fd = os.open(backing, _backing_flags(flags) | os.O_CREAT | os.O_EXCL, mode)
+            fd = self.store.with_room(lambda: os.open(backing, _backing_flags(flags) | os.O_CREAT | os.O_EXCL, mode))
         except FileExistsError:
             if flags & os.O_EXCL:
                 raise
@@ -512,7 +512,7 @@ class Tree:
         mode = stat.S_IMODE(status.st_mode)
         staged = self.store.stage()
         try:
-            copy_range(source, staged.fd)
+            self.store.copy(source, staged.fd)
             if sha256 is not None and content_sha256(staged.fd) != sha256:
                 raise SourceChanged(f"{path} changes while it is copied")
             head = os.pread(staged.fd, HEAD_BYTES, 0)
@@ -523,7 +523,7 @@ class Tree:
             copy_attributes(source, staged.fd, mode)
             os.fsync(staged.fd)
             with self.inodes.names:
-                rename_noreplace(staged.path, backing)
+                self.store.with_room(partial(rename_noreplace, staged.path, backing))
                 self.folders.changed(backing)
             self.folders.sync(backing)
             if picture_format(head) is not None:

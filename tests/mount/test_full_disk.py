@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sdfs.store import init
+from sdfs.access import open_access
+from sdfs.store import Store, init
 from tests.mount.mounting import Mounted, eventually, needs_fuse
 
 pytestmark = [needs_fuse, pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small tmpfs"), pytest.mark.timeout(120)]
 
 SIZE = 4 << 20
 PICTURE = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 2000 + b"END"  # 512 kB, which the lossless engine shrinks to a fraction
+OTHER = PICTURE[:4] + bytes(range(255, -1, -1)) * 2000 + b"END"
 
 
 @pytest.fixture
@@ -30,6 +34,26 @@ def small(tmp_path: Path) -> Iterator[Mounted]:
             yield mounted
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A tmpfs of 4 MiB, for 60 files."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE},nr_inodes=60", "tmpfs", disk], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.fixture
+def store(disk: Path) -> Iterator[Store]:
+    init(disk / "store")
+    store = Store(disk / "store")
+    yield store
+    store.close()
 
 
 def write_forever(path: Path) -> None:
@@ -102,14 +126,109 @@ def test_rename_over_a_file_works_without_room(small: Mounted) -> None:
     assert (small.path / "old").read_bytes() == b"new"
 
 
-def test_a_store_on_a_full_disk_can_be_mounted(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=True)
-    try:
-        init(disk / "store")
+def test_a_store_on_a_full_disk_can_be_mounted(disk: Path) -> None:
+    init(disk / "store")
+    (disk / "mount").mkdir()
+    fill(disk / "filler")
+    with Mounted(disk) as mounted:
+        assert list(mounted.path.iterdir()) == []
+
+
+def put_into_trash(store: Store, *names: str) -> None:
+    """Files of 256 KiB."""
+    for name in names:
+        path = Path(store.root, name)
+        path.write_bytes(bytes(1 << 18))
+        store.keep(str(path))
+        path.unlink()
+
+
+def trash(store: Path) -> list[str]:
+    return sorted(path.name.partition(".")[2] for path in (store / ".sdfs" / "trash").iterdir())
+
+
+class TestTheTrashIsGivenUp:
+    def test_the_oldest_first_until_a_20th_of_the_disk_is_free(self, disk: Path, store: Store) -> None:
+        put_into_trash(store, "a", "b", "c")
         fill(disk / "filler")
-        with Mounted(tmp_path / "disk") as mounted:
-            assert list(mounted.path.iterdir()) == []
-    finally:
-        subprocess.run(["umount", disk], check=True)
+        store.expire_trash(time.time())
+        assert trash(disk / "store") == ["b", "c"]
+
+    def test_not_while_there_is_room(self, disk: Path, store: Store) -> None:
+        put_into_trash(store, "a")
+        store.expire_trash(time.time())
+        assert trash(disk / "store") == ["a"]
+
+    def test_the_oldest_first_for_what_is_staged(self, disk: Path, store: Store) -> None:
+        put_into_trash(store, "a", "b", "c", "d", "e", "f")
+        fill(disk / "filler")
+        store.stage(bytes(1 << 10)).discard()
+        assert trash(disk / "store") == ["f"]
+
+    def test_not_in_vain(self, disk: Path, store: Store) -> None:
+        put_into_trash(store, "a")
+        fill(disk / "filler")
+        with pytest.raises(OSError, match="No space left"):
+            store.stage(bytes(1 << 20))
+        assert trash(disk / "store") == ["a"]
+
+    def test_but_never_what_has_another_name(self, disk: Path, store: Store) -> None:
+        path = Path(store.root, "a")
+        path.write_bytes(bytes(1 << 18))
+        store.keep(str(path))
+        fill(disk / "filler")
+        with pytest.raises(OSError, match="No space left"):
+            store.stage(bytes(1 << 17))
+        assert trash(disk / "store") == ["a"]
+
+    def test_for_a_name_where_there_are_no_more_inodes(self, disk: Path, store: Store) -> None:
+        put_into_trash(store, "a")
+        for number in range(60):
+            with contextlib.suppress(OSError):
+                (disk / f"filler{number}").touch()
+        store.stage().discard()
+        assert trash(disk / "store") == []
+
+
+@pytest.fixture
+def crowded(small: Mounted) -> Mounted:
+    """A mounted store that has shrunk pictures, whose originals in the trash have all the room that is left on the disk."""
+    (small.path / "photo.jpg").write_bytes(PICTURE)
+    (small.path / "other.jpg").write_bytes(OTHER)
+    small.sync()
+    assert trash(small.store) == ["other.jpg", "photo.jpg"]
+    fill(small.store.parent / "filler")
+    return small
+
+
+class TestTrashMakesRoomFor:
+    def test_a_new_file(self, crowded: Mounted) -> None:
+        (crowded.path / "new").write_bytes(b"new" * 10_000)
+        assert (crowded.path / "new").read_bytes() == b"new" * 10_000
+        assert trash(crowded.store) == []
+
+    def test_a_copy_up(self, crowded: Mounted) -> None:
+        edit(crowded.path / "photo.jpg")
+        assert (crowded.path / "photo.jpg").read_bytes() == PICTURE[:1000] + b"edit" + PICTURE[1004:]
+
+    def test_an_allocation(self, crowded: Mounted) -> None:
+        with (crowded.path / "new").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 100_000)
+        assert (crowded.path / "new").stat().st_size == 100_000
+
+    def test_what_is_added(self, crowded: Mounted, tmp_path: Path) -> None:
+        (tmp_path / "text").write_bytes(b"text" * 10_000)
+        with open_access(crowded.store) as access:
+            access.add(tmp_path / "text", "text")
+        assert (crowded.path / "text").read_bytes() == b"text" * 10_000
+
+    def test_a_swap(self, small: Mounted) -> None:
+        (small.path / "photo.jpg").write_bytes(PICTURE)
+        small.sync()
+        with (small.path / "other.jpg").open("wb") as file:  # pending while it is open
+            file.write(OTHER)
+            file.flush()
+            fill(small.store.parent / "filler")
+        small.sync()
+        assert small.state("other.jpg") == "exact"
+        assert (small.path / "other.jpg").read_bytes() == OTHER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import time
@@ -33,6 +34,13 @@ def configure(root: Path, text: str) -> None:
 
 def trash(root: Path) -> list[str]:
     return sorted(path.name.partition(".")[2] for path in (root / ".sdfs" / "trash").iterdir())
+
+
+def put_into_trash(store: Store, name: str, content: bytes = b"original") -> None:
+    path = Path(store.root, name)
+    path.write_bytes(content)
+    store.keep(str(path))
+    path.unlink()
 
 
 def test_init_makes_a_store(root: Path) -> None:
@@ -139,8 +147,7 @@ def test_a_long_name_is_shortened_in_the_trash(store: Store, root: Path) -> None
 
 
 def test_trash_lives_for_its_grace_time(store: Store, root: Path) -> None:
-    (root / "a").write_text("original")
-    store.keep(f"{store.root}/a")
+    put_into_trash(store, "a")
     store.expire_trash(time.time() + 5, grace_seconds=10)
     assert trash(root) == ["a"]
     store.expire_trash(time.time() + 15, grace_seconds=10)
@@ -149,10 +156,44 @@ def test_trash_lives_for_its_grace_time(store: Store, root: Path) -> None:
 
 def test_the_oldest_trash_goes_when_there_is_too_much(store: Store, root: Path) -> None:
     for name in ("old", "new"):
-        (root / name).write_bytes(bytes(100))
-        store.keep(f"{store.root}/{name}")
+        put_into_trash(store, name, bytes(100))
     store.expire_trash(time.time(), max_bytes=150)
     assert trash(root) == ["new"]
+
+
+def test_what_has_another_name_does_not_go_with_the_trash(store: Store, root: Path) -> None:
+    (root / "a").write_text("original")
+    store.keep(f"{store.root}/a")
+    store.expire_trash(time.time() + 15, grace_seconds=10)
+    assert trash(root) == ["a"]
+
+
+def test_what_was_rescued_is_never_given_up(store: Store, root: Path) -> None:
+    staged = store.stage(b"what was written")
+    store.rescue(staged.path, f"{store.root}/a")
+    os.close(staged.fd)
+    store.expire_trash(time.time() + 15, grace_seconds=10, max_bytes=0)
+    assert trash(root) == ["a"]
+
+
+def test_a_user_cannot_name_a_file_so_that_it_remains_in_the_trash(store: Store, root: Path) -> None:
+    for name in ("-rescued.a", "1-1-rescued.a", "rescued.a"):
+        put_into_trash(store, name)
+    store.expire_trash(time.time() + 15, grace_seconds=10)
+    assert trash(root) == []
+
+
+def test_a_call_that_fails_for_another_reason_than_a_full_disk_is_not_repeated(store: Store, root: Path) -> None:
+    put_into_trash(store, "a")
+    calls = []
+
+    def fail() -> None:
+        calls.append(1)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(OSError, match="Input/output"):
+        store.with_room(fail)
+    assert (len(calls), trash(root)) == (1, ["a"])
 
 
 def test_walk_finds_all_files_but_the_stores_own(store: Store, root: Path) -> None:
