@@ -3,7 +3,11 @@
 A file is split into its descriptive segments (APPn, COM) with the quantisation tables (DQT), which come back byte-exact, and the
 coded picture, which a render replaces. A render is
 
-    SOI, APPn and COM segments of the source, padding (COM segments), DQT … EOI as libjpeg writes them
+    SOI, APPn and COM segments of the source, padding (APP2 segments), DQT … EOI as libjpeg writes them
+
+The padding is in APP2 segments of our own, beside those of ICC profiles and MPF, and not in comments: of several comments some programs
+show the first and some the last (exiftool, Exiv2; Pillow, ImageMagick), and who edits them removes them all. What is in APP2, editors of
+metadata keep, and programs that make another picture do not take along.
 """
 
 from __future__ import annotations
@@ -29,9 +33,9 @@ _OUT_OF_PLACE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # stuffing, TEM, RS
 # The raster index of each coefficient in the order of a scan: along the diagonals, back and forth (T.81, figure A.6).
 _ZIGZAG = sorted(range(64), key=lambda i: (i // 8 + i % 8, i // 8 if (i // 8 + i % 8) % 2 else i % 8))
 _SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # the first marker after entropy-coded data that is no restart
-_COMMENT_PREFIX = b"SDFS:"
-_MIN_COMMENT_BYTES = 4 + len(_COMMENT_PREFIX)  # marker, length, prefix: less can be padded, but not be told from the source's own
-_MAX_COMMENT_BYTES = 2 + 65535
+_PADDING_ID = b"SDFS\0"
+_MIN_PADDING_BYTES = 4 + len(_PADDING_ID)  # marker, length, identifier
+_MAX_PADDING_BYTES = 2 + 65535
 _MAX_SCANS = 100  # libjpeg's own scripts have at most 10; each further one costs a pass over all coefficients
 _SUBSAMPLINGS = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0"}  # of chroma, as Pillow calls them
 # Quantisation coarser by, Huffman tables optimised (progressive ones always are): tried in this order until a render fits.
@@ -95,7 +99,7 @@ def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, mar
         except OSError:
             continue  # optimised scans must fit into the 2 bytes a pixel that Pillow allots them
         if size is None:
-            return head + _padding(4 + len(_COMMENT_PREFIX) + 1 + len(marker) if marker else 0, marker) + coded
+            return head + _padding(_MIN_PADDING_BYTES + 1 + len(marker) if marker else 0, marker) + coded
         if (room := size - len(head) - len(coded)) >= 0:
             return head + _padding(room, marker) + coded
     raise DoesNotFit(f"no JPEG render fits into {size} bytes, {len(head)} of them metadata")
@@ -106,8 +110,8 @@ def find_marker(data: bytes) -> bytes | None:
         for segment in _segments(data, 2):
             if segment.marker == _SOS:
                 return None
-            if segment.marker == _COM and segment.payload.startswith(_COMMENT_PREFIX):
-                marker = parse_marker(segment.payload[len(_COMMENT_PREFIX) :])
+            if segment.marker == _APP2 and segment.payload.startswith(_PADDING_ID):
+                marker = parse_marker(segment.payload[len(_PADDING_ID) :])
                 if marker is not None:
                     return marker
     except NotAPicture:
@@ -266,29 +270,23 @@ def _encode(pixels: Pixels, recipe: Recipe, tables: list[list[int]], *, optimise
 
 
 def _padding(room: int, marker: bytes) -> bytes:
-    """Exactly `room` bytes that no decoder minds: COM segments, the first with the marker; up to 3 as fill bytes of the next marker."""
-    comments: list[bytes] = []
-    while room >= 4:
-        length = min(room, _MAX_COMMENT_BYTES)
-        if 0 < room - length < _MIN_COMMENT_BYTES:
-            length -= _MIN_COMMENT_BYTES
-        comments.append(_comment(length, b"" if comments else marker))
+    """Exactly `room` bytes that no decoder minds: segments, the first with the marker; too few for one as fill bytes of the next marker."""
+    paddings: list[bytes] = []
+    while room >= _MIN_PADDING_BYTES:
+        length = min(room, _MAX_PADDING_BYTES)
+        if 0 < room - length < _MIN_PADDING_BYTES:
+            length -= _MIN_PADDING_BYTES
+        payload = _PADDING_ID + pack_marker(b"" if paddings else marker, length - _MIN_PADDING_BYTES)
+        paddings.append(struct.pack(">BBH", 0xFF, _APP2, length - 2) + payload)
         room -= length
-    return b"".join(comments) + b"\xff" * room
-
-
-def _comment(length: int, marker: bytes) -> bytes:
-    """A COM segment of `length` bytes, at least 4."""
-    room = length - 4 - len(_COMMENT_PREFIX)
-    payload = _COMMENT_PREFIX + pack_marker(marker, room) if room >= 0 else bytes(length - 4)
-    return struct.pack(">BBH", 0xFF, _COM, length - 2) + payload
+    return b"".join(paddings) + b"\xff" * room
 
 
 def _is_padding(segment: _Segment) -> bool:
     """Whether a render put the segment there: a marker, or none, then nothing but zeros."""
-    if segment.marker != _COM or not segment.payload.startswith(_COMMENT_PREFIX):
+    if segment.marker != _APP2 or not segment.payload.startswith(_PADDING_ID):
         return False
-    padding = segment.payload[len(_COMMENT_PREFIX) :]
+    padding = segment.payload[len(_PADDING_ID) :]
     return parse_marker(padding) is not None or not padding.strip(b"\0")
 
 

@@ -47,15 +47,15 @@ def test_a_copy_reads_the_same(mounted: Mounted, folder: Path, format_: str) -> 
     np.testing.assert_array_equal(pixels(folder / "b"), before)
 
 
-def with_comment(jpeg: bytes, text: bytes) -> bytes:
-    return jpeg[:2] + struct.pack(">BBH", 0xFF, 0xFE, 2 + len(text)) + text + jpeg[2:]
+def with_segment(jpeg: bytes, marker: int, payload: bytes) -> bytes:
+    return jpeg[:2] + struct.pack(">BBH", 0xFF, marker, 2 + len(payload)) + payload + jpeg[2:]
 
 
 @pytest.mark.parametrize("how", ["renamed over", "written in place"])
 def test_edited_metadata_keeps_the_pixels(mounted: Mounted, folder: Path, how: str) -> None:
     path = folder / "photo.jpg"
     before = store(mounted, path, photo(12))
-    edited = with_comment(path.read_bytes(), b"a caption")
+    edited = with_segment(path.read_bytes(), 0xFE, b"a caption")
     if how == "renamed over":
         (folder / "edited.tmp").write_bytes(edited)
         (folder / "edited.tmp").rename(path)
@@ -85,7 +85,7 @@ def test_copies_of_copies_read_the_same(mounted: Mounted, folder: Path) -> None:
 
 
 def test_edited_pixels_are_not_taken_for_the_old_ones(mounted: Mounted, folder: Path) -> None:
-    """Though the editor kept the comment that names the blob."""
+    """Though the editor kept the segment that names the blob."""
     path = folder / "photo.jpg"
     before = store(mounted, path, photo(15))
     marker = find_marker(path.read_bytes())
@@ -94,7 +94,7 @@ def test_edited_pixels_are_not_taken_for_the_old_ones(mounted: Mounted, folder: 
     changed[100:200, 100:200] = 255 - changed[100:200, 100:200]
     file = io.BytesIO()
     Image.fromarray(changed).save(file, "JPEG", quality=95)
-    edited = with_comment(file.getvalue(), b"SDFS:" + bytes([len(marker)]) + marker)
+    edited = with_segment(file.getvalue(), 0xE2, b"SDFS\0" + bytes([len(marker)]) + marker)
     assert find_marker(edited) == marker
     after = store(mounted, path, edited).astype(int)
     assert np.abs(after - changed)[100:200, 100:200].mean() < 20

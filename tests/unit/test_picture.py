@@ -39,15 +39,15 @@ def test_metadata_of_uncompressed_formats_is_all_but_the_pixels() -> None:
 
 
 def test_padding_of_an_earlier_render_is_no_metadata() -> None:
-    padded = with_segments(JPEG, segment(0xFE, b"SDFS:" + bytes([5]) + b"ident" + bytes(1000)), segment(0xFE, b"SDFS:" + bytes(99)))
+    padded = with_segments(JPEG, segment(0xE2, b"SDFS\0" + bytes([5]) + b"ident" + bytes(1000)), segment(0xE2, b"SDFS\0" + bytes(99)))
     assert probe(padded).metadata == probe(JPEG).metadata
     assert probe(with_chunk(PNG, b"sdFs", bytes(1000))).metadata == probe(PNG).metadata
     assert probe(with_riff_chunk(WEBP, b"sdFs", bytes(1000))).metadata == probe(WEBP).metadata
 
 
-def test_a_comment_that_only_begins_like_padding_is_metadata() -> None:
-    comment = segment(0xFE, b"SDFS: a comment that begins as a padding of 32 bytes would")
-    assert comment in probe(with_segments(JPEG, comment)).metadata
+def test_a_segment_that_only_begins_like_padding_is_metadata() -> None:
+    for other in (segment(0xE2, b"SDFS\0 that begins as a padding of 32 bytes would"), segment(0xFE, b"SDFS\0" + bytes(9))):
+        assert other in probe(with_segments(JPEG, other)).metadata
 
 
 def deep() -> Image.Image:

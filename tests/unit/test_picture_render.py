@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from picture_samples import ICC, MARKER, SUITABLE, XMP, decode, photo, save, segment, suitable, with_segments
+from picture_samples import ICC, MARKER, SUITABLE, XMP, decode, exif, photo, save, segment, suitable, with_segments
 from PIL import Image, ImageFilter
 
 from sdfs.errors import DoesNotFit
@@ -137,6 +137,52 @@ def test_jpeg_segments_come_back_in_order_before_the_tables() -> None:
         assert part in described
 
 
+COMMENTED = {
+    "a comment": with_segments(suitable("jpeg with metadata"), segment(0xFE, b"another")),
+    "a comment before Exif": with_segments(suitable("jpeg grey"), segment(0xFE, b"first of all"), segment(0xE1, exif().tobytes())),
+    "none": suitable("jpeg of a camera"),
+}
+
+
+@pytest.mark.parametrize("name", COMMENTED)
+def test_jpeg_has_the_comments_of_its_source_and_no_other(name: str) -> None:
+    """Programs show one comment, some the first and some the last; a comment of ours would hide the user's."""
+    data = COMMENTED[name]
+    rendered = render(probe(data), len(data) + 150_000, MARKER)
+    assert comments(rendered) == comments(data)
+    shown, wanted = (Image.open(io.BytesIO(file)).info.get("comment") for file in (rendered, data))
+    assert shown == wanted
+
+
+def comments(jpeg: bytes) -> list[bytes]:
+    found, at = [], 2
+    while jpeg[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if jpeg[at + 1] == 0xFE:
+            found.append(jpeg[at + 4 : end])
+        at = end
+    return found
+
+
+def test_what_is_made_of_a_jpeg_render_takes_no_padding_along() -> None:
+    rendered = render(probe(suitable("jpeg of a camera")), 1_000_000, MARKER)
+    with Image.open(io.BytesIO(rendered)) as picture:
+        assert b"SDFS" not in save(picture.resize((64, 64)), "JPEG")
+
+
+@pytest.mark.parametrize("at", ["first", "last"])
+def test_a_jpeg_marker_is_found_wherever_an_editor_put_it(at: str) -> None:
+    data = suitable("jpeg with metadata")
+    rendered = render(probe(data), len(data) + 1000, MARKER)
+    start = rendered.index(b"\xff\xe2", rendered.index(b"SDFS\0") - 4)
+    end = start + 2 + int.from_bytes(rendered[start + 2 : start + 4], "big")
+    rest = rendered[:start] + rendered[end:]
+    place = 2 if at == "first" else rest.index(b"\xff\xda")
+    moved = rest[:place] + rendered[start:end] + rest[place:]
+    assert find_marker(moved) == MARKER
+    assert probe(moved).metadata == probe(data).metadata
+
+
 def test_jpeg_is_quantised_coarser_where_it_would_not_fit() -> None:
     picture = probe(suitable("jpeg 4:4:4"))
     size = len(render(picture, None, b"")) * 6 // 10
@@ -190,7 +236,7 @@ def test_a_render_comes_back_as_a_source_without_its_padding() -> None:
     once = render(probe(data), 30000, MARKER)
     twice = render(probe(once), 30000, MARKER[::-1])
     assert find_marker(twice) == MARKER[::-1]
-    assert twice.count(b"SDFS:") == once.count(b"SDFS:") == 1
+    assert twice.count(b"SDFS\0") == once.count(b"SDFS\0") == 1
 
 
 def test_unused_bytes_of_bmp_rows_become_zero() -> None:
