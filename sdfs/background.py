@@ -29,8 +29,7 @@ def start(serve: Serve, what: str, log: Path) -> None:
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         os.close(reading)
-        os.setsid()
-        if os.fork() == 0:  # not a session leader, so that no terminal becomes its own
+        if os.fork() == 0:  # no child of who asked, and no zombie at its end
             _run(serve, what, log, writing)
         os._exit(0)
     os.close(writing)
@@ -57,6 +56,7 @@ def _run(serve: Serve, what: str, log: Path, pipe: int) -> NoReturn:
 
     def ready() -> None:
         _leave_terminal(log)
+        os.setsid()  # not before: an automounter lets processes of systemd's own group pass, and keeps all others waiting for the mount
         tell("", "")
 
     status = 1

@@ -102,7 +102,7 @@ def _mountpoint(path: Path) -> Path:
 
 
 def _check_places(root: Path, mountpoint: Path, *, allow_nonempty: bool) -> None:
-    if os.path.ismount(mountpoint):
+    if os.path.ismount(mountpoint) and not _awaits_mount(mountpoint):
         raise MountError(f"{mountpoint} is a mountpoint already")
     if mountpoint == root or root in mountpoint.parents:
         raise MountError(f"the mountpoint {mountpoint} is inside the store {root}: take a folder elsewhere")
@@ -110,6 +110,14 @@ def _check_places(root: Path, mountpoint: Path, *, allow_nonempty: bool) -> None
         raise MountError(f"the store {root} is inside the mountpoint {mountpoint}, which would hide it: take a folder elsewhere")
     if not allow_nonempty and os.listdir(mountpoint):
         raise MountError(f"{mountpoint} is not empty, and the mount would hide what it has: take an empty folder, or use -o nonempty")
+
+
+def _awaits_mount(mountpoint: Path) -> bool:
+    """Whether it is an automounter that is mounted there."""
+    device = mountpoint.stat().st_dev
+    mounts = (line.partition(" - ") for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").split("\n") if line)
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    return any(mount.split(" ")[2] == wanted and filesystem.startswith("autofs ") for mount, _, filesystem in mounts)
 
 
 def _serve(
