@@ -10,6 +10,8 @@ The tree:
     │   ├── NameTaken        there is a file of that name
     │   ├── SourceChanged    a file changes while it is copied into the store
     │   ├── StoreTooNew      the store or a blob was made by a newer SDFS, or needs a feature this one lacks
+    │   ├── ModelError       an autoencoder that cannot be used
+    │   │   └── ModelMissing one that is not on this machine
     │   └── MountError       the mount could not be made or undone
     ├── PictureError         said of one picture while it is judged
     │   ├── NotAPicture      the bytes are no complete, decodable picture: the file stays as it is
@@ -53,6 +55,14 @@ class SourceChanged(UserError):
 
 class StoreTooNew(UserError):
     """Made by a newer SDFS, or needs a feature this one lacks; the message says want and have."""
+
+
+class ModelError(UserError):
+    """An autoencoder that cannot be used, and why."""
+
+
+class ModelMissing(ModelError):
+    """It is not on this machine: the message names the command that gets it."""
 
 
 class MountError(UserError):
