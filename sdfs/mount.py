@@ -23,7 +23,7 @@ from sdfs.errors import MountError, NotAStore
 from sdfs.fuse_operations import Operations
 from sdfs.mount_options import MountOptions
 from sdfs.notify import telling_of_mount
-from sdfs.store import INTERNAL, is_store, read_owner
+from sdfs.store import INTERNAL, is_owned, is_store, read_owner
 from sdfs.tree.owner import Owner
 
 _OWNER_END_SECONDS = 30.0
@@ -66,9 +66,10 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
     owner = read_owner(root) if root else None
     _fusermount(mountpoint, lazy=lazy)
     end = time.monotonic() + _OWNER_END_SECONDS
-    while not lazy and root and owner and read_owner(root) == owner:
+    while not lazy and root and read_owner(root) == owner and is_owned(root):
         if time.monotonic() > end:
-            raise MountError(f"{mountpoint} is unmounted, but process {owner.pid} still has {root}: somebody waits for an answer of it")
+            process = owner.pid if owner else "unknown"
+            raise MountError(f"{mountpoint} is unmounted, but process {process} still has {root}: somebody waits for an answer of it")
         time.sleep(0.02)
 
 

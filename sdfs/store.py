@@ -142,18 +142,44 @@ def read_owner(root: Path) -> Owner | None:
         return None
 
 
+def is_owned(root: Path) -> bool:
+    """Whether a process owns the store now; unknown, so False, where there is no lock file."""
+    try:
+        fd = os.open(root / INTERNAL / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 class Store:
     """An owned store. Every name it takes or gives is a path of the backing filesystem."""
 
     def __init__(self, root: Path) -> None:
-        """Become the owner. Raises NotAStore, StoreTooNew, StoreBusy."""
+        """Become the owner. Where the filesystem is read-only, nothing is changed. Raises NotAStore, StoreTooNew, StoreBusy."""
         self.root = os.path.realpath(root)
         self.internal = f"{self.root}/{INTERNAL}"
         self.quality = read_config(Path(self.root))
         self.device = os.stat(self.root).st_dev
-        self.read_only = False  # whether its filesystem is
+        self.read_only = False  # its filesystem is: nothing is written, not even who owns it
         self._numbers = itertools.count()
         self._trash_lock = threading.Lock()  # held while trash expires or is given up
+        self._lock_fd = -1
+        try:
+            self._own()
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            self.read_only = True
+            with contextlib.suppress(FileNotFoundError):
+                self._lock_fd = lock(self.root, read_only=True)
+
+    def _own(self) -> None:
         self._lock_fd = lock(self.root)
         try:
             for name in ("staging", "trash"):
@@ -163,16 +189,22 @@ class Store:
             self.announce(None)
         except BaseException:
             os.close(self._lock_fd)
+            self._lock_fd = -1
             raise
 
     def close(self) -> None:
-        os.pwrite(self._lock_fd, bytes(LOCK_BYTES), 0)
-        os.close(self._lock_fd)
+        with contextlib.suppress(OSError):  # the disk failed meanwhile: who comes next finds the lock free all the same
+            self._write_lock(bytes(LOCK_BYTES))
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
 
     def announce(self, socket: str | None) -> None:
         """Write this process and its control socket into the lock file, for others to find."""
-        record = json.dumps({"pid": os.getpid(), "socket": socket}).encode()
-        os.pwrite(self._lock_fd, record.ljust(LOCK_BYTES), 0)
+        self._write_lock(json.dumps({"pid": os.getpid(), "socket": socket}).encode().ljust(LOCK_BYTES))
+
+    def _write_lock(self, record: bytes) -> None:
+        if not self.read_only:
+            os.pwrite(self._lock_fd, record, 0)
 
     # staging
 
@@ -270,6 +302,8 @@ class Store:
 
     def expire_trash(self, now: float, *, grace_seconds: float = TRASH_GRACE_SECONDS, max_bytes: int = TRASH_MAX_BYTES) -> None:
         """Remove what is older than the grace time, then the oldest until the rest fits `max_bytes`, and leaves room on the disk."""
+        if self.read_only:
+            return
         with self._trash_lock:
             total = 0
             for trashed in reversed(self._expendable()):
@@ -377,7 +411,7 @@ def read_config(root: Path) -> int:
 
 
 def lock(root: str, *, read_only: bool = False) -> int:
-    """Become the owner for as long as the descriptor is open. Raises StoreBusy.
+    """Become the owner for as long as the descriptor is open. Raises StoreBusy; OSError, EROFS, on a filesystem that is read-only.
 
     `read_only`: in order to keep others from changing the store; raises FileNotFoundError where nobody has ever owned it.
     """
@@ -385,7 +419,7 @@ def lock(root: str, *, read_only: bool = False) -> int:
     try:
         fd = os.open(path, os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT), 0o600)
     except OSError as error:
-        if read_only and isinstance(error, FileNotFoundError):
+        if error.errno == (errno.ENOENT if read_only else errno.EROFS):
             raise
         raise UserError(f"{path} cannot be opened: {error.strerror}") from error
     try:

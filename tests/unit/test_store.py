@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sdfs.errors import NotAStore, StoreBusy, StoreTooNew, UserError
-from sdfs.store import Store, init, is_store, read_all, read_owner, rename_noreplace
+from sdfs.store import Store, init, is_owned, is_store, read_all, read_owner, rename_noreplace
 
 
 @pytest.fixture
@@ -94,6 +95,61 @@ def test_a_second_owner_is_refused_with_the_first_ones_process_id(store: Store) 
 def test_a_closed_store_can_be_owned_again(root: Path) -> None:
     Store(root).close()
     Store(root).close()
+
+
+def test_a_store_is_owned_while_somebody_has_it(root: Path) -> None:
+    store = Store(root)
+    assert is_owned(root)
+    store.close()
+    assert not is_owned(root)
+
+
+class TestOnAReadOnlyFilesystem:
+    @pytest.fixture(params=[True, False], ids=["owned before", "never owned"])
+    def frozen(self, request: pytest.FixtureRequest, root: Path) -> Iterator[Path]:
+        """A store in which an owner was killed, or that has no lock file, on a filesystem that is mounted read-only."""
+        if os.geteuid() != 0:
+            pytest.skip("needs root, to mount a filesystem read-only")
+        (root / ".sdfs" / "staging" / "1-2").write_text("half a file")
+        (root / ".sdfs" / "lock").write_text('{"pid": 1, "socket": null}')
+        if not request.param:
+            (root / ".sdfs" / "lock").unlink()
+        subprocess.run(["mount", "--bind", root, root], check=True)
+        try:
+            subprocess.run(["mount", "-o", "remount,bind,ro", root], check=True)
+            yield root
+        finally:
+            subprocess.run(["umount", root], check=True)
+
+    def test_a_store_can_be_owned(self, frozen: Path) -> None:
+        store = Store(frozen)
+        assert store.read_only
+        store.announce("/run/socket")
+        store.expire_trash(time.time())
+        store.close()
+
+    def test_it_is_left_as_it_is(self, frozen: Path) -> None:
+        before = sorted((path, path.read_bytes()) for path in frozen.rglob("*") if path.is_file())
+        Store(frozen).close()
+        assert sorted((path, path.read_bytes()) for path in frozen.rglob("*") if path.is_file()) == before
+
+    @pytest.mark.parametrize("frozen", [True], indirect=True)
+    def test_a_second_owner_is_refused(self, frozen: Path) -> None:
+        store = Store(frozen)
+        assert is_owned(frozen)
+        with pytest.raises(StoreBusy):
+            Store(frozen)
+        store.close()
+
+    def test_what_is_written_is_refused(self, frozen: Path) -> None:
+        store = Store(frozen)
+        with pytest.raises(OSError, match="Read-only"):
+            store.stage()
+        store.close()
+
+
+def test_a_store_on_another_filesystem_is_not_read_only(store: Store) -> None:
+    assert not store.read_only
 
 
 def _own_and_die(root: Path) -> None:
