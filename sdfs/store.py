@@ -50,6 +50,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sdfs.errors import NotAStore, StoreBusy, StoreTooNew, UserError
+from sdfs.filesystems import refuse_unfit
 
 FORMAT = 1
 FEATURES: frozenset[str] = frozenset()
@@ -116,6 +117,7 @@ def init(root: Path, *, quality: int = DEFAULT_QUALITY) -> None:
         raise UserError(f"{root} is an SDFS store already")
     if not 0 <= quality <= 100:
         raise UserError(f"quality: want 0 to 100, have {quality}")
+    refuse_unfit(str(root))
     try:
         internal = root / INTERNAL
         root.mkdir(parents=True, exist_ok=True)
@@ -161,10 +163,14 @@ class Store:
     """An owned store. Every name it takes or gives is a path of the backing filesystem."""
 
     def __init__(self, root: Path) -> None:
-        """Become the owner. Where the filesystem is read-only, nothing is changed. Raises NotAStore, StoreTooNew, StoreBusy."""
+        """Become the owner. Where the filesystem is read-only, nothing is changed.
+
+        Raises NotAStore, StoreTooNew, StoreBusy, and UserError on a filesystem that cannot keep a store safe.
+        """
         self.root = os.path.realpath(root)
         self.internal = f"{self.root}/{INTERNAL}"
         self.quality = read_config(Path(self.root))
+        refuse_unfit(self.root)
         self.device = os.stat(self.root).st_dev
         self.read_only = False  # its filesystem is: nothing is written, not even who owns it
         self._numbers = itertools.count()

@@ -1,0 +1,69 @@
+"""Which filesystem a folder is on, and whether a store may be there.
+
+A store relies on flock between all processes that may own it, on atomic renames, on inode numbers that stay, and on fsync. What is
+refused keeps not all of them. A store within a mount of SDFS would, besides, have its blobs wrapped as user bytes that look like blobs.
+"""
+
+# System calls on `str` paths, which need not be decodable.
+# ruff: noqa: PTH110, PTH116, PTH120
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+
+from sdfs.errors import UserError
+
+UNFIT = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "afs", "fuse.sshfs", "fuse.sdfs"})
+_MOUNTINFO = "/proc/self/mountinfo"
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True)
+class Mount:
+    device: int  # st_dev of what is in it
+    point: str
+    type: str
+
+
+def refuse_unfit(path: str) -> None:
+    """Raises UserError where no store may be at `path`, which need not exist yet. What cannot be found out is let pass."""
+    folder = os.path.realpath(path)
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    with contextlib.suppress(OSError):
+        if (found := type_of(folder, os.stat(folder).st_dev, mounts())) in UNFIT:
+            raise UserError(f"{path} is on a filesystem of type {found}, where a store would not be safe: put it on a local filesystem")
+
+
+def mounts() -> list[Mount]:
+    """Of this process's mount namespace, in the order in which they were made."""
+    with open(_MOUNTINFO, "rb") as file:
+        return parse(os.fsdecode(file.read()))
+
+
+def parse(mountinfo: str) -> list[Mount]:
+    """The content of /proc/PID/mountinfo; see proc_pid_mountinfo(5)."""
+    found = []
+    for line in filter(None, mountinfo.split("\n")):
+        of_mount, _, of_filesystem = line.partition(" - ")
+        _, _, numbers, _, point, *_ = of_mount.split(" ")
+        major, minor = map(int, numbers.split(":"))
+        found.append(Mount(os.makedev(major, minor), _unescape(point), of_filesystem.split(" ")[0]))
+    return found
+
+
+def type_of(path: str, device: int, mounts: list[Mount]) -> str | None:
+    """The type of the filesystem that a real path is on, or None. `device`: its st_dev, which some filesystems, such as btrfs, make up."""
+    found = [mount for mount in mounts if mount.device == device] or [mount for mount in mounts if _is_below(path, mount.point)]
+    return max(reversed(found), key=lambda mount: len(mount.point)).type if found else None
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _unescape(path: str) -> str:
+    """Space, tab, newline and backslash are written as a backslash and three octal digits."""
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), path)
