@@ -13,7 +13,7 @@ from sdfs.errors import UserError
 
 _OWN = ("ro", "rw", "nonempty")
 _SHARING = ("allow_other", "allow_root")
-_KERNEL = ("suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync", "atime", "noatime")
+_KERNEL = ("suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "atime", "noatime")
 _TAKEN = (*_OWN, *_SHARING, *_KERNEL)
 _WHEN_AND_BY_WHOM = ("defaults", "auto", "noauto", "nofail", "_netdev", "user", "nouser", "users", "owner", "group")
 _ACCESS_TIMES = ("relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime", "diratime", "nodiratime")

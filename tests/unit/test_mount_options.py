@@ -34,7 +34,7 @@ def test_a_mount_for_others_is_shared(option: str) -> None:
 
 
 def test_fuse_gets_what_the_kernel_heeds_in_order() -> None:
-    assert parse("noexec,ro,sync,dirsync").fuse == ("noexec", "sync", "dirsync")
+    assert parse("noexec,ro,sync,noatime").fuse == ("noexec", "sync", "noatime")
 
 
 def test_the_last_of_two_that_contradict_each_other_stays_the_last() -> None:
@@ -46,7 +46,7 @@ PASSED_OVER = """
     x-systemd.automount x-gvfs-show X-mount.mkdir=0755 comment=photos user=alice
 """
 REFUSED = """
-    no_such_option fsname=x subtype=x max_read=4096 uid=0 umask=077 kernel_cache attr_timeout=9 auto_unmount nosymfollow remount
+    no_such_option fsname=x subtype=x max_read=4096 uid=0 umask=077 kernel_cache attr_timeout=9 auto_unmount nosymfollow remount dirsync
     encoding=latin1 errors=strict raw_fi foreground debug nothreads use_ino ro=1 RO
 """
 
