@@ -9,7 +9,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from sdfs.errors import UserError
@@ -134,6 +134,8 @@ class Operations:
             return _stat(self._tree.getattr_open(self._handles[info.fh]))
         assert path is not None
         attributes = self._tree.getattr(path)
+        if self._tree.hidden and self._tree.backing(path) in self._tree.hidden:  # it was unlinked, as far as its users know
+            attributes = replace(attributes, nlink=attributes.nlink - 1)
         if attributes.nlink > 1 and not stat.S_ISDIR(attributes.mode):
             self._links.note(attributes.key, path)
         return _stat(attributes)

@@ -119,6 +119,7 @@ def test_an_unlinked_open_file_can_still_be_used(folder: Path, backing: Path) ->
         file.seek(0)
         assert file.read() == b"content"
         assert os.fstat(file.fileno()).st_size == 7
+        assert os.fstat(file.fileno()).st_nlink == 0
     time.sleep(0.1)  # the release follows the close
     assert list(backing.iterdir()) == []
 
