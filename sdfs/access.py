@@ -15,7 +15,8 @@ from pathlib import Path
 
 from sdfs.control import ControlClient, serving
 from sdfs.errors import StoreBusy
-from sdfs.store import content_sha256, is_store, read_owner
+from sdfs.files import content_sha256
+from sdfs.store import is_store, read_owner
 from sdfs.tree.owner import Owner
 from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus, Trashed, Usage
 

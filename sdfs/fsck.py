@@ -33,7 +33,8 @@ from typing import Any, Literal
 from sdfs import container
 from sdfs.container import KIND_LATENT, MAGIC, PREAMBLE_BYTES, Preamble
 from sdfs.errors import DamagedError, StoreTooNew
-from sdfs.store import HIDDEN, INTERNAL, TRASHED, lock, read_all, read_config, trash_name, walk
+from sdfs.files import read_all
+from sdfs.store import HIDDEN, INTERNAL, TRASHED, lock, read_config, trash_name, walk
 
 Kind = Literal["damaged", "undecodable", "unreadable", "too-new", "links", "mode", "layout", "staging", "trash-name", "hidden"]
 DAMAGE: frozenset[Kind] = frozenset({"damaged", "undecodable", "unreadable", "too-new"})

@@ -31,8 +31,9 @@ from dataclasses import dataclass
 from sdfs import container
 from sdfs.container import PREAMBLE_BYTES
 from sdfs.errors import KnownRender, NotAPicture, SdfsError
+from sdfs.files import copy_attributes, read_all, stays_plain, write_all
 from sdfs.signatures import HEAD_BYTES, picture_format
-from sdfs.store import HIDDEN, Staged, copy_attributes, read_all, stays_plain, write_all
+from sdfs.store import HIDDEN, Staged
 from sdfs.tree.inode import key_of, split_mode
 from sdfs.tree.pending import Key, Taken
 from sdfs.tree.renders import Engine

@@ -37,8 +37,9 @@ from dataclasses import dataclass, field
 from sdfs import container
 from sdfs.container import MAGIC, MODE_OF_BACKING, PREAMBLE_BYTES, Preamble
 from sdfs.errors import SdfsError
+from sdfs.files import copy_attributes, forget_plain, write_all
 from sdfs.signatures import HEAD_BYTES, picture_format
-from sdfs.store import HIDDEN, Staged, Store, copy_attributes, forget_plain, write_all
+from sdfs.store import HIDDEN, Staged, Store
 from sdfs.tree.folders import Folders
 from sdfs.tree.heads import Heads
 from sdfs.tree.pending import Key, Pending

@@ -20,7 +20,8 @@ from pathlib import Path
 from sdfs import container
 from sdfs.container import KIND_LATENT, MAGIC, PREAMBLE_BYTES, Preamble, parse_header
 from sdfs.errors import SdfsError
-from sdfs.store import Store, content_sha256, read_all
+from sdfs.files import content_sha256, read_all
+from sdfs.store import Store
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 REMEMBERED_SIZES = 1 << 14

@@ -18,7 +18,8 @@ from sdfs import container
 from sdfs.cache import RenderCache
 from sdfs.container import KIND_LATENT, KIND_RAW, PREAMBLE_BYTES, Preamble
 from sdfs.errors import DamagedError, SdfsError
-from sdfs.store import Store, read_all
+from sdfs.files import read_all
+from sdfs.store import Store
 from sdfs.tree.raw import Checked, Payload
 
 REMEMBERED = 1 << 16

@@ -15,7 +15,8 @@ import posixpath
 from sdfs import container
 from sdfs.container import MAGIC, Preamble
 from sdfs.errors import SdfsError, UserError
-from sdfs.store import PATH_XATTR, PLAIN_XATTR, TRASHED, read_all, rename_noreplace
+from sdfs.files import PLAIN_XATTR, read_all, rename_noreplace
+from sdfs.store import PATH_XATTR, TRASHED
 from sdfs.tree.status import Trashed
 from sdfs.tree.tree import Tree
 

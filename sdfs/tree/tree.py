@@ -27,8 +27,9 @@ from typing import Any
 
 from sdfs.container import KIND_RAW, Preamble, is_blob
 from sdfs.errors import DamagedError, SdfsError, SourceChanged, StoreTooNew
+from sdfs.files import XATTR_PREFIX, content_sha256, copy_attributes, rename_noreplace
 from sdfs.signatures import HEAD_BYTES, picture_format
-from sdfs.store import HIDDEN, INTERNAL, XATTR_PREFIX, Store, content_sha256, copy_attributes, rename_noreplace
+from sdfs.store import HIDDEN, INTERNAL, Store
 from sdfs.tree.folders import Folders
 from sdfs.tree.handle import Handle
 from sdfs.tree.heads import Heads

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from sdfs import store
+from sdfs import files
 
 Number = int  # names an inode for good: st_ino may be used again
 Place = tuple[Number, str]  # a name in a folder
@@ -154,12 +154,12 @@ class _Wrappers:
         self._inside = f"{recording.root}/"
         self._lock = threading.RLock()
         self._os = {name: getattr(os, name) for name in _WRAPPED}
-        self._renameat2 = store._libc.renameat2
+        self._renameat2 = files._libc.renameat2
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         for name in _WRAPPED:
             patch.setattr(os, name, functools.partial(self._call, name))
-        patch.setattr(store, "_libc", self)
+        patch.setattr(files, "_libc", self)
 
     def renameat2(self, *arguments: Any) -> int:
         _, old, _, new, _ = arguments

@@ -13,9 +13,10 @@ import pytest
 
 from sdfs import container
 from sdfs.container import MAGIC
+from sdfs.files import stays_plain
 from sdfs.fsck import check
 from sdfs.signatures import picture_format
-from sdfs.store import init, stays_plain
+from sdfs.store import init
 from sdfs.tree.handle import Handle
 from sdfs.tree.owner import Owner
 from tests.crash.recorder import Recording, View, recording

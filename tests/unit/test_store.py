@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from sdfs.errors import NotAStore, StoreBusy, StoreTooNew, UserError
-from sdfs.store import Store, init, is_owned, is_store, read_all, read_owner, rename_noreplace
+from sdfs.files import read_all, rename_noreplace
+from sdfs.store import Store, init, is_owned, is_store, read_owner
 
 
 @pytest.fixture

@@ -1,0 +1,111 @@
+"""What the standard library has no call for: whole reads and writes, holes, attributes, durable names; of single files, open or not."""
+
+# System calls on `str` paths, which need not be decodable, and on descriptors.
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+XATTR_PREFIX = "user.sdfs."  # the store's own extended attributes: no program sees them listed, or copies them
+PLAIN_XATTR = XATTR_PREFIX + "plain"  # of an unwrapped picture: it stays so until it is written to
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def write_all(fd: int, content: bytes, offset: int = 0) -> None:
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def read_all(fd: int) -> bytes:
+    """The whole content of a file, whatever its position."""
+    chunks = []
+    offset = 0
+    while chunk := os.pread(fd, 1 << 24, offset):
+        chunks.append(chunk)
+        offset += len(chunk)
+    return b"".join(chunks)
+
+
+def content_sha256(fd: int) -> str:
+    """Of the whole content of an open file, in hexadecimal."""
+    digest, offset = hashlib.sha256(), 0
+    while chunk := os.pread(fd, 1 << 20, offset):
+        digest.update(chunk)
+        offset += len(chunk)
+    return digest.hexdigest()
+
+
+def data_ranges(fd: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """What is no hole between two offsets, as far as the filesystem tells."""
+    while begin < end:
+        try:
+            data = os.lseek(fd, begin, os.SEEK_DATA)
+            hole = os.lseek(fd, data, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # a hole up to the end
+                return
+            data, hole = begin, end
+        if data < end:
+            yield data, min(hole, end)
+        begin = hole
+
+
+def copy_attributes(source: int, target: int, mode: int) -> None:
+    """Owner, extended attributes, permission bits `mode`, and times, between open files."""
+    status, made = os.fstat(source), os.fstat(target)
+    if (status.st_uid, status.st_gid) != (made.st_uid, made.st_gid):
+        os.fchown(target, status.st_uid, status.st_gid)
+    for name in _xattrs(source):
+        if not name.startswith(XATTR_PREFIX):
+            os.setxattr(target, name, os.getxattr(source, name))
+    os.fchmod(target, mode)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def stays_plain(fd: int) -> bool:
+    """Whether an unwrapped picture is not to be shrunk, for it was restored and nobody has written to it since."""
+    try:
+        return bool(os.getxattr(fd, PLAIN_XATTR))
+    except OSError:
+        return False
+
+
+def forget_plain(fd: int) -> None:
+    """The file was written to."""
+    with contextlib.suppress(OSError):
+        os.removexattr(fd, PLAIN_XATTR)
+
+
+def _xattrs(fd: int) -> list[str]:
+    try:
+        return os.listxattr(fd)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return []
+        raise
+
+
+def fsync_path(path: str | Path) -> None:
+    """Make a file, or the names in a folder, durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def rename_noreplace(old: str, new: str) -> None:
+    """Rename, or raise FileExistsError where `new` exists; atomic."""
+    if _libc.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE) == 0:
+        return
+    number = ctypes.get_errno()
+    raise OSError(number, os.strerror(number), old, None, new)
