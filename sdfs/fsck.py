@@ -34,7 +34,8 @@ from sdfs import container
 from sdfs.container import KIND_LATENT, MAGIC, PREAMBLE_BYTES, Preamble
 from sdfs.errors import DamagedError, StoreTooNew
 from sdfs.files import read_all
-from sdfs.store import HIDDEN, INTERNAL, TRASHED, lock, read_config, trash_name, walk
+from sdfs.store import HIDDEN, INTERNAL, lock, read_config, walk
+from sdfs.trash import TRASHED, trash_name
 
 Kind = Literal["damaged", "undecodable", "unreadable", "too-new", "links", "mode", "layout", "staging", "trash-name", "hidden"]
 DAMAGE: frozenset[Kind] = frozenset({"damaged", "undecodable", "unreadable", "too-new"})

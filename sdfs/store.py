@@ -5,9 +5,7 @@
         config.toml          format, features, defaults; written last by `init`, so that what has it is a store
         lock                 flock()ed by the owner; holds the owner's process id and control socket
         staging/             files that are being made; each is renamed into the tree or is worthless after a crash
-        trash/               <time in ns>-<number>.<name>: what a swap or a commit replaced, kept for a grace time; given up before
-                             that where the disk is full. <time in ns>-<number>-rescued.<name>: what could not be committed, and is
-                             nowhere else
+        trash/               what a swap or a commit replaced (`sdfs.trash`)
 
 Invariants:
 
@@ -26,7 +24,7 @@ Order, which a power loss at any moment relies on (`tests/crash` tries them all)
 """
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH103, PTH104, PTH108, PTH116, PTH119, PTH120
+# ruff: noqa: PTH103, PTH104, PTH108, PTH116, PTH120
 from __future__ import annotations
 
 import contextlib
@@ -34,12 +32,9 @@ import errno
 import fcntl
 import itertools
 import json
-import logging
 import os
 import re
 import stat
-import threading
-import time
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -48,24 +43,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from sdfs.errors import NotAStore, StoreBusy, StoreTooNew, UserError
-from sdfs.files import XATTR_PREFIX, data_ranges, fsync_path, write_all
+from sdfs.files import data_ranges, fsync_path, write_all
 from sdfs.filesystems import refuse_unfit
+from sdfs.trash import Trash
 
 FORMAT = 1
 FEATURES: frozenset[str] = frozenset()
 DEFAULT_QUALITY = 35
 INTERNAL = ".sdfs"
-TRASH_GRACE_SECONDS = 24 * 3600.0
-TRASH_MAX_BYTES = 10 << 30
-ROOM_BYTES = 1 << 30  # that the trash leaves free on the disk, or, where that is less,
-ROOM_DIVISOR = 20  # this part of it
-GIVEN_UP_BYTES = 1 << 20  # of the trash, beyond what is needed: else each write to a full disk would search it
 COPY_BYTES = 1 << 22  # of a copy that are in memory at once
 LOCK_BYTES = 1024  # of the lock file, whatever it says
 HIDDEN = re.compile(r"\.fuse_hidden[0-9a-f]{16}")  # what libfuse renames an open file to when it is unlinked
-TRASHED = re.compile(r"(?P<time_ns>[0-9]{1,20})-[0-9]+(?P<rescued>-rescued)?\.(?P<name>.*)", re.DOTALL)  # names in the trash
-PATH_XATTR = XATTR_PREFIX + "path"  # of a file in the trash: where it was, from the store's root
-_log = logging.getLogger("sdfs.store")
 _T = TypeVar("_T")
 
 
@@ -81,16 +69,6 @@ class Staged:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
         os.close(self.fd)
-
-
-@dataclass(frozen=True, order=True)
-class _Trashed:
-    """What the store may remove from its trash."""
-
-    at: float  # seconds since the epoch
-    size: int  # bytes
-    disk_bytes: int
-    path: str
 
 
 @dataclass(frozen=True)
@@ -168,7 +146,7 @@ class Store:
         self.device = os.stat(self.root).st_dev
         self.read_only = False  # its filesystem is: nothing is written, not even who owns it
         self._numbers = itertools.count()
-        self._trash_lock = threading.Lock()  # held while trash expires or is given up
+        self.trash = Trash(self.root, f"{self.internal}/trash")
         self._lock_fd = -1
         try:
             self._own()
@@ -185,7 +163,7 @@ class Store:
             for name in ("staging", "trash"):
                 os.makedirs(f"{self.internal}/{name}", mode=0o700, exist_ok=True)
             self._sweep_staging()
-            self._sweep_trash()
+            self.trash.sweep()
             self.announce(None)
         except BaseException:
             os.close(self._lock_fd)
@@ -258,61 +236,16 @@ class Store:
                 os.utime(folder, ns=(times.st_atime_ns, times.st_mtime_ns))
         except BaseException:
             if kept is not None:
-                self.forget(kept)
+                self.trash.forget(kept)
             raise
 
     def keep(self, path: str) -> str:
         """Give the file at `path`, which is about to be replaced, a second name in the trash; returns that."""
-        kept = self._trash_path(path)
-        self.with_room(lambda: os.link(path, kept, follow_symlinks=False))
-        self._note_path(kept, path)
-        return kept
+        return self.with_room(lambda: self.trash.keep(path))
 
-    def sync_trash(self) -> None:
-        """Make the names in the trash durable."""
-        fsync_path(f"{self.internal}/trash")
-
-    def forget(self, kept: str) -> None:
-        """Remove a file from the trash, if it is still there."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(kept)
-
-    def rescue(self, path: str, origin: str | None = None) -> str:
-        """Move the file at `path` into the trash; returns where it is now.
-
-        `origin`: where its content was to be, which is nowhere else. Then it remains there until somebody restores or removes it.
-        """
-        rescued = self._trash_path(origin or path, "" if origin is None else "-rescued")
-        os.rename(path, rescued)
-        if origin is not None:
-            self._note_path(rescued, origin)
-        return rescued
-
-    def _note_path(self, trashed: str, path: str) -> None:
-        """A help for who wants it back, which some filesystems have no room for."""
-        with contextlib.suppress(OSError):
-            os.setxattr(trashed, PATH_XATTR, os.fsencode(path[len(self.root.rstrip("/")) :]), follow_symlinks=False)
-
-    def _sweep_trash(self) -> None:
-        """Remove what a killed owner kept but did not replace: the tree still has it, and does not shrink what has two names."""
-        with os.scandir(f"{self.internal}/trash") as entries:
-            for entry in entries:
-                if entry.is_file(follow_symlinks=False) and os.lstat(entry).st_nlink > 1:
-                    os.unlink(entry)
-
-    def expire_trash(self, now: float, *, grace_seconds: float = TRASH_GRACE_SECONDS, max_bytes: int = TRASH_MAX_BYTES) -> None:
-        """Remove what is older than the grace time, then the oldest until the rest fits `max_bytes`, and leaves room on the disk."""
-        if self.read_only:
-            return
-        with self._trash_lock:
-            total = 0
-            for trashed in reversed(self._expendable()):
-                total += trashed.size
-                if total > max_bytes or now - trashed.at > grace_seconds:
-                    self.forget(trashed.path)
-            disk = os.statvfs(self.root)
-            wanted = min(ROOM_BYTES, disk.f_blocks * disk.f_frsize // ROOM_DIVISOR)
-            self._give_up(self._expendable(), wanted - disk.f_bavail * disk.f_frsize)
+    def expire_trash(self, now: float) -> None:
+        if not self.read_only:
+            self.trash.expire(now)
 
     def with_room(self, change: Callable[[], _T], size_bytes: int = 0) -> _T:
         """What `change` returns, which takes so many bytes of the disk. If there are not as many, it gets them from the trash: once.
@@ -322,40 +255,9 @@ class Store:
         try:
             return change()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.trash.give_up(size_bytes):
                 raise
-            with self._trash_lock:
-                trash, disk = self._expendable(), os.statvfs(self.root)
-                enough = sum(trashed.disk_bytes for trashed in trash) + disk.f_bavail * disk.f_frsize >= size_bytes
-                if not trash or not enough:
-                    raise
-                self._give_up(trash, size_bytes + GIVEN_UP_BYTES)
         return change()
-
-    def _expendable(self) -> list[_Trashed]:
-        """What of the trash may go, the oldest first: nothing that has another name, too, as the original of a swap under way does."""
-        found = []
-        with os.scandir(f"{self.internal}/trash") as entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError):  # restored meanwhile
-                    status, match = entry.stat(follow_symlinks=False), TRASHED.match(entry.name)
-                    if status.st_nlink == 1 and not stat.S_ISDIR(status.st_mode) and not (match and match["rescued"]):
-                        at = int(match["time_ns"]) / 1e9 if match else 0.0  # long ago, for a name that SDFS did not make
-                        found.append(_Trashed(at, status.st_size, status.st_blocks * 512, entry.path))
-        return sorted(found)
-
-    def _give_up(self, trash: list[_Trashed], size_bytes: int) -> None:
-        """Remove the first, until so much room was made."""
-        freed = number = 0
-        while freed < size_bytes and number < len(trash):
-            self.forget(trash[number].path)
-            freed += trash[number].disk_bytes
-            number += 1
-        if number:
-            _log.warning("%s has no room on its disk: the trash gave up its oldest %d files, %d bytes", self.root, number, freed)
-
-    def _trash_path(self, path: str, mark: str = "") -> str:
-        return f"{self.internal}/trash/{time.time_ns()}-{next(self._numbers)}{mark}.{trash_name(path)}"
 
     # the tree
 
@@ -429,8 +331,3 @@ def lock(root: str, *, read_only: bool = False) -> int:
         owner = read_owner(Path(root))
         raise StoreBusy(f"{root} is in use by process {owner.pid if owner else 'unknown'}: unmount it, or wait for it to end") from None
     return fd
-
-
-def trash_name(path: str) -> str:
-    """What a name in the trash has of the path."""
-    return os.fsdecode(os.fsencode(os.path.basename(path))[-200:])

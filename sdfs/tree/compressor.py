@@ -274,7 +274,7 @@ class Compressor:
             kept = store.keep(path)
         replaced = False
         try:
-            store.sync_trash()
+            store.trash.sync()
             with names:
                 if self._is_only_name(taken, path, 2):
                     store.replace(staged.path, path, keep=False)
@@ -282,7 +282,7 @@ class Compressor:
                     self._tree.folders.changed(path)
         finally:
             if not replaced:
-                store.forget(kept)
+                store.trash.forget(kept)
         return replaced
 
     def _is_only_name(self, taken: Taken, path: str, names: int) -> bool:

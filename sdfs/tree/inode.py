@@ -307,7 +307,7 @@ class Inode:
             if self.staged is None or not self.dirty:  # the tree has it
                 _log.error("%s may not outlast a power loss: %s", self.path, error)
                 return
-            rescued = self.table.store.rescue(self.staged.path, self.path)
+            rescued = self.table.store.trash.rescue(self.staged.path, self.path)
             _log.error("%s could not be stored (%s); what was written is in %s", self.path, error, rescued)
             self.staged = None
 

@@ -16,7 +16,7 @@ from sdfs import container
 from sdfs.container import MAGIC, Preamble
 from sdfs.errors import SdfsError, UserError
 from sdfs.files import PLAIN_XATTR, read_all, rename_noreplace
-from sdfs.store import PATH_XATTR, TRASHED
+from sdfs.trash import PATH_XATTR, TRASHED
 from sdfs.tree.status import Trashed
 from sdfs.tree.tree import Tree
 
@@ -115,7 +115,7 @@ def _mark(name: str, fd: int) -> None:
 def empty(tree: Tree) -> None:
     """Remove everything from the trash."""
     for trashed in entries(tree):
-        tree.store.forget(f"{tree.store.internal}/trash/{trashed.name}")
+        tree.store.trash.forget(f"{tree.store.trash.folder}/{trashed.name}")
 
 
 def stored_bytes(tree: Tree, path: str) -> int:

@@ -215,7 +215,7 @@ class Tree:
             inode = self.inodes.find(key_of(os.lstat(backing)))
             if inode is not None and inode.handles:
                 return
-            self.store.rescue(backing)
+            self.store.trash.rescue(backing)
         self.hidden.discard(backing)
 
     def _keep_blob(self, path: str) -> None:

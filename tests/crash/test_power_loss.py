@@ -210,7 +210,7 @@ def take_a_blobs_permissions(session: Session) -> None:
 
 def let_the_trash_expire(session: Session) -> None:
     session.shrink()
-    session.owner.store.expire_trash(time.time() + 1, grace_seconds=0)
+    session.owner.store.trash.expire(time.time() + 1, grace_seconds=0)
 
 
 def restore_an_original(session: Session) -> None:

@@ -205,38 +205,38 @@ def test_a_long_name_is_shortened_in_the_trash(store: Store, root: Path) -> None
 
 def test_trash_lives_for_its_grace_time(store: Store, root: Path) -> None:
     put_into_trash(store, "a")
-    store.expire_trash(time.time() + 5, grace_seconds=10)
+    store.trash.expire(time.time() + 5, grace_seconds=10)
     assert trash(root) == ["a"]
-    store.expire_trash(time.time() + 15, grace_seconds=10)
+    store.trash.expire(time.time() + 15, grace_seconds=10)
     assert trash(root) == []
 
 
 def test_the_oldest_trash_goes_when_there_is_too_much(store: Store, root: Path) -> None:
     for name in ("old", "new"):
         put_into_trash(store, name, bytes(100))
-    store.expire_trash(time.time(), max_bytes=150)
+    store.trash.expire(time.time(), max_bytes=150)
     assert trash(root) == ["new"]
 
 
 def test_what_has_another_name_does_not_go_with_the_trash(store: Store, root: Path) -> None:
     (root / "a").write_text("original")
     store.keep(f"{store.root}/a")
-    store.expire_trash(time.time() + 15, grace_seconds=10)
+    store.trash.expire(time.time() + 15, grace_seconds=10)
     assert trash(root) == ["a"]
 
 
 def test_what_was_rescued_is_never_given_up(store: Store, root: Path) -> None:
     staged = store.stage(b"what was written")
-    store.rescue(staged.path, f"{store.root}/a")
+    store.trash.rescue(staged.path, f"{store.root}/a")
     os.close(staged.fd)
-    store.expire_trash(time.time() + 15, grace_seconds=10, max_bytes=0)
+    store.trash.expire(time.time() + 15, grace_seconds=10, max_bytes=0)
     assert trash(root) == ["a"]
 
 
 def test_a_user_cannot_name_a_file_so_that_it_remains_in_the_trash(store: Store, root: Path) -> None:
     for name in ("-rescued.a", "1-1-rescued.a", "rescued.a"):
         put_into_trash(store, name)
-    store.expire_trash(time.time() + 15, grace_seconds=10)
+    store.trash.expire(time.time() + 15, grace_seconds=10)
     assert trash(root) == []
 
 
