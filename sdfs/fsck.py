@@ -110,11 +110,11 @@ class _Check:
                 yield self._finding(path, "trash-name", "was not put there by SDFS, and goes with the trash that expires: move it away")
 
     def _orphan(self, path: str) -> Finding:
-        finding = self._finding(path, "staging", "was being made by an owner that was killed")
+        what = "was being made by an owner that was killed"
         if not self._repair or stat.S_ISDIR(os.lstat(path).st_mode):
-            return finding
+            return self._finding(path, "staging", f"{what}: --repair removes it, and so does the next owner")
         os.unlink(path)
-        return replace(finding, repaired=True)
+        return replace(self._finding(path, "staging", what), repaired=True)
 
     def _inside(self, name: str) -> list[str]:
         with contextlib.suppress(FileNotFoundError):
@@ -139,7 +139,7 @@ class _Check:
 
     def _file(self, path: str) -> Iterator[Finding]:
         if HIDDEN.fullmatch(os.path.basename(path)):
-            yield self._finding(path, "hidden", "was removed while it was open")
+            yield self._finding(path, "hidden", "was removed while it was open: the next mount moves it to the trash")
         fd = os.open(path, _FLAGS)
         try:
             if os.pread(fd, len(MAGIC), 0) != MAGIC:

@@ -21,7 +21,7 @@ def run(
 ) -> None:
     """Check all that is stored. Changes nothing, unless told to repair."""
     from sdfs.cli.naming import store_of
-    from sdfs.cli.output import print_json, print_line, progress
+    from sdfs.cli.output import note, print_json, print_line, progress
     from sdfs.fsck import check
 
     with progress() as bars, _decoder(decode) as decoder:
@@ -29,11 +29,14 @@ def run(
         findings = check(
             store_of(store), repair=repair, decode=decoder, progress=lambda done, total: bars.update(task, completed=done, total=total)
         )
+        files = int(bars.tasks[task].total or 0)
     if json:
         print_json(findings)
     else:
         for finding in findings:
             print_line(f"{finding.path}: {finding.kind}: {finding.message}{' (removed)' if finding.repaired else ''}")
+    damaged = sum(finding.is_damage for finding in findings)
+    note(f"files checked: {files:,}, damaged: {damaged:,}, other findings: {len(findings) - damaged:,}")
     if (code := _status(findings)) != exit_codes.OK:
         raise typer.Exit(code)
 

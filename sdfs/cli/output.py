@@ -30,6 +30,12 @@ def complain(error: object) -> None:
     print(f"sdfs: {printable(text)}", file=sys.stderr)
 
 
+def note(text: str) -> None:
+    """For who looks on: on a terminal only, as progress is."""
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)
+
+
 @contextmanager
 def about(path: str) -> Iterator[None]:
     """What is said of stored data names the file it is said of."""

@@ -71,6 +71,9 @@ def empty(store: _Store) -> None:
     """Remove everything from the trash, now."""
     from sdfs.access import open_access
     from sdfs.cli.naming import store_of
+    from sdfs.cli.output import note, number
 
     with open_access(store_of(store)) as access:
+        trashed = access.trashed()
         access.empty_trash()
+    note(f"files removed: {len(trashed):,}, bytes: {number(sum(entry.stored_bytes for entry in trashed))}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,17 +43,34 @@ def fails(code: int, *arguments: str | Path) -> str:
 
 
 def on_terminal(*arguments: str | Path) -> str:
-    """What a terminal gets to see of a command that has to succeed: stdout only."""
-    terminal, side = pty.openpty()
-    with open(terminal, "rb", buffering=0) as shown:
+    """The stdout of a command that has to succeed, as a terminal gets it."""
+    with _terminal() as (side, shown):
         process = subprocess.Popen([*COMMAND, *arguments], stdout=side, env=ENVIRONMENT)
+    assert process.wait(100) == 0
+    return shown[0]
+
+
+def told_on_terminal(*arguments: str | Path) -> str:
+    """What is left on a terminal of the stderr of a command that has to succeed."""
+    with _terminal() as (side, shown):
+        process = subprocess.Popen([*COMMAND, *arguments], stderr=side, env=ENVIRONMENT)
+    assert process.wait(100) == 0
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown[0]).rpartition("\r")[2]
+
+
+@contextlib.contextmanager
+def _terminal() -> Iterator[tuple[int, list[str]]]:
+    """One side of a terminal, for a process; and, after the context, what it was shown."""
+    terminal, side = pty.openpty()
+    shown: list[str] = []
+    with open(terminal, "rb", buffering=0) as file:
+        yield side, shown
         os.close(side)
         chunks = []
         with contextlib.suppress(OSError):  # EIO is how the kernel says that nobody has the other side any more
-            while chunk := shown.read(1 << 16):
+            while chunk := file.read(1 << 16):
                 chunks.append(chunk)
-        assert process.wait(100) == 0
-    return b"".join(chunks).decode().replace("\r\n", "\n")
+    shown.append(b"".join(chunks).decode().replace("\r\n", "\n"))
 
 
 @pytest.fixture(scope="session")

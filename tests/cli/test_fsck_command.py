@@ -8,7 +8,7 @@ from pathlib import Path
 from sdfs.cli import exit_codes
 from sdfs.container import MAGIC
 from sdfs.store import Store
-from tests.cli.conftest import done, fails, sdfs
+from tests.cli.conftest import done, fails, sdfs, told_on_terminal
 
 
 def test_a_sound_store_is_silent(shrunk: Path) -> None:
@@ -37,3 +37,7 @@ def test_a_store_in_use_is_refused(store: Path) -> None:
     owned = Store(store)
     assert "in use by process" in fails(exit_codes.BUSY, "fsck", store)
     owned.close()
+
+
+def test_who_looks_on_is_told_what_was_checked(store: Path) -> None:
+    assert told_on_terminal("fsck", store) == "files checked: 2, damaged: 0, other findings: 0\n"

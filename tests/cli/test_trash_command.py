@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdfs.cli import exit_codes
-from tests.cli.conftest import done, fails
+from tests.cli.conftest import done, fails, told_on_terminal
 
 
 @pytest.fixture
@@ -64,6 +64,10 @@ def test_restore_refuses_a_folder_that_seems_to_be_elsewhere(trashed: Path) -> N
 def test_empty_forgets_all(trashed: Path) -> None:
     done("trash", "empty", trashed)
     assert done("trash", "list", trashed) == ""
+
+
+def test_empty_tells_who_looks_on_what_is_gone(trashed: Path) -> None:
+    assert told_on_terminal("trash", "empty", trashed) == "files removed: 1, bytes: 8\n"
 
 
 def test_du_sums_up_folders_and_files(store: Path) -> None:
