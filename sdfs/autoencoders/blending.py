@@ -2,7 +2,8 @@
 
 Along one axis of L positions the tiles are `size` long and evenly spread, the first at the beginning, the last at the end, with at least
 `overlap` in common. Around the middle of what two neighbours have in common, over `overlap` positions, the one fades out while the
-other fades in, linearly. Everywhere else there is one tile only. So the weights sum to 1, and no more than two tiles ever meet, for 4 overlap <= size.
+other fades in, linearly. Everywhere else there is one tile only. So the weights sum to 1, and no more than two tiles ever meet, for
+4 overlap <= size.
 
 The grid changes the result: whoever decodes has to use the one that the blob names.
 """

@@ -126,7 +126,7 @@ class TestWhatIsRefused:
     def test_weights_of_another_shape(self, tmp_path: Path) -> None:
         folder = saved(kl, tmp_path)
         change(folder, latent_channels=3)
-        with pytest.raises(ModelError, match="test cannot be loaded|do not fit"):
+        with pytest.raises(ModelError, match=r"cannot be loaded|do not fit"):
             load(folder)
 
     def test_weights_that_are_missing(self, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ class TestWhatIsRefused:
         weights = load_file(folder / "diffusion_pytorch_model.safetensors")
         weights["extra"] = weights.pop("decoder.conv_out.bias").repeat(3)
         save_file(weights, folder / "diffusion_pytorch_model.safetensors", {"format": "pt"})
-        with pytest.raises(ModelError, match="decoder.conv_out.bias"):
+        with pytest.raises(ModelError, match=r"decoder\.conv_out\.bias"):
             load(folder)
 
     def test_a_configuration_that_claims_gigabytes(self, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ class TestWhatIsRefused:
 
     def test_latents_of_another_model(self, tmp_path: Path) -> None:
         model = load(saved(kl, tmp_path))
-        with pytest.raises(ValueError, match="4 channels|of 4"):
+        with pytest.raises(ValueError, match="of 4 channels"):
             model.decode(np.zeros((16, 4, 4), np.float32), 16, 16)
 
     @pytest.mark.parametrize("grid", [(0, 0), (100, 90), (1 << 20, 4)])
