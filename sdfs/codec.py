@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from dataclasses import dataclass, replace
-from importlib import resources
 from typing import Any
 
 import lz4.frame
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import load
 
 from sdfs import container
-from sdfs.autoencoders.runner import BundledAutoencoder, fastest_dtype
 from sdfs.container import KIND_LATENT, KIND_LZ4, Blob
-from sdfs.errors import DamagedError, DoesNotFit, EngineError, KnownRender, PictureError, SdfsError, Unsuitable
-from sdfs.latent_coding import LearnedCoder
+from sdfs.errors import DamagedError, DoesNotFit, KnownRender, PictureError, SdfsError, Unsuitable
 from sdfs.picture import MAX_PIXELS, Picture, find_marker, probe, render, unwrap_exact, wrap_exact
 from sdfs.quality import Scores, acceptable, compare
+from sdfs.resident import BUNDLED, HASH_DIGITS, Models, ResidentModel
 from sdfs.signatures import HEAD_BYTES, picture_format
 
 LARGEST_SHARE = 0.5  # of the original's bytes that a latent blob may take
 QUALITY_STEP = 15  # a picture that fails the gate is tried again at so much more quality
 QUALITY_TRIES = 3
-HASH_DIGITS = 16  # hex digits of a SHA-256 that the header keeps where it only tells versions apart
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 
 
@@ -38,51 +31,50 @@ class _Candidate:
 
 
 class Codec:
-    """The bundled codec, resident. Not thread-safe: one call at a time."""
+    """With its models resident. Not thread-safe: one call at a time."""
 
     def __init__(self, device: str | None = None, dtype: str | None = None) -> None:
-        """`device`: a torch device, default CUDA where there is one; `dtype`: 'float32' or 'bfloat16', default the faster one."""
-        data = resources.files("sdfs").joinpath("weights/bundled.safetensors").read_bytes()
-        weights = load(data)
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        number_format = _DTYPES[dtype] if dtype else (torch.bfloat16 if place.type == "cuda" else fastest_dtype())
-        self._autoencoder = BundledAutoencoder(weights, hashlib.sha256(data).hexdigest(), place, number_format)
-        self._coder = LearnedCoder(weights)
+        """As for `resident.Models`."""
+        self._models = Models(device, dtype)
 
-    def encode(self, data: bytes, *, quality: int, reference: bytes | None = None) -> bytes:
-        """A blob: latents where the gate lets them pass, else the file exactly.
+    def encode(self, data: bytes, *, quality: int, model: str = BUNDLED, reference: bytes | None = None) -> bytes:
+        """A blob: latents of `model` where the gate lets them pass, else the file exactly.
 
         `quality` 0..100 is where the search starts; a picture that fails the gate there is tried at more. Where the pixels are those
         that a reader of the blob `reference` gets, that blob's latents are kept: what is copied out and in, or has only its metadata
         edited, loses nothing again. An empty reference: there is none. Raises NotAPicture; KnownRender, if no reference was given
-        for bytes that carry a blob's marker.
+        for bytes that carry a blob's marker; ModelMissing, ModelError.
         """
         if reference is None and (marker := find_marker(data)) is not None:
             raise KnownRender(marker.decode("ascii", "replace"))
         try:
             picture = probe(data)
-            return (reference and self._keep_latents(data, picture, reference)) or self._encode_latents(data, picture, quality)
+            kept = self._keep_latents(data, picture, reference) if reference else None
+            return kept or self._encode_latents(data, picture, quality, self._models.named(model))
         except Unsuitable as reason:
             return _pack_exact(data, str(reason))
 
-    def decode(self, blob: bytes) -> bytes:
-        """The file a reader gets: exactly preamble.rendered_size bytes. Raises DamagedError, StoreTooNew, EngineError."""
+    def decode(self, blob: bytes, *, model: str | None = None) -> bytes:
+        """The file a reader gets: exactly preamble.rendered_size bytes. `model`: a compatible one to use instead of the blob's.
+
+        Raises DamagedError, StoreTooNew, ModelMissing, ModelError.
+        """
         parsed = container.parse(blob)
         size = parsed.preamble.rendered_size
         if parsed.preamble.kind != KIND_LATENT:
             return unwrap_exact(parsed.preamble.kind, _section(parsed, "file"), size)
         try:
-            picture = self._decode_latents(parsed)
+            picture = self._decode_latents(parsed, model)
             return render(picture, size, _marker(parsed.header["id"]))
         except (LookupError, TypeError, ValueError, PictureError) as error:
             raise DamagedError(f"latent blob: {type(error).__name__}: {error}") from error
 
-    def _encode_latents(self, data: bytes, picture: Picture, quality: int) -> bytes:
+    def _encode_latents(self, data: bytes, picture: Picture, quality: int, model: ResidentModel) -> bytes:
         if len(data) > _largest_render(picture.pixels.shape[0] * picture.pixels.shape[1], len(picture.metadata)):
             raise Unsuitable(f"{len(data)} bytes are more than its pixels need")
         for attempt in range(QUALITY_TRIES):
             tried = min(100, quality + attempt * QUALITY_STEP)
-            candidate = self._candidate(data, picture, tried)
+            candidate = _candidate(data, picture, tried, model)
             if len(candidate.blob) > LARGEST_SHARE * len(data):
                 raise Unsuitable(f"latents take {len(candidate.blob)} of {len(data)} bytes at quality {tried}")
             if acceptable(candidate.scores):
@@ -110,52 +102,41 @@ class Codec:
         packed = container.pack(KIND_LATENT, len(rendered), header, _sections(blob.sections["latents"], picture))
         return packed if len(packed) < len(data) else None
 
-    def _candidate(self, data: bytes, picture: Picture, quality: int) -> _Candidate:
-        height, width = picture.pixels.shape[:2]
-        section, quantised = self._coder.encode(self._autoencoder.encode(_to_rgb(picture.pixels), quality), quality)
-        original = hashlib.sha256(data).hexdigest()
-        identity = hashlib.sha256(f"{original} {self._autoencoder.weights_sha256} {quality}".encode() + section).hexdigest()[:32]
-        decoded = self._pixels(quantised, quality, picture.pixels.shape)
-        rendered, seen = _render_for(picture, decoded, len(data), identity)
-        scores = compare(picture.pixels, seen)
-        header: dict[str, Any] = {
-            **_origin(data, original, identity),
-            "format": picture.format,
-            "width": width,
-            "height": height,
-            "autoencoder": self._autoencoder.id,
-            "weights": self._autoencoder.weights_sha256[:HASH_DIGITS],
-            "quality": quality,
-            "grey": picture.pixels.ndim == 2,
-            "latents_crc32": zlib.crc32(quantised.astype("<i2").tobytes()),
-            "scores": scores.as_dict(),
-            **_render_of(picture, rendered),
-        }
-        return _Candidate(container.pack(KIND_LATENT, len(rendered), header, _sections(section, picture)), scores)
-
-    def _decode_latents(self, blob: Blob) -> Picture:
+    def _decode_latents(self, blob: Blob, instead: str | None = None) -> Picture:
         header = blob.header
         width, height, quality = (int(header[key]) for key in ("width", "height", "quality"))
         if min(width, height) < 1 or width * height > MAX_PIXELS or not 0 <= quality <= 100:
             raise DamagedError(f"latent blob claims {width} x {height} pixels at quality {quality}")
-        wanted = (header["autoencoder"], header["weights"])
-        have = (self._autoencoder.id, self._autoencoder.weights_sha256[:HASH_DIGITS])
-        if wanted != have:
-            raise EngineError(f"the blob needs autoencoder {wanted[0]} with weights {wanted[1]}; this SDFS has {have[0]} with {have[1]}")
-        factor = self._autoencoder.factor
-        quantised = self._coder.decode(_section(blob, "latents"), -(-height // factor), -(-width // factor), quality)
-        if zlib.crc32(quantised.astype("<i2").tobytes()) != header["latents_crc32"]:
-            raise DamagedError("latent blob: the decoded latents fail their checksum")
-        shape = (height, width) if header["grey"] else (height, width, 3)
+        rgb = self._models.of_blob(header, instead=instead).decode(_section(blob, "latents"), header, height, width)
         metadata = _decompress(_section(blob, "metadata"), int(header["metadata_size"]))
         if blob.preamble.rendered_size > _largest_render(width * height, len(metadata)):
             raise DamagedError(f"latent blob claims a render of {blob.preamble.rendered_size} bytes for {width} x {height} pixels")
-        return Picture(header["format"], self._pixels(quantised, quality, shape), header["recipe"], metadata)
+        return Picture(header["format"], _to_grey(rgb) if header["grey"] else rgb, header["recipe"], metadata)
 
-    def _pixels(self, quantised: NDArray[np.int16], quality: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        latents = self._coder.dequantise(quantised, quality)
-        rgb = self._autoencoder.decode(latents, quality, shape[0], shape[1])
-        return rgb if len(shape) == 3 else np.rint(rgb @ _LUMA).astype(np.uint8)
+
+def _candidate(data: bytes, picture: Picture, quality: int, model: ResidentModel) -> _Candidate:
+    height, width = picture.pixels.shape[:2]
+    grey = picture.pixels.ndim == 2
+    encoded = model.encode(_to_rgb(picture.pixels), quality)
+    original = hashlib.sha256(data).hexdigest()
+    identity = hashlib.sha256(f"{original} {model.weights_sha256} {quality}".encode() + encoded.section).hexdigest()[:32]
+    rendered, seen = _render_for(picture, _to_grey(encoded.pixels) if grey else encoded.pixels, len(data), identity)
+    scores = compare(picture.pixels, seen)
+    header: dict[str, Any] = {
+        **_origin(data, original, identity),
+        "format": picture.format,
+        "width": width,
+        "height": height,
+        "autoencoder": model.id,
+        "weights": model.weights_sha256[:HASH_DIGITS],
+        "quality": quality,
+        "grey": grey,
+        "latents_crc32": encoded.latents_crc32,
+        **encoded.header,
+        "scores": scores.as_dict(),
+        **_render_of(picture, rendered),
+    }
+    return _Candidate(container.pack(KIND_LATENT, len(rendered), header, _sections(encoded.section, picture)), scores)
 
 
 def _origin(data: bytes, digest: str, identity: str) -> dict[str, Any]:
@@ -196,6 +177,10 @@ def _largest_render(pixels: int, metadata_bytes: int) -> int:
 
 def _to_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+
+def _to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.rint(pixels @ _LUMA).astype(np.uint8)
 
 
 def _marker(identity: str) -> bytes:

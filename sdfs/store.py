@@ -50,6 +50,7 @@ from sdfs.trash import Trash
 FORMAT = 1
 FEATURES: frozenset[str] = frozenset()
 DEFAULT_QUALITY = 35
+DEFAULT_MODEL = "bundled"
 INTERNAL = ".sdfs"
 COPY_BYTES = 1 << 22  # of a copy that are in memory at once
 LOCK_BYTES = 1024  # of the lock file, whatever it says
@@ -72,6 +73,14 @@ class Staged:
 
 
 @dataclass(frozen=True)
+class Config:
+    """What new latents are made with."""
+
+    quality: int  # 0 … 100
+    model: str  # "bundled", or as `sdfs model` names it
+
+
+@dataclass(frozen=True)
 class Owner:
     """What the lock file says of the process that owns the store."""
 
@@ -83,7 +92,7 @@ def is_store(root: Path) -> bool:
     return (root / INTERNAL / "config.toml").is_file()
 
 
-def init(root: Path, *, quality: int = DEFAULT_QUALITY) -> None:
+def init(root: Path, *, quality: int = DEFAULT_QUALITY, model: str = DEFAULT_MODEL) -> None:
     """Make the folder `root`, which need not exist or be empty, a store. Pictures it has become pending."""
     if is_store(root):
         raise UserError(f"{root} is an SDFS store already")
@@ -97,7 +106,8 @@ def init(root: Path, *, quality: int = DEFAULT_QUALITY) -> None:
         for name in ("staging", "trash"):
             (internal / name).mkdir(mode=0o700, exist_ok=True)
         made = internal / "config.toml.new"
-        made.write_text(f"# An SDFS store: see docs/STORE.md\nformat = {FORMAT}\nfeatures = []\nquality = {quality}\n")
+        settings = f"format = {FORMAT}\nfeatures = []\nquality = {quality}\nmodel = {json.dumps(model, ensure_ascii=False)}\n"
+        made.write_text(f"# An SDFS store: see docs/STORE.md\n{settings}")
         (internal / "lock").write_bytes(bytes(LOCK_BYTES))  # its room: a full disk must not keep a store from being opened
         fsync_path(made)
         made.rename(internal / "config.toml")
@@ -141,7 +151,7 @@ class Store:
         """
         self.root = os.path.realpath(root)
         self.internal = f"{self.root}/{INTERNAL}"
-        self.quality = read_config(Path(self.root))
+        self.config = read_config(Path(self.root))
         refuse_unfit(self.root)
         self.device = os.stat(self.root).st_dev
         self.read_only = False  # its filesystem is: nothing is written, not even who owns it
@@ -293,12 +303,12 @@ def walk(root: str, on_error: Callable[[OSError], None], folder: str | None = No
                 yield entry.path, status
 
 
-def read_config(root: Path) -> int:
-    """The default quality, once the store is known to be one that this version understands. Raises NotAStore, StoreTooNew."""
+def read_config(root: Path) -> Config:
+    """Of a store that this version understands. Raises NotAStore, StoreTooNew, UserError."""
     path = root / INTERNAL / "config.toml"
     try:
         config = tomllib.loads(path.read_text())
-        have, features, quality = config["format"], config["features"], config["quality"]
+        have, features, quality, model = config["format"], config["features"], config["quality"], config.get("model", DEFAULT_MODEL)
     except (FileNotFoundError, NotADirectoryError):
         raise NotAStore(f"{root} is no SDFS store: it has no {INTERNAL}/config.toml") from None
     except (OSError, ValueError, KeyError) as error:
@@ -309,7 +319,9 @@ def read_config(root: Path) -> int:
         raise StoreTooNew(f"{root}: store features: want none beyond {sorted(FEATURES)}, have {unknown}: use an SDFS that knows them")
     if not isinstance(quality, int) or not 0 <= quality <= 100:
         raise UserError(f"{path}: quality: want 0 to 100, have {quality}")
-    return quality
+    if not isinstance(model, str):
+        raise UserError(f"{path}: model: want a name, have {model}")
+    return Config(quality, model)
 
 
 def lock(root: str, *, read_only: bool = False) -> int:

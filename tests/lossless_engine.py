@@ -22,7 +22,7 @@ from sdfs.signatures import picture_format
 class LosslessEngine:
     """A picture is whole if it ends with b"END"."""
 
-    def encode(self, data: bytes, *, quality: int, reference: bytes | None = None) -> Future[bytes]:
+    def encode(self, data: bytes, *, quality: int, model: str = "bundled", reference: bytes | None = None) -> Future[bytes]:
         future: Future[bytes] = Future()
         try:
             future.set_result(_encode(data))

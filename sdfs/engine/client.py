@@ -165,14 +165,17 @@ class Engine:
                 self._warm_wanted = True
                 self._wake()
 
-    def encode(self, data: bytes, *, quality: int, reference: bytes | None = None) -> Future[bytes]:
-        """The blob of a picture file, once no decode waits. `reference` as in `sdfs.codec.Codec.encode`."""
-        size = None if reference is None else len(reference)
-        return self._submit(_Request(protocol.ENCODE, data + (reference or b""), {"quality": quality, "reference_size": size}))
+    def encode(self, data: bytes, *, quality: int, model: str = "bundled", reference: bytes | None = None) -> Future[bytes]:
+        """The blob of a picture file, once no decode waits. All as in `sdfs.codec.Codec.encode`."""
+        header = {"quality": quality, "model": model, "reference_size": None if reference is None else len(reference)}
+        return self._submit(_Request(protocol.ENCODE, data + (reference or b""), header))
 
-    def decode(self, key: str, blob: bytes) -> Future[bytes]:
-        """The render of a blob, before all encodes. `key` names the blob: calls with the same key meanwhile share one decode."""
-        return self._submit(_Request(protocol.DECODE, blob, key=key))
+    def decode(self, key: str, blob: bytes, *, model: str | None = None) -> Future[bytes]:
+        """The render of a blob, before all encodes. `key` names the blob: calls with the same key meanwhile share one decode.
+
+        `model`: one to use instead of the blob's; the key has to tell it.
+        """
+        return self._submit(_Request(protocol.DECODE, blob, {"model": model}, key=key))
 
     def stats(self) -> EngineStats:
         with self._changed:

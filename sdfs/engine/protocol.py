@@ -17,11 +17,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from sdfs.errors import DamagedError, DoesNotFit, EngineError, KnownRender, NotAPicture, PictureError, SdfsError, StoreTooNew, Unsuitable
+from sdfs.errors import (
+    DamagedError,
+    DoesNotFit,
+    EngineError,
+    KnownRender,
+    ModelError,
+    ModelMissing,
+    NotAPicture,
+    PictureError,
+    SdfsError,
+    StoreTooNew,
+    Unsuitable,
+)
 
 # owner → engine
-ENCODE = 1  # header {"quality": int, "reference_size": int | null}, payload: a picture file, its reference; answered like DECODE, by a blob
-DECODE = 2  # payload: a blob; answered by RESULT with its render, or ERROR
+ENCODE = (
+    1  # header {"quality": int, "model": str, "reference_size": int | null}, payload: a picture file, its reference; answered by a blob
+)
+DECODE = 2  # header {"model": str | null}, payload: a blob; answered by its render; both by RESULT, or ERROR
 # engine → owner
 READY = 3  # the model is loaded
 BEGUN = 4  # work on the request begins: a crash from now on is its fault and no other's
@@ -41,6 +55,8 @@ ERRORS: dict[str, type[SdfsError]] = {
     "DoesNotFit": DoesNotFit,
     "EngineError": EngineError,
     "KnownRender": KnownRender,
+    "ModelError": ModelError,
+    "ModelMissing": ModelMissing,
     "NotAPicture": NotAPicture,
     "PictureError": PictureError,
     "StoreTooNew": StoreTooNew,

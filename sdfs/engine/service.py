@@ -26,9 +26,9 @@ _log = logging.getLogger("sdfs.engine")
 class Coder(Protocol):
     """What is served: `sdfs.codec.Codec`, or a stand-in."""
 
-    def encode(self, data: bytes, *, quality: int, reference: bytes | None = None) -> bytes: ...
+    def encode(self, data: bytes, *, quality: int, model: str, reference: bytes | None = None) -> bytes: ...
 
-    def decode(self, blob: bytes) -> bytes: ...
+    def decode(self, blob: bytes, *, model: str | None = None) -> bytes: ...
 
 
 def serve(sock: socket.socket, codec: Coder) -> None:
@@ -55,8 +55,9 @@ def _answer(codec: Coder, request: Message) -> Message:
     try:
         if request.type == protocol.ENCODE:
             data, reference = _parts(request)
-            return Message(protocol.RESULT, request.id, payload=codec.encode(data, quality=request.header["quality"], reference=reference))
-        return Message(protocol.RESULT, request.id, payload=codec.decode(request.payload))
+            wanted = {name: request.header[name] for name in ("quality", "model")}
+            return Message(protocol.RESULT, request.id, payload=codec.encode(data, **wanted, reference=reference))
+        return Message(protocol.RESULT, request.id, payload=codec.decode(request.payload, model=request.header["model"]))
     except SdfsError as error:
         return protocol.pack_error(request.id, error)
     except Exception as error:

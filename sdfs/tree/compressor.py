@@ -27,6 +27,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from sdfs import container
 from sdfs.container import PREAMBLE_BYTES
@@ -188,11 +189,12 @@ class Compressor:
 
     def _encode(self, data: bytes) -> bytes:
         """The blob; with the latents of the blob that `data` is a render of, if the store still has that."""
-        known, quality = self._tree.known, self._tree.store.quality
+        known, config = self._tree.known, self._tree.store.config
+        encode = partial(self._engine.encode, data, quality=config.quality, model=config.model)
         try:
-            return self._engine.encode(data, quality=quality, reference=known.by_render(hashlib.sha256(data).hexdigest())).result()
+            return encode(reference=known.by_render(hashlib.sha256(data).hexdigest())).result()
         except KnownRender as error:
-            return self._engine.encode(data, quality=quality, reference=known.by_id(str(error)) or b"").result()
+            return encode(reference=known.by_id(str(error)) or b"").result()
 
     def _refuse(self, key: Key, state: _State) -> None:
         self._refused[key] = state

@@ -47,7 +47,8 @@ class StoreStatus:
     store: str
     pid: int
     mountpoint: str | None
-    quality: int  # of new latents, where nothing else is asked for
+    quality: int  # of new latents
+    model: str  # that makes them
     latent: int  # files
     exact: int
     pending: int

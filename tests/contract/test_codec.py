@@ -14,7 +14,7 @@ from PIL import Image
 from sdfs import container
 from sdfs.codec import LARGEST_SHARE, Codec
 from sdfs.container import KIND_JXL, KIND_LATENT, KIND_LZ4, KIND_RAW
-from sdfs.errors import DamagedError, EngineError, NotAPicture, StoreTooNew
+from sdfs.errors import DamagedError, ModelError, NotAPicture, StoreTooNew
 from sdfs.quality import compare
 
 LATENT_FORMATS: dict[str, dict[str, Any]] = {
@@ -163,7 +163,7 @@ def test_a_section_that_is_broken_is_damage(codec: Codec, latent_blob: bytes, se
 
 
 def test_other_weights_are_not_decoded_with_these(codec: Codec, latent_blob: bytes) -> None:
-    with pytest.raises(EngineError, match="weights 0123456789abcdef"):
+    with pytest.raises(ModelError, match="weights 0123456789abcdef"):
         codec.decode(changed(latent_blob, weights="0123456789abcdef"))
 
 

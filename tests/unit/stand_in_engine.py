@@ -20,10 +20,10 @@ class Obedient:
     create it and die; raise CLASS; zero-divide; score: answer with the process's oom_score_adj; session: with its session id.
     """
 
-    def encode(self, data: bytes, *, quality: int, reference: bytes | None = None) -> bytes:
+    def encode(self, data: bytes, *, quality: int, model: str, reference: bytes | None = None) -> bytes:
         return self.decode(data) + b" AT %d" % quality
 
-    def decode(self, blob: bytes) -> bytes:
+    def decode(self, blob: bytes, *, model: str | None = None) -> bytes:
         words = iter(blob.decode().split())
         for word in words:
             if word == "log":

@@ -63,7 +63,7 @@ def test_init_refuses_a_store(root: Path) -> None:
 def test_the_quality_given_to_init_is_the_default(tmp_path: Path) -> None:
     init(tmp_path, quality=80)
     store = Store(tmp_path)
-    assert store.quality == 80
+    assert store.config.quality == 80
     store.close()
 
 

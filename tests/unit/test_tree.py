@@ -36,7 +36,7 @@ class GatedEngine(LosslessEngine):
         self.failures: list[Exception] = []  # of the next encodes
         self.encodes = self.decodes = 0
 
-    def encode(self, data: bytes, *, quality: int, reference: bytes | None = None) -> Future[bytes]:
+    def encode(self, data: bytes, *, quality: int, model: str = "bundled", reference: bytes | None = None) -> Future[bytes]:
         self.encodes += 1
         self.encoding.set()
         assert self.may_encode.wait(10)

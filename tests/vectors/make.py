@@ -83,7 +83,7 @@ def bad_blobs(good: bytes) -> dict[str, tuple[str, bytes]]:
         "rendered-size-of-1-eib": ("DamagedError", preamble(16, "<Q", 1 << 60)),
         "width-of-2-30": ("DamagedError", header(width=1 << 30)),
         "wrong-latents-checksum": ("DamagedError", header(latents_crc32=1)),
-        "other-weights": ("EngineError", header(weights="f" * 16)),
+        "other-weights": ("ModelError", header(weights="f" * 16)),
         "metadata-bomb": ("DamagedError", header(metadata_size=1 << 40)),
     }
 

@@ -23,7 +23,7 @@ class SlowEngine(LosslessEngine):
         self._seconds = seconds
         self._worker = ThreadPoolExecutor(1)
 
-    def encode(self, data: bytes, *, quality: int, reference: bytes | None = None) -> Future[bytes]:
+    def encode(self, data: bytes, *, quality: int, model: str = "bundled", reference: bytes | None = None) -> Future[bytes]:
         return self._worker.submit(self._encode, data, quality)
 
     def _encode(self, data: bytes, quality: int) -> bytes:

@@ -1,0 +1,82 @@
+"""What the codec needs of a model, and the bundled one."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load
+
+from sdfs.autoencoders import Pixels
+from sdfs.autoencoders.runner import BundledAutoencoder
+from sdfs.errors import DamagedError
+from sdfs.latent_coding import LearnedCoder
+
+BUNDLED = "bundled"  # the name of the bundled model, whichever its version
+HASH_DIGITS = 16  # hex digits of a SHA-256 that a header keeps where it only tells versions apart
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A picture as latents."""
+
+    section: bytes
+    pixels: Pixels  # what a decoder gets: (H, W, 3)
+    latents_crc32: int
+    header: dict[str, Any] = field(default_factory=dict)  # what else the decoder has to know
+
+
+class ResidentModel(Protocol):
+    @property
+    def id(self) -> str:
+        """By which a blob's header names it."""
+
+    @property
+    def weights_sha256(self) -> str:
+        """64 hex digits."""
+
+    def encode(self, pixels: Pixels, quality: int) -> Encoded:
+        """(H, W, 3) at quality 0 … 100."""
+
+    def decode(self, section: bytes, header: Mapping[str, Any], height: int, width: int) -> Pixels:
+        """(height, width, 3) of a blob's latents and header, which is untrusted: DamagedError, ValueError, LookupError, TypeError."""
+
+
+class BundledModel:
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        data = resources.files("sdfs").joinpath("weights/bundled.safetensors").read_bytes()
+        weights = load(data)
+        self.weights_sha256 = hashlib.sha256(data).hexdigest()
+        self._autoencoder = BundledAutoencoder(weights, self.weights_sha256, device, dtype)
+        self._coder = LearnedCoder(weights)
+        self.id = self._autoencoder.id
+
+    def encode(self, pixels: Pixels, quality: int) -> Encoded:
+        section, quantised = self._coder.encode(self._autoencoder.encode(pixels, quality), quality)
+        return Encoded(section, self._pixels(quantised, quality, *pixels.shape[:2]), latents_crc32(quantised))
+
+    def decode(self, section: bytes, header: Mapping[str, Any], height: int, width: int) -> Pixels:
+        factor, quality = self._autoencoder.factor, int(header["quality"])
+        quantised = self._coder.decode(section, -(-height // factor), -(-width // factor), quality)
+        check_latents(quantised, header)
+        return self._pixels(quantised, quality, height, width)
+
+    def _pixels(self, quantised: NDArray[np.int16], quality: int, height: int, width: int) -> Pixels:
+        return self._autoencoder.decode(self._coder.dequantise(quantised, quality), quality, height, width)
+
+
+def latents_crc32(quantised: NDArray[np.int16]) -> int:
+    return zlib.crc32(quantised.astype("<i2").tobytes())
+
+
+def check_latents(quantised: NDArray[np.int16], header: Mapping[str, Any]) -> None:
+    """Raises DamagedError."""
+    if latents_crc32(quantised) != header["latents_crc32"]:
+        raise DamagedError("latent blob: the decoded latents fail their checksum")

@@ -1,0 +1,70 @@
+"""Which models are loaded, within a budget of memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sdfs import models
+from sdfs.autoencoders.runner import fastest_dtype
+from sdfs.errors import ModelError
+from sdfs.resident.model import BUNDLED, HASH_DIGITS, BundledModel, ResidentModel
+
+if TYPE_CHECKING:
+    from sdfs.resident.pretrained import PretrainedModel
+
+BUDGET_BYTES = 4 << 30
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Models:
+    """The bundled model is always there. Others are loaded when they are asked for, and leave, the least recently used first, when
+    their weights would together exceed the budget; one that is alone may.
+
+    Not thread-safe.
+    """
+
+    def __init__(self, device: str | None = None, dtype: str | None = None, *, budget_bytes: int = BUDGET_BYTES) -> None:
+        """`device`: a torch device, default CUDA where there is one; `dtype`: 'float32' or 'bfloat16', default what suits each model."""
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._dtype = _DTYPES[dtype] if dtype else None
+        self._budget_bytes = budget_bytes
+        self.bundled = BundledModel(self._device, self._dtype or (torch.bfloat16 if self._device.type == "cuda" else fastest_dtype()))
+        self._loaded: OrderedDict[str, PretrainedModel] = OrderedDict()  # by the hash of their weights
+
+    def named(self, name: str) -> ResidentModel:
+        """As the user names it. Raises ModelMissing, ModelError."""
+        return self.bundled if name == BUNDLED else self._load(models.resolve(name))
+
+    def of_blob(self, header: Mapping[str, Any], *, instead: str | None = None) -> ResidentModel:
+        """The model that a blob's header asks for, or a compatible one named `instead`. Raises ModelMissing, ModelError."""
+        wanted, weights = str(header["autoencoder"]), str(header["weights"])
+        if instead is not None:
+            other = models.resolve(instead)
+            if not models.compatible(wanted, other.id):
+                raise ModelError(f"{other.id} does not decode latents of {wanted}: they are not known to share a latent space")
+            return self._load(other)
+        if not wanted.startswith(f"{BUNDLED}-"):
+            return self._load(models.of_blob(wanted, weights))
+        if (self.bundled.id, self.bundled.weights_sha256[:HASH_DIGITS]) != (wanted, weights):
+            have = f"{self.bundled.id} with {self.bundled.weights_sha256[:HASH_DIGITS]}"
+            raise ModelError(f"the blob needs autoencoder {wanted} with weights {weights}; this SDFS has {have}")
+        return self.bundled
+
+    def _load(self, model: models.Model) -> PretrainedModel:
+        if (loaded := self._loaded.get(model.weights_sha256)) is None:
+            from sdfs.resident.pretrained import PretrainedModel
+
+            self._make_room(model.weights_bytes)
+            loaded = self._loaded[model.weights_sha256] = PretrainedModel(model, self._device, self._dtype)
+        self._loaded.move_to_end(model.weights_sha256)
+        return loaded
+
+    def _make_room(self, wanted_bytes: int) -> None:
+        while self._loaded and sum(model.autoencoder.bytes_resident for model in self._loaded.values()) + wanted_bytes > self._budget_bytes:
+            self._loaded.popitem(last=False)
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
