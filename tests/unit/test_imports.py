@@ -52,6 +52,7 @@ OWNER_ROOMS: dict[str, set[str]] = {
     "sdfs.access": {"sdfs.tree", "sdfs.control", "sdfs.store", "sdfs.files"},
     "sdfs.printable": set(),
     "sdfs.notify": set(),
+    "sdfs.models": set(),
     "sdfs.mount_options": set(),
     "sdfs.fuse": set(),
     "sdfs.fuse_operations": {"sdfs.fuse", "sdfs.tree"},
@@ -69,7 +70,16 @@ OWNER_ROOMS: dict[str, set[str]] = {
     },
     "sdfs.service_units": {"sdfs.mount_options", "sdfs.store"},
     "sdfs.mount_helper": {"sdfs.mount", "sdfs.mount_options"},
-    "sdfs.cli": {"sdfs.service_units", "sdfs.printable", "sdfs.access", "sdfs.mount", "sdfs.store", "sdfs.fsck", "sdfs.engine.client"},
+    "sdfs.cli": {
+        "sdfs.service_units",
+        "sdfs.models",
+        "sdfs.printable",
+        "sdfs.access",
+        "sdfs.mount",
+        "sdfs.store",
+        "sdfs.fsck",
+        "sdfs.engine.client",
+    },
     "daemon": {"sdfs.access", "sdfs.notify", "sdfs.signatures", "sdfs.printable", "sdfs.cli"},
 }
 ROOMS = ENGINE_ROOMS | OWNER_ROOMS
@@ -79,6 +89,7 @@ HEAVY = ("torch", "diffusers", "constriction", "PIL", "imagecodecs", "safetensor
 CONFINED: dict[str, set[str]] = {
     **{package: set(ENGINE_ROOMS) for package in HEAVY},
     "mfusepy": {"sdfs.fuse"},
+    "huggingface_hub": {"sdfs.models"},
     **{package: {"daemon"} for package in ("watchdog", "send2trash", "exifread")},
 }
 
@@ -145,7 +156,9 @@ def test_every_room_of_the_architecture_exists() -> None:
     assert [room for room in ROOMS if not is_module(room)] == []
 
 
-@pytest.mark.parametrize("module", ["sdfs.mount", "sdfs.tree", "sdfs.control", "sdfs.access", "sdfs.engine.client", "sdfs.cli", "daemon"])
+@pytest.mark.parametrize(
+    "module", ["sdfs.mount", "sdfs.tree", "sdfs.control", "sdfs.access", "sdfs.engine.client", "sdfs.models", "sdfs.cli", "daemon"]
+)
 def test_the_owner_process_loads_nothing_heavy(module: str) -> None:
     script = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, cwd=ROOT).stdout)
