@@ -5,7 +5,8 @@ Why this is right, in short:
 - `_conduct` (one thread) alone starts children and sends; each child has one thread (`_listen`) that alone receives from it.
   All other state is under `_changed`. Futures are completed outside it, since their callbacks may ask for more.
 - A request is in exactly one place: a waiting queue, or `_in_flight`. It leaves `_in_flight` by its answer or by the child's end.
-- At most one encode is with the child, so a decode waits for no more than the encode that is running.
+- At most one encode is with the child, and none is sent while a decode waits here: a decode waits for no more than the encode that
+  is running.
 - The child says BEGUN before it works on a request: when it dies, that request is to blame, and the others just wait again.
 - The owner decides about idle unloading, under the lock and with nothing in flight: no request can be lost to it.
 - Nobody forks: the child is spawned, and ends by itself when its socket closes, which also the owner's death does.
@@ -279,6 +280,7 @@ class Engine:
         return self._retry_at - time.monotonic()
 
     def _next_request(self) -> _Request | None:
+        """No encode while a decode waits: a child that is done with those it has would begin the encode before it gets the next."""
         encodes = sum(request.type == protocol.ENCODE for request in self._in_flight.values())
         for waiting, room in (
             (self._decodes, MAX_DECODES_IN_FLIGHT - (len(self._in_flight) - encodes)),
@@ -290,6 +292,8 @@ class Engine:
                     return request
                 self._forget(request)
                 request.drop()
+            if waiting:
+                break
         return None
 
     def _start(self) -> None:
