@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sdfs.service_units import Content, Manager
+
+_System = Annotated[bool, typer.Option("--system", help="Of the system, not the user's.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")]
+
+app = typer.Typer(no_args_is_help=True, help="Have systemd mount stores and watch folders.")
+
+
+@app.command("install")
+def install(
+    daemon: Annotated[bool, typer.Option("--daemon", help="Watch the folders of the configuration.")] = False,
+    mount: Annotated[tuple[Path, Path] | None, typer.Option("--mount", metavar="STORE MOUNTPOINT", help="Mount a store.")] = None,
+    options: Annotated[str, typer.Option("-o", metavar="OPTIONS", help="Options of the mount, separated by commas.")] = "",
+    mount_helper: Annotated[bool, typer.Option("--mount-helper", help="Let mount(8) and /etc/fstab mount stores; as root.")] = False,
+    system: _System = False,
+    dry_run: _DryRun = False,
+) -> None:
+    """Write units for systemd, and have it start them, now and from now on."""
+    from sdfs import service_units
+
+    if not (daemon or mount or mount_helper):
+        raise typer.BadParameter("name --daemon, --mount STORE MOUNTPOINT, or --mount-helper")
+    manager = service_units.Manager(system)
+    programs = Path(os.path.realpath(sys.argv[0])).parent
+    files: dict[Path, Content] = {}
+    units = []
+    if daemon:
+        files |= service_units.daemon_files(manager, programs)
+        units.append(service_units.DAEMON)
+    if mount:
+        mountpoint = os.path.realpath(mount[1])
+        files |= service_units.mount_files(manager, programs, mount[0], mountpoint, options)
+        units.append(service_units.mount_unit(mountpoint))
+    if mount_helper:
+        files |= service_units.helper_files(manager, programs)
+    if dry_run:
+        for path, content in files.items():
+            print(f"# {path} -> {content}\n" if isinstance(content, Path) else f"# {path}\n{content}")
+    else:
+        _say("wrote", service_units.write(files))
+    if units:
+        _systemctl(manager, ["daemon-reload"], ["enable", "--now", *units], dry_run=dry_run)
+
+
+@app.command("remove")
+def remove(
+    daemon: Annotated[bool, typer.Option("--daemon", help="Only the watched folders.")] = False,
+    mount: Annotated[Path | None, typer.Option("--mount", metavar="MOUNTPOINT", help="Only this mount.")] = None,
+    mount_helper: Annotated[bool, typer.Option("--mount-helper", help="Only what lets mount(8) mount stores; as root.")] = False,
+    system: _System = False,
+    dry_run: _DryRun = False,
+) -> None:
+    """Stop what was installed, and remove what was written for it. Stores and configurations stay."""
+    from sdfs import service_units
+
+    manager = service_units.Manager(system)
+    everything = not (daemon or mount or mount_helper)
+    units = service_units.installed_units(manager)
+    if not everything:
+        named = [service_units.DAEMON] if daemon else []
+        if mount:
+            named.append(service_units.mount_unit(os.path.realpath(mount)))
+        units = [unit for unit in units if unit in named]
+    helper = service_units.installed_helper(manager) if mount_helper or (everything and system) else []
+    if units:
+        _systemctl(manager, ["disable", "--now", *units], dry_run=dry_run)
+    files = service_units.unit_files(manager, units) + helper
+    if dry_run:
+        print("".join(f"rm {path}\n" for path in files), end="")
+    else:
+        service_units.remove(files)
+        _say("removed", files)
+    if units:
+        _systemctl(manager, ["daemon-reload"], dry_run=dry_run)
+    elif not helper:
+        print("sdfs: nothing of this is installed", file=sys.stderr)
+
+
+def _say(what: str, paths: list[Path]) -> None:
+    for path in paths:
+        print(f"sdfs: {what} {path}", file=sys.stderr)
+
+
+def _systemctl(manager: Manager, *commands: list[str], dry_run: bool) -> None:
+    """Where systemd does not run, the commands are told instead. Raises UserError where one fails."""
+    from sdfs.errors import UserError
+
+    runs = Path("/run/systemd/system").is_dir()
+    if not (runs or dry_run):
+        print("sdfs: systemd does not run here; where it does:", file=sys.stderr)
+    for command in ([*manager.systemctl, *arguments] for arguments in commands):
+        if dry_run or not runs:
+            print(shlex.join(command), file=sys.stdout if dry_run else sys.stderr)
+        elif subprocess.run(command, check=False).returncode:  # it has told why on stderr
+            raise UserError(f"`{shlex.join(command)}` failed")
