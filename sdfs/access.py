@@ -18,7 +18,7 @@ from sdfs.errors import StoreBusy
 from sdfs.files import content_sha256
 from sdfs.store import is_store, read_owner
 from sdfs.tree.owner import Owner
-from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus, Trashed, Usage
+from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus, Trashed, Usage, Wish
 
 __all__ = [
     "Access",
@@ -28,6 +28,7 @@ __all__ = [
     "StoreStatus",
     "Trashed",
     "Usage",
+    "Wish",
     "content_sha256",
     "open_access",
     "store_at",

@@ -31,13 +31,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from sdfs.errors import DamagedError, EngineError, NameTaken, SdfsError, SourceChanged, StoreBusy, StoreFull, StoreTooNew, UserError
+from sdfs.errors import (
+    DamagedError,
+    EngineError,
+    ModelError,
+    ModelMissing,
+    NameTaken,
+    SdfsError,
+    SourceChanged,
+    StoreBusy,
+    StoreFull,
+    StoreTooNew,
+    UserError,
+)
 from sdfs.tree.owner import Owner
-from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus, Trashed, Usage
+from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus, Trashed, Usage, Wish
 
 _MAX_REQUEST_BYTES = 1 << 16
 _STALLED_SECONDS = 5.0  # what clients get to take their answers when the owner ends
-_KINDS = (DamagedError, EngineError, NameTaken, SourceChanged, StoreBusy, StoreFull, StoreTooNew, UserError)
+_KINDS = (DamagedError, EngineError, ModelMissing, ModelError, NameTaken, SourceChanged, StoreBusy, StoreFull, StoreTooNew, UserError)
 _ERRORS: dict[str, type[SdfsError]] = {kind.__name__: kind for kind in _KINDS}
 _log = logging.getLogger("sdfs.control")
 
@@ -170,8 +182,8 @@ def _sync(access: Access, connection: _Connection) -> None:
     access.sync(lambda done, total: connection.send({"progress": [done, total]}))
 
 
-def _read_to(access: Access, connection: _Connection, path: str) -> None:
-    access.read_to(path, cast(BinaryIO, _Sender(connection)))
+def _read_to(access: Access, connection: _Connection, path: str, model: str | None) -> None:
+    access.read_to(path, cast(BinaryIO, _Sender(connection)), model)
 
 
 _ANSWERS: dict[str, Callable[..., Any]] = {
@@ -184,6 +196,7 @@ _ANSWERS: dict[str, Callable[..., Any]] = {
     "stat": lambda access, _, path: asdict(access.stat(path)),
     "list": lambda access, _, path: [asdict(listed) for listed in access.list(path)],
     "read_to": _read_to,
+    "recompress": lambda access, _, path, wish: asdict(access.recompress(path, Wish(**wish))),
     "usage": lambda access, _, path: asdict(access.usage(path)),
     "trashed": lambda access, _: [asdict(trashed) for trashed in access.trashed()],
     "restore": lambda access, _, name, folder: access.restore(name, folder),
@@ -226,8 +239,11 @@ class ControlClient:
     def list(self, path: str) -> list[Listed]:
         return [Listed(**listed) for listed in self._ask("list", path=path)]
 
-    def read_to(self, path: str, file: BinaryIO) -> None:
-        self._ask("read_to", on_data=file, path=path)
+    def read_to(self, path: str, file: BinaryIO, model: str | None = None) -> None:
+        self._ask("read_to", on_data=file, path=path, model=model)
+
+    def recompress(self, path: str, wish: Wish) -> FileStatus:
+        return FileStatus(**self._ask("recompress", path=path, wish=asdict(wish)))
 
     def usage(self, path: str) -> Usage:
         return Usage(**self._ask("usage", path=path))
@@ -263,7 +279,7 @@ class ControlClient:
         *,
         on_progress: Callable[[int, int], None] | None = None,
         on_data: BinaryIO | None = None,
-        **arguments: str | float | None,
+        **arguments: object,
     ) -> Any:
         with self._connect() as connection, connection.makefile("rb") as answers:
             connection.sendall(json.dumps({"request": request, "arguments": arguments}).encode() + b"\n")

@@ -30,7 +30,7 @@ class LosslessEngine:
             future.set_exception(error)
         return future
 
-    def decode(self, key: str, blob: bytes) -> Future[bytes]:
+    def decode(self, key: str, blob: bytes, *, model: str | None = None) -> Future[bytes]:
         future: Future[bytes] = Future()
         try:
             parsed = container.parse(blob)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import posixpath
 import stat
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from sdfs import container
 from sdfs.cache import DEFAULT_BYTES, RenderCache
 from sdfs.container import KIND_LATENT, Preamble
 from sdfs.engine.client import Engine as ChildEngine
@@ -24,8 +26,9 @@ from sdfs.tree import trash
 from sdfs.tree.compressor import Compressor
 from sdfs.tree.inode import key_of
 from sdfs.tree.pending import Pending
+from sdfs.tree.recompressing import recompress
 from sdfs.tree.renders import Engine, Renders, read_header
-from sdfs.tree.status import FileStatus, Listed, State, StoreStatus, Trashed, Usage
+from sdfs.tree.status import FileStatus, Listed, State, StoreStatus, Trashed, Usage, Wish
 from sdfs.tree.tree import Tree
 
 _CHUNK_BYTES = 1 << 20
@@ -187,11 +190,14 @@ class Owner:
                         listed.append(self._listed(posixpath.join(backing, name)))
             return listed
 
-    def read_to(self, path: str, file: BinaryIO) -> None:
+    def read_to(self, path: str, file: BinaryIO, model: str | None = None) -> None:
         with _user_errors(path):
             backing = self._existing(path)
             if not stat.S_ISREG(os.lstat(backing).st_mode):
                 raise UserError(f"{path} is no regular file")
+            if model is not None and (blob := _latent_blob(backing)) is not None:
+                file.write(self._engine.decode(f"{hashlib.sha256(blob).hexdigest()} {model}", blob, model=model).result())
+                return
             handle = self.tree.open(self.tree.virtual(backing), os.O_RDONLY)
         try:
             offset = 0
@@ -200,6 +206,14 @@ class Owner:
                 offset += len(chunk)
         finally:
             self.tree.release(handle)
+
+    def recompress(self, path: str, wish: Wish) -> FileStatus:
+        self._refuse_read_only()
+        with _user_errors(path):
+            virtual = self.tree.virtual(self._existing(path))
+            recompress(self.tree, self._engine, virtual, wish)
+            self.compressor.on_swap(virtual)
+            return self.stat(virtual)
 
     def usage(self, path: str) -> Usage:
         with _user_errors(path):
@@ -296,6 +310,11 @@ class Owner:
         """Refuse a folder that is reached through a symbolic link: it may be outside the store."""
         if os.path.realpath(folder) != folder.rstrip("/"):
             raise OSError(errno.ELOOP, "there is a symbolic link on the way", self.tree.virtual(folder))
+
+
+def _latent_blob(backing: str) -> bytes | None:
+    blob = Path(backing).read_bytes()
+    return blob if container.is_blob(blob) and Preamble.parse(blob).kind == KIND_LATENT else None
 
 
 def _header(backing: str, preamble: Preamble) -> dict[str, Any]:

@@ -81,6 +81,15 @@ class Trashed:
     trashed_ns: int  # nanoseconds since the epoch
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What a blob is to become."""
+
+    model: str
+    quality: int  # 0 … 100
+    accept_loss: bool  # from what readers get, where the original is gone
+
+
 class Access(Protocol):
     """The owner's services. Paths are those of the mount, with or without a leading slash. All raise UserError and its kin."""
 
@@ -112,8 +121,11 @@ class Access(Protocol):
     def list(self, path: str) -> list[Listed]:
         """The entries of a folder by name, or the one file."""
 
-    def read_to(self, path: str, file: BinaryIO) -> None:
-        """Write what a reader gets to `file`."""
+    def read_to(self, path: str, file: BinaryIO, model: str | None = None) -> None:
+        """Write what a reader gets to `file`; `model`: decoded by it instead of the one that made the latents."""
+
+    def recompress(self, path: str, wish: Wish) -> FileStatus:
+        """Make another blob of a shrunk picture; what it is then."""
 
     def usage(self, path: str) -> Usage:
         """The sums over a folder, or of one file."""

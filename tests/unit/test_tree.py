@@ -46,7 +46,7 @@ class GatedEngine(LosslessEngine):
             return future
         return super().encode(data, quality=quality)
 
-    def decode(self, key: str, blob: bytes) -> Future[bytes]:
+    def decode(self, key: str, blob: bytes, *, model: str | None = None) -> Future[bytes]:
         self.decodes += 1
         return super().decode(key, blob)
 

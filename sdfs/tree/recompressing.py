@@ -1,0 +1,132 @@
+"""From one blob to another of the same picture: other latents, of another model or at another quality, or none.
+
+From the original where there is one: in an exact blob, or in the trash, where it is for a day after it was shrunk. Else only from what
+readers get, if the user accepts that what was lost once is lost twice.
+
+The swap is as that of a pending file: the new blob is fsynced, the old one has a durable name in the trash, then comes the rename; and only
+if nobody has the file open, and it is what was read.
+"""
+
+# System calls on `str` paths, which need not be decodable, and on descriptors.
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from sdfs import container
+from sdfs.container import KIND_LATENT, PREAMBLE_BYTES, Preamble
+from sdfs.errors import NotAPicture, UserError
+from sdfs.files import content_sha256, copy_attributes, read_all, write_all
+from sdfs.store import Staged
+from sdfs.tree.inode import key_of, split_mode
+from sdfs.tree.pending import Key
+from sdfs.tree.renders import Engine, read_header
+from sdfs.tree.status import Wish
+from sdfs.tree.tree import Tree
+
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class _Source:
+    key: Key
+    identity: tuple[int, int]  # mtime_ns, ctime_ns
+    preamble: Preamble
+    header: dict[str, Any]
+    head_key: str
+    blob: bytes
+
+
+def recompress(tree: Tree, engine: Engine, path: str, wish: Wish) -> None:
+    """`path` is the mount's. Raises UserError where the original is gone, the file is open or no blob; OSError, and what engines raise."""
+    backing = tree.backing(path)
+    source = _read(backing, path)
+    data = _original(tree, engine, source)
+    if data is None:
+        if not wish.accept_loss:
+            raise UserError(
+                f"{path}: its original is no longer in the trash; --accept-loss makes do with what readers get, and loses again"
+            )
+        data = engine.decode(source.head_key, source.blob).result()
+    try:
+        blob = engine.encode(data, quality=wish.quality, model=wish.model, reference=b"").result()
+    except NotAPicture as error:
+        raise UserError(f"{path}: {error}") from error
+    container.parse(blob)
+    staged = tree.store.stage(blob)
+    try:
+        _swap(tree, backing, path, source, staged, blob)
+    except BaseException:
+        staged.discard()
+        raise
+    os.close(staged.fd)
+    tree.known.note(backing)
+    tree.folders.sync(backing)
+
+
+def _read(backing: str, path: str) -> _Source:
+    fd = os.open(backing, _FLAGS)
+    try:
+        status = os.fstat(fd)
+        if not container.is_blob(head := os.pread(fd, PREAMBLE_BYTES, 0)):
+            raise UserError(f"{path} is no shrunk picture: there is nothing to recompress")
+        preamble = Preamble.parse(head)
+        head_key, header = read_header(fd, preamble)
+        return _Source(key_of(status), (status.st_mtime_ns, status.st_ctime_ns), preamble, header, head_key, read_all(fd))
+    finally:
+        os.close(fd)
+
+
+def _original(tree: Tree, engine: Engine, source: _Source) -> bytes | None:
+    """The file that was shrunk, bit for bit."""
+    if source.preamble.kind != KIND_LATENT:
+        return engine.decode(source.head_key, source.blob).result()
+    with os.scandir(tree.store.trash.folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # expired meanwhile
+                if entry.stat(follow_symlinks=False).st_size == source.header.get("original_size"):
+                    fd = os.open(entry.path, _FLAGS)
+                    try:
+                        if content_sha256(fd) == source.header.get("original_sha256"):
+                            return read_all(fd)
+                    finally:
+                        os.close(fd)
+    return None
+
+
+def _swap(tree: Tree, backing: str, path: str, source: _Source, staged: Staged, blob: bytes) -> None:
+    with tree.inodes.holding(source.key) as inode, inode.lock:
+        if inode.handles:
+            raise UserError(f"{path} is open: close it, or try again later")
+        status = os.lstat(backing)
+        if key_of(status) != source.key or (status.st_mtime_ns, status.st_ctime_ns) != source.identity:
+            raise UserError(f"{path} was changed meanwhile: try again")
+        fd = os.open(backing, _FLAGS)
+        try:
+            logical = status.st_mode if source.preamble.mode == container.MODE_OF_BACKING else source.preamble.mode
+            backing_mode, preamble_mode = split_mode(logical)
+            write_all(staged.fd, container.with_mode(blob[:PREAMBLE_BYTES], preamble_mode))
+            copy_attributes(fd, staged.fd, backing_mode)
+            os.fsync(staged.fd)
+        finally:
+            os.close(fd)
+        _replace(tree, backing, path, source, staged)
+        tree.forget_opened(key_of(os.fstat(staged.fd)))
+
+
+def _replace(tree: Tree, backing: str, path: str, source: _Source, staged: Staged) -> None:
+    kept = tree.store.keep(backing)
+    replaced = False
+    try:
+        tree.store.trash.sync()
+        with tree.inodes.names:
+            if key_of(os.lstat(backing)) != source.key:
+                raise UserError(f"{path} was changed meanwhile: try again")
+            tree.store.replace(staged.path, backing, keep=False)
+            replaced = True
+            tree.folders.changed(backing)
+    finally:
+        if not replaced:
+            tree.store.trash.forget(kept)
