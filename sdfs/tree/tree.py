@@ -190,10 +190,7 @@ class Tree:
             same = replaced is not None and os.path.samestat(moved, replaced)
             if replace and not same:
                 self._keep_blob(target)
-            if replace:
-                os.rename(source, target)
-            else:
-                rename_noreplace(source, target)
+            self.store.with_room(partial(os.rename if replace else rename_noreplace, source, target))  # a folder may have to grow
             self.folders.changed(target)
             if not same:
                 self.inodes.renamed(source, target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -42,6 +43,23 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE},nr_inodes=60", "tmpfs", disk], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.fixture
+def ext4(tmp_path: Path) -> Iterator[Path]:
+    """An ext4 of 4 MiB, with blocks of 1 KiB, so that every fourth long name has a folder grow."""
+    if shutil.which("mkfs.ext4") is None or not Path("/dev/loop-control").exists():
+        pytest.skip("needs mkfs.ext4 and loop devices")
+    disk, image = tmp_path / "ext4", tmp_path / "image"
+    disk.mkdir()
+    with image.open("wb") as file:
+        file.truncate(SIZE)
+    subprocess.run(["mkfs.ext4", "-q", "-b", "1024", "-m", "0", "-O", "^has_journal", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, disk], check=True)
     try:
         yield disk
     finally:
@@ -215,6 +233,20 @@ class TestTrashMakesRoomFor:
         with (crowded.path / "new").open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, 100_000)
         assert (crowded.path / "new").stat().st_size == 100_000
+
+    def test_renames_into_a_folder_that_grows(self, ext4: Path) -> None:
+        with Mounted(ext4) as small:
+            (small.path / "to").mkdir()
+            names = [f"{number:0240}" for number in range(32)]
+            for name in names:
+                (small.path / name).touch()
+            (small.path / "photo.jpg").write_bytes(PICTURE)
+            small.sync()
+            fill(ext4 / "filler")
+            for name in names:
+                (small.path / name).rename(small.path / "to" / name)
+            assert sorted(path.name for path in (small.path / "to").iterdir()) == names
+            assert trash(small.store) == []
 
     def test_what_is_added(self, crowded: Mounted, tmp_path: Path) -> None:
         (tmp_path / "text").write_bytes(b"text" * 10_000)
