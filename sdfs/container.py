@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,8 @@ MAX_HEADER_BYTES = 1 << 20
 MAX_RENDERED_BYTES = 1 << 40
 _PREAMBLE = struct.Struct("<8sHBBIQI")
 _CRC = struct.Struct("<I")
+_CHUNK_BYTES = 1 << 20
+_Read = Callable[[int, int], bytes]  # a size and an offset → what is there, less at the end of it: as os.pread of a file
 
 
 @dataclass(frozen=True)
@@ -114,21 +116,41 @@ def pack_head(
 
 
 def parse(data: bytes) -> Blob:
-    """Take a whole blob apart and check all of it. Raises DamagedError and StoreTooNew as `Preamble.parse` does."""
-    preamble = Preamble.parse(data)
-    header = parse_header(preamble, data[PREAMBLE_BYTES : PREAMBLE_BYTES + preamble.header_length])
-    table = header.pop("sections")
+    """Take a whole blob apart and check all of it. Raises DamagedError and StoreTooNew as `check` does."""
+    preamble, header = check(lambda size, offset: data[offset : offset + size], len(data))
     sections: dict[str, bytes] = {}
     at = PREAMBLE_BYTES + preamble.header_length
-    if at + sum(length for _, length, _ in table) != len(data):
-        raise DamagedError(f"blob length: want {at + sum(length for _, length, _ in table)} bytes, have {len(data)}")
-    for name, length, crc in table:
-        content = data[at : at + length]
-        if zlib.crc32(content) != crc:
-            raise DamagedError(f"blob section {name!r}: want checksum {crc:08x}, have {zlib.crc32(content):08x}")
-        sections[name] = content
+    for name, length, _ in header.pop("sections"):
+        sections[name] = data[at : at + length]
         at += length
     return Blob(preamble, header, sections)
+
+
+def check(read: _Read, blob_bytes: int) -> tuple[Preamble, dict[str, Any]]:
+    """The preamble and the header of a whole blob of so many bytes. All of it is checked, a chunk at a time: it may be of any size.
+
+    Raises DamagedError, and StoreTooNew as `Preamble.parse` does.
+    """
+    preamble = Preamble.parse(read(PREAMBLE_BYTES, 0))
+    header = parse_header(preamble, read(preamble.header_length, PREAMBLE_BYTES))
+    at = PREAMBLE_BYTES + preamble.header_length
+    if (want := at + sum(length for _, length, _ in header["sections"])) != blob_bytes:
+        raise DamagedError(f"blob length: want {want} bytes, have {blob_bytes}")
+    if preamble.kind == KIND_RAW:
+        raw_payload(preamble, header, blob_bytes)
+    for name, length, crc in header["sections"]:
+        if (have := _crc32(read, at, length)) != crc:
+            raise DamagedError(f"blob section {name!r}: want checksum {crc:08x}, have {have:08x}")
+        at += length
+    return preamble, header
+
+
+def _crc32(read: _Read, offset: int, length: int) -> int:
+    crc, end = 0, offset + length
+    while chunk := read(min(_CHUNK_BYTES, end - offset), offset):
+        crc = zlib.crc32(chunk, crc)
+        offset += len(chunk)
+    return crc
 
 
 def parse_header(preamble: Preamble, data: bytes) -> dict[str, Any]:

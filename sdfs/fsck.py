@@ -3,7 +3,7 @@
 What can be found, and whether it is damage, that is, something that a reader does not get as it was written:
 
     damaged      yes  a blob fails its checksums, its rules, or its length; or user bytes that begin like a blob
-    undecodable  yes  a whole blob of which the engine makes no file of the recorded size (with `decode` only)
+    undecodable  yes  a whole blob that does not give the file it records (with `decode` only)
     unreadable   yes  the system refuses to read a file or folder
     too-new      yes  a blob of a newer SDFS
     links        no   a blob with several names: writing to one of them will part them
@@ -27,11 +27,12 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from sdfs import container
-from sdfs.container import KIND_LATENT, MAGIC, PREAMBLE_BYTES, Preamble
+from sdfs.container import KIND_LATENT, KIND_RAW, MAGIC, PREAMBLE_BYTES, Preamble
 from sdfs.errors import DamagedError, StoreTooNew
 from sdfs.files import read_all
 from sdfs.store import HIDDEN, INTERNAL, lock, read_config, walk
@@ -62,8 +63,8 @@ def check(
 ) -> list[Finding]:
     """All that is wrong with a store, which nobody can own meanwhile. Changes nothing unless `repair`.
 
-    `decode`: every whole blob is decoded too; its DamagedError is a finding, its EngineError is not and passes. `progress(done,
-    total)` counts files. Raises NotAStore, StoreTooNew, StoreBusy.
+    `decode`: every whole blob is decoded too, but raw ones, in which is nothing to decode; its DamagedError is a finding, its EngineError
+    is not and passes. `progress(done, total)` counts files. Raises NotAStore, StoreTooNew, StoreBusy.
     """
     check_ = _Check(os.path.realpath(root), repair, decode)
     read_config(root)
@@ -142,50 +143,35 @@ class _Check:
             yield self._finding(path, "hidden", "was removed while it was open: the next mount moves it to the trash")
         fd = os.open(path, _FLAGS)
         try:
-            if os.pread(fd, len(MAGIC), 0) != MAGIC:
-                return
-            status, blob = os.fstat(fd), read_all(fd)
+            if os.pread(fd, len(MAGIC), 0) == MAGIC:
+                yield from self._blob(path, fd)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from None
+            raise OSError(error.errno, error.strerror, error.filename or path) from None
         finally:
             os.close(fd)
-        yield from self._blob(path, status, blob)
 
-    def _blob(self, path: str, status: os.stat_result, blob: bytes) -> Iterator[Finding]:
-        in_trash = path.startswith(self._internal + "/")
+    def _blob(self, path: str, fd: int) -> Iterator[Finding]:
+        status, in_trash = os.fstat(fd), path.startswith(self._internal + "/")
         if status.st_nlink > 1 and not in_trash:
             yield self._finding(path, "links", f"is a blob with {status.st_nlink} names")
         if status.st_mode & _OWNER_RW != _OWNER_RW:
             yield self._finding(path, "mode", f"is a blob with mode {stat.S_IMODE(status.st_mode):04o}: its owner has to read and write it")
+        kind: Kind = "damaged"
         try:
-            parsed = container.parse(blob)
+            preamble, header = container.check(partial(os.pread, fd), status.st_size)
+            kind = "undecodable"
+            if self._decode is not None:
+                _check_content(fd, preamble, header, self._decode)
         except StoreTooNew as error:
             yield self._finding(path, "too-new", str(error))
         except DamagedError as error:
-            yield self._finding(path, "damaged", str(error) + ("" if in_trash else self._rescue(path, blob)))
-        else:
-            try:
-                self._check_render(parsed, blob)
-            except DamagedError as error:
-                yield self._finding(path, "undecodable", str(error) + ("" if in_trash else self._rescue(path, blob)))
-            except StoreTooNew as error:
-                yield self._finding(path, "too-new", str(error))
-
-    def _check_render(self, blob: container.Blob, encoded: bytes) -> None:
-        if self._decode is None:
-            return
-        render = self._decode(hashlib.sha256(encoded).hexdigest()[:32], encoded)
-        if len(render) != blob.preamble.rendered_size:
-            raise DamagedError(f"render: want {blob.preamble.rendered_size} bytes, have {len(render)}")
-        want, have = blob.header.get("original_sha256"), hashlib.sha256(render).hexdigest()
-        if blob.preamble.kind != KIND_LATENT and want != have:
-            raise DamagedError(f"content hash: want {want}, have {have}")
+            yield self._finding(path, kind, str(error) + ("" if in_trash else self._rescue(path, fd)))
 
     # what the trash has of a damaged file
 
-    def _rescue(self, path: str, blob: bytes) -> str:
+    def _rescue(self, path: str, fd: int) -> str:
         """A clause for the finding; '' where the trash has nothing."""
-        header = _header(blob)
+        header = _header(fd)
         size, digest = header.get("original_size"), header.get("original_sha256")
         namesakes = []
         for kept in self._inside("trash"):
@@ -200,15 +186,31 @@ class _Check:
         return Finding(path[len(self.root) :] or "/", kind, message)
 
 
-def _header(blob: bytes) -> dict[str, Any]:
+def _check_content(fd: int, preamble: Preamble, header: dict[str, Any], decode: Decode) -> None:
+    """Whether a whole blob gives what it records. A raw one may be of any size, and has its content as it is: no engine sees it."""
+    if preamble.kind == KIND_RAW:
+        have = _sha256(fd, PREAMBLE_BYTES + preamble.header_length)
+    else:
+        blob = read_all(fd)
+        render = decode(hashlib.sha256(blob).hexdigest()[:32], blob)
+        if len(render) != preamble.rendered_size:
+            raise DamagedError(f"render: want {preamble.rendered_size} bytes, have {len(render)}")
+        have = hashlib.sha256(render).hexdigest()
+    if preamble.kind != KIND_LATENT and have != (want := header.get("original_sha256")):
+        raise DamagedError(f"content hash: want {want}, have {have}")
+
+
+def _header(fd: int) -> dict[str, Any]:
     """What a damaged blob still says, if its preamble and header are whole."""
     try:
-        preamble = Preamble.parse(blob)
-        return container.parse_header(preamble, blob[PREAMBLE_BYTES : PREAMBLE_BYTES + preamble.header_length])
+        preamble = Preamble.parse(os.pread(fd, PREAMBLE_BYTES, 0))
+        return container.parse_header(preamble, os.pread(fd, preamble.header_length, PREAMBLE_BYTES))
     except (DamagedError, StoreTooNew):
         return {}
 
 
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
+def _sha256(source: str | int, offset: int = 0) -> str:
+    """Of a path, or an open file, which stays open, from an offset on."""
+    with open(source, "rb", closefd=isinstance(source, str)) as file:
+        file.seek(offset)
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,7 +15,7 @@ import stat
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 
 from sdfs import container
 from sdfs.container import KIND_LATENT, MAGIC, PREAMBLE_BYTES, Preamble, parse_header
@@ -140,9 +140,16 @@ def _original(sha256: str) -> str:
 def _stands_for(path: str, sha256: str) -> bool:
     """Whether a whole blob of that original is there."""
     try:
-        return container.parse(Path(path).read_bytes()).header.get("original_sha256") == sha256
+        fd = os.open(path, _FLAGS)
+    except OSError:
+        return False
+    try:
+        header = container.check(partial(os.pread, fd), os.fstat(fd).st_size)[1]
     except (OSError, SdfsError):
         return False
+    finally:
+        os.close(fd)
+    return header.get("original_sha256") == sha256
 
 
 def _content_sha256(path: str, size: int) -> str | None:

@@ -11,11 +11,12 @@ import contextlib
 import errno
 import os
 import posixpath
+from functools import partial
 
 from sdfs import container
 from sdfs.container import MAGIC, Preamble
 from sdfs.errors import SdfsError, UserError
-from sdfs.files import PLAIN_XATTR, read_all, rename_noreplace
+from sdfs.files import PLAIN_XATTR, rename_noreplace
 from sdfs.trash import PATH_XATTR, TRASHED
 from sdfs.tree.status import Trashed
 from sdfs.tree.tree import Tree
@@ -95,7 +96,7 @@ def restore(tree: Tree, trashed: Trashed, target: str) -> None:
 def _check_blob(name: str, fd: int) -> None:
     """The tree has no file that begins like a blob and is none."""
     try:
-        container.parse(read_all(fd))
+        container.check(partial(os.pread, fd), os.fstat(fd).st_size)
     except SdfsError as error:
         raise type(error)(f"{name}: {error}") from None
 

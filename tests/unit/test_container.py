@@ -13,12 +13,12 @@ from sdfs import container
 from sdfs.container import KIND_LATENT, KIND_RAW, MODE_OF_BACKING, PREAMBLE_BYTES, Preamble
 from sdfs.errors import DamagedError, SdfsError, StoreTooNew
 
-BLOB = container.pack(KIND_RAW, 7, {"id": "ab", "note": "ü"}, {"file": b"content", "more": b""})
+BLOB = container.pack(KIND_LATENT, 7, {"id": "ab", "note": "ü"}, {"file": b"content", "more": b""})
 
 
 def test_what_is_packed_parses() -> None:
     blob = container.parse(BLOB)
-    assert blob.preamble.kind == KIND_RAW
+    assert blob.preamble.kind == KIND_LATENT
     assert blob.preamble.rendered_size == 7
     assert blob.preamble.mode == MODE_OF_BACKING
     assert blob.header == {"id": "ab", "note": "ü"}
@@ -58,6 +58,28 @@ def test_every_truncation_is_damage(length: int) -> None:
 def test_appended_bytes_are_damage() -> None:
     with pytest.raises(DamagedError, match="blob length"):
         container.parse(BLOB + b"x")
+
+
+@pytest.mark.parametrize(
+    ("size", "sections"),
+    [
+        (3, {"file": b"abc", "more": b""}),
+        (3, {"more": b"abc"}),
+        (3, {}),
+        (2, {"file": b"abc"}),
+        (4, {"file": b"abc"}),
+    ],
+    ids=["two sections", "another name", "no section", "too long", "too short"],
+)
+def test_a_raw_blob_is_damaged_unless_it_has_one_section_which_is_the_file(size: int, sections: dict[str, bytes]) -> None:
+    with pytest.raises(DamagedError, match="one section"):
+        container.parse(container.pack(KIND_RAW, size, {"id": "x"}, sections))
+
+
+def test_a_file_that_is_cut_while_it_is_checked_is_damage() -> None:
+    """Its size was what the header says."""
+    with pytest.raises(DamagedError, match="checksum"):
+        container.check(lambda size, offset: BLOB[:-3][offset : offset + size], len(BLOB))
 
 
 def _preamble(version: int = 1, kind: int = KIND_RAW, flags: int = 0) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sdfs.errors import DamagedError, NotAStore, StoreBusy
 from sdfs.fsck import Finding, check
 from sdfs.store import Store, init
 from tests.lossless_engine import LosslessEngine
+from tests.unit.memory import CHUNKS_KIB, taken_kib, write_large_raw_blob
 
 PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
 
@@ -33,6 +35,15 @@ def blob_of(content: bytes) -> bytes:
 
 def decode(key: str, blob: bytes) -> bytes:
     return LosslessEngine().decode(key, blob).result()
+
+
+def refuse(key: str, blob: bytes) -> bytes:
+    raise DamagedError("slice 3 is cut")
+
+
+def raw_blob_of(content: bytes, sha256: str | None = None) -> bytes:
+    header = {"id": "0" * 32, "original_size": len(content), "original_sha256": sha256 or hashlib.sha256(content).hexdigest()}
+    return container.pack(KIND_RAW, len(content), header, {"file": content})
 
 
 def damage(path: Path) -> None:
@@ -74,6 +85,11 @@ def test_a_blob_cut_short_is_damaged(root: Path) -> None:
 def test_user_bytes_that_begin_like_a_blob_are_found(root: Path) -> None:
     (root / "notes.txt").write_bytes(MAGIC + b"bytes that no SDFS wrote, behind its back")
     assert kinds(check(root)) == [("/notes.txt", "damaged")]
+
+
+def test_a_raw_blob_that_no_reader_would_get_is_found(root: Path) -> None:
+    (root / "raw").write_bytes(container.pack(KIND_RAW, 4, {"id": "0" * 32}, {"file": b"file", "more": b""}))
+    assert kinds(check(root)) == [("/raw", "damaged")]
 
 
 def test_damage_in_the_trash_is_found(root: Path) -> None:
@@ -212,11 +228,32 @@ class TestDecoding:
         assert kinds(check(root, decode=lambda key, blob: decode(key, blob)[::-1])) == [("/photo.jpg", "undecodable")]
 
     def test_a_blob_that_the_engine_refuses_is_found(self, root: Path) -> None:
-        def refuse(key: str, blob: bytes) -> bytes:
-            raise DamagedError("slice 3 is cut")
-
         assert kinds(check(root, decode=refuse)) == [("/photo.jpg", "undecodable")]
 
     def test_a_damaged_blob_is_not_decoded(self, root: Path) -> None:
         damage(root / "photo.jpg")
         assert kinds(check(root, decode=decode)) == [("/photo.jpg", "damaged")]
+
+    def test_a_raw_blob_is_none_of_the_engines_business(self, root: Path) -> None:
+        (root / "photo.jpg").write_bytes(raw_blob_of(b"user bytes"))
+        assert check(root, decode=refuse) == []
+
+    def test_a_raw_blob_of_other_bytes_than_were_recorded_is_found(self, root: Path) -> None:
+        (root / "photo.jpg").write_bytes(raw_blob_of(b"user bytes", sha256="0" * 64))
+        assert kinds(check(root, decode=refuse)) == [("/photo.jpg", "undecodable")]
+
+
+LARGE_BLOB = """
+import sys
+from pathlib import Path
+from sdfs.fsck import check
+before = peak()
+assert check(Path(sys.argv[1]), decode=lambda key, blob: sys.exit("no engine can take it")) == []
+print(peak() - before)
+"""
+
+
+def test_no_more_than_chunks_of_a_large_raw_blob_are_in_memory(root: Path) -> None:
+    (root / "photo.jpg").unlink()
+    write_large_raw_blob(root / "raw")
+    assert taken_kib(LARGE_BLOB, root) < CHUNKS_KIB

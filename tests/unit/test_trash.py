@@ -11,10 +11,11 @@ import pytest
 from sdfs import container
 from sdfs.control import ControlClient, ControlServer
 from sdfs.errors import DamagedError, UserError
-from sdfs.store import init
+from sdfs.store import Store, init
 from sdfs.tree.owner import Owner
 from sdfs.tree.status import Access
 from tests.lossless_engine import LosslessEngine
+from tests.unit.memory import CHUNKS_KIB, taken_kib, write_large_raw_blob
 
 PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
 
@@ -127,6 +128,26 @@ def test_user_bytes_that_begin_like_a_blob_do_not_get_into_the_tree(owner: Owner
     (root / ".sdfs" / "trash" / "1-0.rescued").write_bytes(container.MAGIC + b"user bytes")
     with pytest.raises(DamagedError):
         owner.restore("1-0.rescued", "back")
+
+
+LARGE_BLOB = """
+import sys
+from pathlib import Path
+from sdfs.tree.owner import Owner
+from tests.lossless_engine import LosslessEngine
+owner = Owner(Path(sys.argv[1]), engine=LosslessEngine)
+before = peak()
+owner.restore("1-0.raw", "back")
+print(peak() - before)
+owner.close()
+"""
+
+
+def test_no_more_than_chunks_of_a_large_raw_blob_are_in_memory(root: Path) -> None:
+    Store(root).close()
+    write_large_raw_blob(root / ".sdfs" / "trash" / "1-0.raw")
+    assert taken_kib(LARGE_BLOB, root) < CHUNKS_KIB
+    assert (root / "back" / "raw").exists()
 
 
 class TestARestoredOriginal:

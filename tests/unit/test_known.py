@@ -1,0 +1,205 @@
+"""sdfs.tree.known: contents are found again by what a blob is called, renders to, or was; and nothing is believed unseen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sdfs import container
+from sdfs.container import KIND_LATENT, KIND_RAW
+from sdfs.store import Store, init
+from sdfs.tree import known
+from sdfs.tree.known import KnownBlobs
+from tests.unit.memory import CHUNKS_KIB, taken_kib, write_large_raw_blob
+
+ORIGINAL = b"original"
+RENDER = b"render"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    init(tmp_path / "store")
+    store = Store(tmp_path / "store")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def root(store: Store) -> Path:
+    return Path(store.root)
+
+
+@pytest.fixture
+def blobs(store: Store) -> KnownBlobs:
+    return KnownBlobs(store)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def latent(identity: str = "a" * 32, original: bytes = ORIGINAL, render: bytes = RENDER) -> bytes:
+    header = {"id": identity, "render": sha256(render)[:16], "original_sha256": sha256(original)}
+    return container.pack(KIND_LATENT, len(render), header, {"latents": b"latents"})
+
+
+def raw(content: bytes) -> bytes:
+    return container.pack(KIND_RAW, len(content), {"id": "b" * 32, "original_sha256": sha256(content)}, {"file": content})
+
+
+def put(blobs: KnownBlobs, path: Path, content: bytes) -> str:
+    """A file that was noted; its path."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    blobs.note(str(path))
+    return str(path)
+
+
+class TestByRender:
+    def test_a_latent_blob(self, blobs: KnownBlobs, root: Path) -> None:
+        put(blobs, root / "a", latent())
+        assert blobs.by_render(sha256(RENDER)) == latent()
+
+    def test_in_the_trash_too(self, blobs: KnownBlobs, root: Path) -> None:
+        put(blobs, root / ".sdfs" / "trash" / "1-0.a", latent())
+        assert blobs.by_render(sha256(RENDER)) == latent()
+
+    def test_nothing_that_was_not_noted(self, blobs: KnownBlobs, root: Path) -> None:
+        (root / "a").write_bytes(latent())
+        assert blobs.by_render(sha256(RENDER)) is None
+
+    def test_nothing_that_is_another_blob_by_now(self, blobs: KnownBlobs, root: Path) -> None:
+        put(blobs, root / "a", latent())
+        (root / "a").write_bytes(latent(render=b"another"))
+        assert blobs.by_render(sha256(RENDER)) is None
+
+    def test_nothing_that_is_gone(self, blobs: KnownBlobs, root: Path) -> None:
+        put(blobs, root / "a", latent())
+        (root / "a").unlink()
+        assert blobs.by_render(sha256(RENDER)) is None
+
+    def test_of_two_the_one_that_was_noted_last(self, blobs: KnownBlobs, root: Path) -> None:
+        put(blobs, root / "a", latent())
+        put(blobs, root / "b", latent())
+        (root / "a").unlink()
+        assert blobs.by_render(sha256(RENDER)) == latent()
+
+
+class TestById:
+    def test_a_latent_blob(self, blobs: KnownBlobs, root: Path) -> None:
+        put(blobs, root / "a", latent())
+        assert blobs.by_id("a" * 32) == latent()
+
+    @pytest.mark.parametrize("where", ["folder/a", ".sdfs/trash/1-0.a"])
+    def test_one_that_has_to_be_searched_for(self, blobs: KnownBlobs, root: Path, where: str) -> None:
+        (root / "folder").mkdir()
+        (root / where).write_bytes(latent())
+        assert blobs.by_id("a" * 32) == latent()
+
+    def test_a_search_in_vain_is_not_repeated_at_once(self, blobs: KnownBlobs, root: Path) -> None:
+        assert blobs.by_id("a" * 32) is None
+        (root / "a").write_bytes(latent())
+        assert blobs.by_id("a" * 32) is None
+
+    def test_but_after_a_while(self, blobs: KnownBlobs, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert blobs.by_id("a" * 32) is None
+        (root / "a").write_bytes(latent())
+        monkeypatch.setattr(known, "SEARCH_SECONDS", 0.0)
+        assert blobs.by_id("a" * 32) == latent()
+
+    @pytest.mark.parametrize("identity", ["", "ä", "a\0b", "x" * 1000])
+    def test_whatever_it_is_called(self, blobs: KnownBlobs, root: Path, identity: str) -> None:
+        put(blobs, root / "a", latent(identity))
+        assert blobs.by_id(identity) == latent(identity)
+
+
+class TestByOriginal:
+    def test_a_latent_blob(self, blobs: KnownBlobs, root: Path) -> None:
+        path = put(blobs, root / "a", latent())
+        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == path
+
+    def test_an_exact_blob(self, blobs: KnownBlobs, root: Path) -> None:
+        path = put(blobs, root / "a", raw(ORIGINAL))
+        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == path
+
+    def test_an_unwrapped_file(self, blobs: KnownBlobs, root: Path) -> None:
+        path = put(blobs, root / "a", ORIGINAL)
+        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == path
+
+    def test_nothing_in_the_trash(self, blobs: KnownBlobs, root: Path) -> None:
+        put(blobs, root / ".sdfs" / "trash" / "1-0.a", latent())
+        put(blobs, root / ".sdfs" / "trash" / "1-0.b", ORIGINAL)
+        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) is None
+
+    def test_nothing_for_a_blob_that_is_not_whole(self, blobs: KnownBlobs, root: Path) -> None:
+        path = Path(put(blobs, root / "a", latent()))
+        path.write_bytes(latent()[:-1] + b"?")
+        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) is None
+
+    def test_nothing_for_a_raw_blob_that_no_reader_would_get(self, blobs: KnownBlobs, root: Path) -> None:
+        header = {"id": "b" * 32, "original_sha256": sha256(ORIGINAL)}
+        put(blobs, root / "a", container.pack(KIND_RAW, len(ORIGINAL), header, {"file": ORIGINAL, "more": b""}))
+        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) is None
+
+
+class TestRenames:
+    @pytest.mark.parametrize("content", [latent(), ORIGINAL], ids=["blob", "unwrapped"])
+    def test_of_a_file(self, blobs: KnownBlobs, root: Path, content: bytes) -> None:
+        put(blobs, root / "a", content)
+        (root / "a").rename(root / "b")
+        blobs.rename(str(root / "a"), str(root / "b"), len(content))
+        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == str(root / "b")
+
+    @pytest.mark.parametrize("content", [latent(), ORIGINAL], ids=["blob", "unwrapped"])
+    def test_of_a_folder(self, blobs: KnownBlobs, root: Path, content: bytes) -> None:
+        (root / "old").mkdir()
+        put(blobs, root / "old" / "sub" / "a", content)
+        (root / "old").rename(root / "new")
+        blobs.rename_folder(str(root / "old"), str(root / "new"))
+        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == str(root / "new" / "sub" / "a")
+
+    def test_of_a_folder_leave_one_alone_whose_name_begins_like_it(self, blobs: KnownBlobs, root: Path) -> None:
+        path = put(blobs, root / "older" / "a", latent())
+        blobs.rename_folder(str(root / "old"), str(root / "new"))
+        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == path
+
+    def test_of_a_folder_whose_former_name_is_taken_again(self, blobs: KnownBlobs, root: Path) -> None:
+        put(blobs, root / "old" / "a", latent())
+        (root / "old").rename(root / "new")
+        blobs.rename_folder(str(root / "old"), str(root / "new"))
+        other = put(blobs, root / "old" / "a", latent("c" * 32, b"other", b"other render"))
+        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == str(root / "new" / "a")
+        assert blobs.by_original(sha256(b"other"), 5) == other
+
+    def test_of_a_folder_to_a_name_that_was_one_before(self, blobs: KnownBlobs, root: Path) -> None:
+        put(blobs, root / "new" / "a", latent())
+        (root / "new" / "a").rename(root / "new" / "b")
+        put(blobs, root / "old" / "a", latent("c" * 32, b"other", b"other render"))
+        blobs.rename_folder(str(root / "new"), str(root / "elsewhere"))
+        (root / "new").rename(root / "elsewhere")
+        (root / "old").rename(root / "new")
+        blobs.rename_folder(str(root / "old"), str(root / "new"))
+        assert blobs.by_original(sha256(b"other"), 5) == str(root / "new" / "a")
+
+
+LARGE_BLOB = """
+import sys
+from pathlib import Path
+from sdfs.store import Store
+from sdfs.tree.known import KnownBlobs
+store = Store(Path(sys.argv[1]))
+blobs = KnownBlobs(store)
+blobs.note(sys.argv[2])
+before = peak()
+assert blobs.by_original(sys.argv[3], 0) == sys.argv[2]
+print(peak() - before)
+"""
+
+
+def test_no_more_than_chunks_of_a_large_raw_blob_are_in_memory(tmp_path: Path) -> None:
+    init(tmp_path)
+    digest = write_large_raw_blob(tmp_path / "raw")
+    assert taken_kib(LARGE_BLOB, tmp_path, tmp_path / "raw", digest) < CHUNKS_KIB
