@@ -12,12 +12,20 @@ import typer
 
 from daemon import config
 from sdfs.errors import SdfsError
+from sdfs.printable import printable
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}  # syslog's
 
 
-class _JournalFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """Names in a message may have characters that a terminal takes for commands, and line ends."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+
+class _JournalFormatter(_Formatter):
     """One line each, with the priority that systemd-journald strips (sd-daemon(3)); it has the time itself."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -70,7 +78,7 @@ def _log_to_stderr() -> None:
     if os.environ.get("JOURNAL_STREAM"):
         handler.setFormatter(_JournalFormatter("%(message)s"))
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
+        handler.setFormatter(_Formatter("%(asctime)s %(levelname)s: %(message)s"))
     logger = logging.getLogger("sdfs")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -6,7 +6,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from sdfs.errors import UserError
@@ -58,20 +58,27 @@ def load(path: Path) -> list[WatchConfig]:
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
     folders = [watch.folder for watch in watches]
-    if double := sorted({folder for folder in folders if folders.count(folder) > 1}):
-        raise UserError(f"{path}: {double[0]} is watched twice")
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise UserError(f"{path}: {folder} is watched twice")
+        if within := [other for other in folders if folder.startswith(other.rstrip("/") + "/")]:
+            raise UserError(f"{path}: {folder} is within {within[0]}, which is watched with all in it")
     return watches
 
 
 def make(**settings: Any) -> WatchConfig:
     """A checked watch of untrusted settings; `~` and relative paths are resolved. Raises UserError."""
     _check(settings)
-    paths = {name: os.path.realpath(Path(settings[name]).expanduser()) for name in ("folder", "store")}
+    try:
+        paths = {name: os.path.realpath(Path(settings[name]).expanduser()) for name in ("folder", "store")}
+    except (RuntimeError, ValueError) as error:  # a user that is not there, a zero in a path
+        raise UserError(f"{settings['folder']!r}, {settings['store']!r}: {error}") from error
     if paths["folder"] == paths["store"]:
         raise UserError(f"{paths['folder']} is the store itself: watch another folder")
     if paths["folder"].startswith(paths["store"] + "/"):
         raise UserError(f"{paths['folder']} is within the store {paths['store']}: what is in there needs no watch")
-    if ".." in Path(settings.get("to", "")).parts:
+    to = PurePosixPath("/", settings.get("to", ""))
+    if ".." in to.parts or "\0" in str(to) or ".sdfs" in to.parts[1:2]:
         raise UserError(f"to: want a folder within the store, have {settings['to']!r}")
     return WatchConfig(**settings | paths)
 

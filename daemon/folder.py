@@ -6,8 +6,10 @@ notices that it is to stop, or that somebody wants the store.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sqlite3
 import stat
 import threading
 import time
@@ -18,7 +20,7 @@ from typing import NamedTuple
 
 from daemon.config import WatchConfig
 from daemon.ledger import Identity, Ledger
-from daemon.scanning import is_watched, scan
+from daemon.scanning import enclosing_store, is_watched, scan
 from daemon.session import Session
 from daemon.settling import Sample, Settling
 from daemon.taking import Result, Taker
@@ -28,8 +30,7 @@ from sdfs.errors import UserError
 CHECK_SECONDS = 5.0  # between looks at the watcher's health
 PAUSE_SECONDS = 60.0  # after the store was full
 AWAY_SECONDS = 5.0  # after the store was not to be had
-PATIENCE_SECONDS = 120.0  # for one picture to be shrunk, before the next is taken
-LAST_PATIENCE_SECONDS = 60.0  # the same when the watch is to stop
+LAST_PATIENCE_SECONDS = 60.0  # for the file in hand when the watch is to stop
 MAX_EVENTS = 1 << 16  # more of them are forgotten, for a rescan
 _log = logging.getLogger("sdfs.watch")
 
@@ -50,7 +51,9 @@ class _Event(NamedTuple):
 
 
 class FolderWatch:
-    """From `start` to `stop`. `ready` is set after the first scan, `beat` is when the thread was last seen alive (monotonic)."""
+    """From `start` to `stop`. `ready` is set after the first scan, `beat` is when the thread was last seen alive (monotonic), and
+    `trouble` why it takes nothing now.
+    """
 
     def __init__(self, watch: WatchConfig, *, session: Callable[[str], Session] = Session) -> None:
         """Raises UserError where another process watches the folder."""
@@ -72,7 +75,7 @@ class FolderWatch:
         self._watching = False
         self._checked_at = self._scanned_at = self._began_at = 0.0  # monotonic
         self._held_until = 0.0  # monotonic: until then nothing is taken
-        self._trouble = ""  # why
+        self.trouble = ""  # why nothing is taken
 
     def start(self) -> None:
         self._thread.start()
@@ -85,6 +88,14 @@ class FolderWatch:
 
     def join(self) -> None:
         self._thread.join()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def discard(self) -> None:
+        """Of one that was not started."""
+        self._ledger.close()
 
     def take_counts(self) -> Counts:
         """What was taken since the last call."""
@@ -127,14 +138,22 @@ class FolderWatch:
             while not self._stopping:
                 try:
                     self._step()
-                except Exception:  # a bug: the folder goes on being watched
-                    _log.exception("the watch of %s stumbled", self.watch.folder)
-                    self._hold(AWAY_SECONDS, "an unexpected error: see the log")
+                except Exception as error:  # a bug, or a ledger that cannot be written: the folder goes on being watched
+                    self._stumble(error)
         finally:
             self._watcher.stop()
             self._session.close()
-            self._note_trouble("")
             self._ledger.close()
+
+    def _stumble(self, error: Exception) -> None:
+        """Whatever was under way is found again by a scan."""
+        if self.trouble != str(error):
+            _log.exception("the watch of %s stumbled", self.watch.folder)
+        self.rescan(self.watch.folder, "an unexpected error")
+        self._hold(AWAY_SECONDS, str(error))
+        with self._changed:
+            if not self._stopping:
+                self._changed.wait(AWAY_SECONDS)
 
     def _step(self) -> None:
         self.beat = time.monotonic()
@@ -155,17 +174,23 @@ class FolderWatch:
             self._watcher.check()
         else:
             try:
-                self._watcher.start()
-                self._watching = True
+                self._start_watching()
             except UserError as error:
                 self.ready.set()  # a folder that is not there holds up nobody
                 self._hold(AWAY_SECONDS, str(error))
                 return
-            self.rescan(self.watch.folder, "start")
         if now - self._scanned_at > self.watch.rescan_seconds:
             self.rescan(self.watch.folder, "regularly")
         for path in self._ledger.due():
             self._settling.touched(f"{self.watch.folder}/{path}")
+
+    def _start_watching(self) -> None:
+        if (store := enclosing_store(self.watch.folder)) is not None:
+            raise UserError(f"{self.watch.folder} is within {store}, a store or a mount of one: what is in there needs no watch")
+        self._watcher.start()
+        self._watching = True
+        self._note_trouble("")
+        self.rescan(self.watch.folder, "start")
 
     def _digest_events(self) -> None:
         with self._changed:
@@ -195,29 +220,41 @@ class FolderWatch:
             is_root = folder == self.watch.folder
             began_at = time.monotonic()
             try:
-                for path, status in scan(self.watch.folder, folder):
-                    if not self._taker.is_dealt_with(self._relative(path), Identity.of(status)):
-                        self._settling.touched(path)
-                    self.beat = time.monotonic()
+                known = self._scan(folder)
             except OSError as error:
                 _log.debug("%s cannot be scanned: %s", folder, error)
                 continue
             if is_root:
-                self._forget_vanished()
+                if known:
+                    self._forget_vanished()
                 self._scanned_at = began_at
                 self.ready.set()
 
+    def _scan(self, folder: str) -> bool:
+        """Whether there was a file that the ledger knows."""
+        known = False
+        for path, status in scan(folder):
+            self.beat = time.monotonic()
+            if self._taker.is_dealt_with(self._relative(path), Identity.of(status)):
+                known = True
+            elif is_watched(self.watch.folder, path):
+                self._settling.touched(path)
+        return known
+
     def _forget_vanished(self) -> None:
-        """Of the filesystem that is there: one that is not mounted now has lost nothing."""
-        device = os.stat(self.watch.folder).st_dev  # noqa: PTH116
+        """Not where nothing is known any more: then a filesystem is not mounted, which has lost nothing."""
         for entry in self._ledger.entries():
-            if entry.identity.device == device and not os.path.lexists(f"{self.watch.folder}/{entry.path}"):
+            if not os.path.lexists(f"{self.watch.folder}/{entry.path}"):
                 self._ledger.forget(entry.path)
 
     def _take_settled(self) -> None:
         for path in self._settling.settled(self._look):
             self._began_at = self.beat = time.monotonic()
-            result = self._taker.take(self._relative(path))
+            try:
+                result = self._taker.take(self._relative(path))
+            except BaseException:
+                self._settling.busy(path)
+                raise
             self._note(path, result)
             if self._stopping or time.monotonic() < self._held_until or self._session.wanted.is_set():
                 return
@@ -238,7 +275,7 @@ class FolderWatch:
         elif result.kind in ("full", "away"):
             self._settling.touched(path)
             self._hold(PAUSE_SECONDS if result.kind == "full" else AWAY_SECONDS, result.reason)
-        elif self._trouble:
+        elif self.trouble:
             self._note_trouble("")
             _log.info("%s: going on", self.watch.folder)
         if result.kind == "taken":
@@ -254,13 +291,14 @@ class FolderWatch:
     def _hold(self, seconds: float, reason: str) -> None:
         """Take nothing for a while, and say why when that changes."""
         self._held_until = time.monotonic() + seconds
-        if reason != self._trouble:
+        if reason != self.trouble:
             self._note_trouble(reason)
             _log.warning("%s is on hold: %s", self.watch.folder, reason)
 
     def _note_trouble(self, reason: str) -> None:
-        self._trouble = reason
-        self._ledger.note("trouble", reason)
+        self.trouble = reason
+        with contextlib.suppress(sqlite3.Error):  # which may be the trouble
+            self._ledger.note("trouble", reason)
 
     def _wait(self) -> None:
         """Until something happens or is due."""
@@ -272,11 +310,11 @@ class FolderWatch:
             if not (self._events or self._missed or self._stopping):
                 self._changed.wait(max(0.0, until - now))
 
-    def _may_go_on(self) -> bool:
-        """Whether to wait longer for a picture to be shrunk. One that is in hand when the watch is to stop is finished, if it can."""
+    def _may_go_on(self, seconds: float) -> bool:
+        """Whether the file in hand has not taken so long yet. One that is in hand when the watch is to stop is finished, if it can."""
         self.beat = time.monotonic()
         self._digest_events()
-        return time.monotonic() - self._began_at < (LAST_PATIENCE_SECONDS if self._stopping else PATIENCE_SECONDS)
+        return time.monotonic() - self._began_at < (min(seconds, LAST_PATIENCE_SECONDS) if self._stopping else seconds)
 
     def _relative(self, path: str) -> str:
         return path[len(self.watch.folder) + 1 :]

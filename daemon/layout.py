@@ -7,10 +7,11 @@ import logging
 import os
 import posixpath
 from collections.abc import Iterator
-from itertools import count
 
 from daemon.config import WatchConfig
 
+MOST_SUFFIXES = 10_000
+_NAME_MAX = 255  # bytes
 _log = logging.getLogger("sdfs.watch")
 
 
@@ -22,17 +23,26 @@ def destinations(watch: WatchConfig, path: str) -> Iterator[str]:
     folder, name = posixpath.split(path)
     if watch.layout == "date":
         folder = _date_folder(posixpath.join(watch.folder, path))
-    stem, extension = posixpath.splitext(name)
     yield posixpath.join(watch.to, folder, name)
-    for number in count(1):
-        yield posixpath.join(watch.to, folder, f"{stem}-{number}{extension}")
+    for number in range(1, MOST_SUFFIXES):
+        yield posixpath.join(watch.to, folder, _with_suffix(name, f"-{number}"))
+
+
+def _with_suffix(name: str, suffix: str) -> str:
+    """Cut, where it would be too long for a name."""
+    stem, extension = posixpath.splitext(name)
+    room = _NAME_MAX - len(suffix) - len(os.fsencode(extension))
+    return os.fsdecode(os.fsencode(stem)[:room]) + suffix + extension
 
 
 def _date_folder(path: str) -> str:
     """`2024/05`: when it was taken, by its EXIF data, or else when it was last written."""
     taken = _date_taken(path)
     if taken is None:
-        taken = datetime.datetime.fromtimestamp(os.stat(path).st_mtime)  # noqa: PTH116
+        try:
+            taken = datetime.datetime.fromtimestamp(os.stat(path).st_mtime)  # noqa: PTH116
+        except (ValueError, OverflowError):  # filesystems have room for the year 10000
+            return "undated"
     return f"{taken.year:04}/{taken.month:02}"
 
 

@@ -24,7 +24,7 @@ from sdfs.errors import UserError
 State = Literal["taken", "left", "waiting", "failed"]
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
-    path BLOB PRIMARY KEY, device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER,
+    path BLOB PRIMARY KEY, inode INTEGER, size INTEGER, mtime_ns INTEGER,
     state TEXT, destination TEXT, reason TEXT, tries INTEGER, due REAL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS due ON files (due) WHERE due IS NOT NULL;
@@ -36,16 +36,15 @@ LAST_RETRY_SECONDS = 6 * 3600.0
 
 @dataclass(frozen=True)
 class Identity:
-    """Which file, in which state. Two files with equal ones have equal contents."""
+    """Which file of a folder, in which state. Without the device's number: a disk may get another one."""
 
-    device: int
     inode: int
     size: int
     mtime_ns: int
 
     @classmethod
     def of(cls, status: os.stat_result) -> Identity:
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -82,15 +81,23 @@ class Ledger:
     def __init__(self, folder: str) -> None:
         """Raises UserError where another process watches the folder."""
         self.path = path_for(folder)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
             raise UserError(f"{folder} is watched by another process already: end that first") from None
-        self._database = self._open()
-        self.note("folder", folder)
+        try:
+            self._database = self._open()
+            self.note("folder", folder)
+            self.note("trouble", "")
+        except sqlite3.Error as error:
+            os.close(self._lock)
+            raise UserError(f"{self.path} cannot be written: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         for attempt in range(2):
@@ -117,7 +124,7 @@ class Ledger:
 
     def put(self, entry: Entry) -> None:
         row = (os.fsencode(entry.path), *astuple(entry.identity), *astuple(entry)[2:])
-        self._database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _storable(row))
+        self._database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _storable(row))
 
     def forget(self, path: str) -> None:
         self._database.execute("DELETE FROM files WHERE path = ?", (os.fsencode(path),))
@@ -131,12 +138,9 @@ class Ledger:
 
     def due(self) -> list[str]:
         """Paths of files that are to be tried again now."""
-        rows = self._database.execute("SELECT path FROM files WHERE due <= ?", (time.time(),))
+        now = time.time()  # what is due later than ever is of a time when the clock was wrong
+        rows = self._database.execute("SELECT path FROM files WHERE due <= ? OR due > ?", (now, now + LAST_RETRY_SECONDS))
         return [os.fsdecode(row[0]) for row in rows]
-
-    def seconds_to_next_due(self) -> float | None:
-        (soonest,) = self._database.execute("SELECT min(due) FROM files WHERE due IS NOT NULL").fetchone()
-        return None if soonest is None else max(0.0, soonest - time.time())
 
     def note(self, name: str, value: object) -> None:
         """A fact about the watch, for `status`; JSON-able."""
@@ -195,8 +199,8 @@ def _storable(row: tuple[object, ...]) -> tuple[object, ...]:
 
 
 def _entry(row: tuple[object, ...]) -> Entry:
-    path, device, inode, size, mtime_ns, *rest = row
-    return Entry(os.fsdecode(path), Identity(device, inode, size, mtime_ns), *rest)  # type: ignore[arg-type]  # as the schema says
+    path, inode, size, mtime_ns, *rest = row
+    return Entry(os.fsdecode(path), Identity(inode, size, mtime_ns), *rest)  # type: ignore[arg-type]  # as the schema says
 
 
 def retry_seconds(tries: int) -> float:

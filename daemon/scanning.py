@@ -1,5 +1,7 @@
 """The files of a watched folder that may be taken."""
 
+# `str` paths, which need not be decodable.
+# ruff: noqa: PTH120
 from __future__ import annotations
 
 import os
@@ -7,21 +9,32 @@ import stat
 from collections.abc import Iterator
 
 from daemon.names import is_skipped_folder, is_temporary
+from daemon.originals import ASIDE, put_back, trash_folder
 from sdfs.access import store_at
 
 
 def is_watched(root: str, path: str) -> bool:
-    """Whether a file, by its path below the watched folder `root`, may be taken: neither it nor a folder on the way is hidden or
-    temporary, or a store, or a mount of one.
+    """Whether a file, by its path below the watched folder `root`, may be taken.
+
+    Neither it nor a folder below the root is hidden or temporary, or a trash; and no folder on the way from / is a store or a mount of one.
     """
     *folders, name = path[len(root) + 1 :].split("/")
-    if is_temporary(name) or any(map(is_skipped_folder, folders)):
+    if is_temporary(name) or any(map(is_skipped_folder, folders)) or path.startswith(trash_folder() + "/"):
         return False
-    return not any(_is_store("/".join([root, *folders[: count + 1]])) for count in range(len(folders)))
+    return enclosing_store(os.path.dirname(path)) is None
 
 
-def scan(root: str, folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Regular files of `folder`, which is `root` or below it, and of the folders in it; skips what vanishes meanwhile.
+def enclosing_store(folder: str) -> str | None:
+    """The folder, or one it is in, that is a store or a mount of one."""
+    while not _is_store(folder):
+        if folder in ("/", ""):
+            return None
+        folder = os.path.dirname(folder)
+    return folder
+
+
+def scan(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Regular files of a folder and of the folders in it; skips what vanishes meanwhile.
 
     Symbolic links are not followed. Raises OSError where `folder` itself cannot be read.
     """
@@ -42,6 +55,8 @@ def scan(root: str, folder: str) -> Iterator[tuple[str, os.stat_result]]:
             if stat.S_ISDIR(status.st_mode):
                 if not is_skipped_folder(entry.name) and not _is_store(entry.path):
                     folders.append(entry.path)
+            elif entry.name.startswith(ASIDE):
+                put_back(entry.path)  # and find it in the next scan, or by its event
             elif stat.S_ISREG(status.st_mode) and not is_temporary(entry.name):
                 yield entry.path, status
 

@@ -36,6 +36,7 @@ class Service:
         self._reloading = False
         self._ready = False
         self._summed_at = time.monotonic()
+        self._pinged_at = 0.0  # monotonic
 
     def run(self) -> None:
         """Until SIGTERM. Raises UserError where the configuration is wrong, or a folder is watched by another process."""
@@ -48,6 +49,8 @@ class Service:
                 self._woken.clear()
                 if self._reloading:
                     self._reload()
+                if dead := [watch.watch.folder for watch in self._watches.values() if not watch.is_alive]:
+                    raise UserError(f"the watch of {dead[0]} has ended: see the log")
                 self._tell_systemd()
                 if time.monotonic() - self._summed_at > SUMMARY_SECONDS:
                     self._sum_up()
@@ -68,16 +71,27 @@ class Service:
         notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             self._change(self._load())
-        except UserError as error:
+        except (UserError, OSError) as error:
             _log.error("the configuration is not changed: %s", error)
         self._ready = False  # READY=1 is told again
 
     def _change(self, wanted: list[WatchConfig]) -> None:
+        """Watch what is wanted; all stays as it is where a new folder cannot be watched."""
+        watched = {watch.folder for watch in self._watches}
+        made: list[FolderWatch] = []
+        try:
+            for watch in wanted:
+                if watch.folder not in watched:
+                    made.append(self._watch(watch))
+        except BaseException:
+            for started in made:
+                started.discard()
+            raise
         self._end([watch for watch in self._watches if watch not in wanted])
-        for watch in wanted:
-            if watch not in self._watches:
-                self._watches[watch] = self._watch(watch)
-                self._watches[watch].start()
+        made += [self._watch(watch) for watch in wanted if watch.folder in watched and watch not in self._watches]  # with other settings
+        for new in made:
+            self._watches[new.watch] = new
+            new.start()
 
     def _end(self, watches: list[WatchConfig]) -> None:
         ending = [self._watches.pop(watch) for watch in watches]
@@ -91,7 +105,17 @@ class Service:
         if not self._ready and all(watch.ready.is_set() for watch in self._watches.values()):
             self._ready = True
             notify(f"READY=1\nMAINPID={os.getpid()}\nSTATUS=watching {len(self._watches)} folders")
-        if watchdog_seconds() is not None and all(time.monotonic() - watch.beat < STUCK_SECONDS for watch in self._watches.values()):
+        self._ping()
+
+    def _ping(self) -> None:
+        """Twice as often as systemd wants, while all watches live."""
+        seconds, now = watchdog_seconds(), time.monotonic()
+        if (
+            seconds is not None
+            and now - self._pinged_at > seconds / 2
+            and all(now - w.beat < STUCK_SECONDS for w in self._watches.values())
+        ):
+            self._pinged_at = now
             notify("WATCHDOG=1")
 
     def _sum_up(self) -> None:

@@ -105,7 +105,13 @@ class Settling:
         now = self._clock()
         while (due := self.next_due()) is not None and due <= now:
             waiting = heapq.heappop(self._looks)[2]
-            if self._is_settled(waiting, look):
+            waiting.due = float("inf")
+            try:
+                is_settled = self._is_settled(waiting, look)
+            except BaseException:
+                self._look_at(waiting, now + self._quiet_seconds)
+                raise
+            if is_settled:
                 self._files.take_file(waiting.path)
                 yield waiting.path
 
@@ -129,7 +135,6 @@ class Settling:
                 waiting.wait = max(min(2 * waiting.wait, LONGEST_WAIT_SECONDS), self._quiet_seconds)
             else:
                 again = waiting.since + self._needed(waiting)
-        waiting.due = float("inf")
         self._look_at(waiting, again)
         return False
 

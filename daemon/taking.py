@@ -1,6 +1,6 @@
 """One file's way from the watched folder into the store.
 
-    is it one we take? → nobody writes to it? → its SHA-256 → has the store that content? else add it → wait until it is no longer
+    is it one we take? → nobody writes to it? → its SHA-256 → the store adds it, unless it has that content → wait until it is no longer
     pending → ask the store once more: it has that content, whole → the original is trashed, deleted or kept
 
 Nothing is taken twice, wherever it is cut: the store is asked by content first, so what it got before a crash is found again. And nothing
@@ -9,7 +9,10 @@ is given up before the store says that it has, durably, a file with this content
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
+import math
 import os
 import stat
 import time
@@ -21,12 +24,15 @@ from typing import Literal
 from daemon import layout, originals
 from daemon.config import WatchConfig
 from daemon.ledger import Entry, Identity, Ledger, retry_seconds
+from daemon.scanning import is_watched
 from daemon.session import Session
-from sdfs.access import FileStatus, content_sha256
-from sdfs.errors import NameTaken, NotAStore, SdfsError, SourceChanged, StoreBusy, StoreFull
+from sdfs.access import STATUS_XATTR, FileStatus
+from sdfs.errors import NameTaken, NotAStore, SdfsError, SourceChanged, StoreBusy, StoreFull, StoreTooNew, UserError
 from sdfs.signatures import HEAD_BYTES, picture_format
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+PATIENCE_SECONDS = 120.0  # for one picture to be shrunk, before the next is taken
+_CHUNK_BYTES = 1 << 22
 _WAIT_SECONDS = 1.0
 _log = logging.getLogger("sdfs.watch")
 
@@ -52,8 +58,8 @@ class _StillPendingError(Exception):
 class Taker:
     """Takes the files of one watched folder. Used by one thread."""
 
-    def __init__(self, watch: WatchConfig, ledger: Ledger, session: Session, go_on: Callable[[], bool]) -> None:
-        """`go_on` is asked every second while a picture is being shrunk: False gives up waiting for it."""
+    def __init__(self, watch: WatchConfig, ledger: Ledger, session: Session, go_on: Callable[[float], bool]) -> None:
+        """`go_on` is asked every second or so while something takes long that is worth so many seconds: False gives it up."""
         self._watch = watch
         self._ledger = ledger
         self._session = session
@@ -61,8 +67,9 @@ class Taker:
 
     def take(self, path: str) -> Result:
         """`path` is within the watched folder."""
+        full = f"{self._watch.folder}/{path}"
         try:
-            fd = os.open(f"{self._watch.folder}/{path}", _FLAGS)
+            fd = os.open(full, _FLAGS)
         except FileNotFoundError:
             return self._gone(path)
         except OSError as error:
@@ -71,8 +78,10 @@ class Taker:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 return self._gone(path)
-            return self._take(path, fd, Identity.of(status))
-        except (NotAStore, StoreBusy) as error:
+            if _is_of_store(fd) or not is_watched(self._watch.folder, full):
+                return Result("left")
+            return self._take(path, fd, status)
+        except (NotAStore, StoreBusy, StoreTooNew) as error:
             return Result("away", str(error))
         except StoreFull as error:
             return Result("full", str(error))
@@ -88,39 +97,44 @@ class Taker:
         entry = self._ledger.get(path)
         return entry is not None and entry.identity == identity and (entry.due is None or entry.due > time.time())
 
-    def _take(self, path: str, fd: int, identity: Identity) -> Result:
+    def _take(self, path: str, fd: int, status: os.stat_result) -> Result:
+        identity = Identity.of(status)
         entry = self._ledger.get(path)
         if entry is not None and entry.identity == identity and entry.state in ("taken", "left"):
             return Result("left")
         with originals.without_writers(fd) as quiet:
             if not quiet:
                 return Result("busy")
-            if not self._watch.all_files and picture_format(os.pread(fd, HEAD_BYTES, 0)) is None:
-                self._ledger.put(Entry(path, identity, "left"))
-                return Result("left")
-            sha256 = content_sha256(fd)
-            destination = self._store(path, identity, sha256)
+        if not self._watch.all_files and picture_format(os.pread(fd, HEAD_BYTES, 0)) is None:
+            self._ledger.put(Entry(path, identity, "left"))
+            return Result("left")
+        sha256 = self._sha256(fd)
+        destination = self._store(path, sha256)
         try:
             stored = self._wait(destination, sha256, identity.size)
         except _StillPendingError as error:
             return self._problem("waiting", path, identity, str(error), destination)
-        self._finish(path, identity, stored)
+        self._finish(path, status, stored)
         _log.info("%s → %s: %s, %d → %d bytes", path, stored.path, stored.state, identity.size, stored.stored_bytes)
         return Result("taken", "", identity.size, stored.stored_bytes)
 
-    def _store(self, path: str, identity: Identity, sha256: str) -> str:
-        """Have the content in the store; returns where. Raises ChangedError if the file changes meanwhile."""
-        with self._session.access() as access:
-            if (found := access.find(sha256, identity.size)) is not None:
-                return found.path
-            source = f"{self._watch.folder}/{path}"
-            for destination in layout.destinations(self._watch, path):
-                try:
-                    access.add(Path(source), destination, sha256)
-                    return destination
-                except NameTaken:
-                    continue
-        raise AssertionError
+    def _sha256(self, fd: int) -> str:
+        """In hexadecimal. Raises StoreBusy where the watch is to stop before the end of a large file."""
+        digest, offset = hashlib.sha256(), 0
+        while chunk := os.pread(fd, _CHUNK_BYTES, offset):
+            digest.update(chunk)
+            offset += len(chunk)
+            if not self._go_on(math.inf):
+                raise StoreBusy("stopped while reading a file")
+        return digest.hexdigest()
+
+    def _store(self, path: str, sha256: str) -> str:
+        """Have the content in the store; returns where. Raises SourceChanged if the file changes meanwhile."""
+        source = Path(f"{self._watch.folder}/{path}")
+        for destination in layout.destinations(self._watch, path):
+            with self._session.access() as access, contextlib.suppress(NameTaken):
+                return access.add(source, destination, sha256)
+        raise UserError(f"there are {layout.MOST_SUFFIXES} other files of that name in the store")
 
     def _wait(self, destination: str, sha256: str, size: int) -> FileStatus:
         """Wait until the store has the content for good. Raises _StillPendingError; ChangedError where it has it no more."""
@@ -134,13 +148,13 @@ class Taker:
                     return found
             if status.reason is not None:
                 raise _StillPendingError(f"the store has it, but cannot shrink it yet: {status.reason}")
-            if not self._go_on():
+            if not self._go_on(PATIENCE_SECONDS):
                 raise _StillPendingError("the store has it, but has not shrunk it yet")
 
-    def _finish(self, path: str, identity: Identity, stored: FileStatus) -> None:
-        originals.dispose(f"{self._watch.folder}/{path}", identity, self._watch.originals)
+    def _finish(self, path: str, status: os.stat_result, stored: FileStatus) -> None:
+        originals.dispose(f"{self._watch.folder}/{path}", status, self._watch.originals)
         if self._watch.originals == "keep":
-            self._ledger.put(Entry(path, identity, "taken", stored.path))
+            self._ledger.put(Entry(path, Identity.of(status), "taken", stored.path))
         else:
             self._ledger.forget(path)
 
@@ -165,3 +179,11 @@ class Taker:
         self._ledger.put(Entry(path, identity, state, destination, reason, tries, due))
         _log.warning("%s stays where it is for now: %s", path, reason)
         return Result(state, reason)
+
+
+def _is_of_store(fd: int) -> bool:
+    """Whether a file is one of a mount: then it is its own copy, and to give it up would be to lose it."""
+    try:
+        return bool(os.getxattr(fd, STATUS_XATTR))
+    except OSError:
+        return False

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from sdfs.control import ControlClient, serving
 from sdfs.errors import StoreBusy
-from sdfs.files import content_sha256
 from sdfs.store import is_store, read_owner
 from sdfs.tree.owner import Owner
 from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus, Trashed, Usage, Wish
@@ -29,11 +28,11 @@ __all__ = [
     "Trashed",
     "Usage",
     "Wish",
-    "content_sha256",
     "open_access",
     "store_at",
     "take_over",
 ]
+STATUS_XATTR = "user.sdfs.status"  # answered by every regular file of a mount
 STORE_XATTR = "user.sdfs.store"  # answered by the root of a mount: the path of its store
 _STARTING_SECONDS = 1.0  # until an owner listens
 _LETTING_GO_SECONDS = 10.0

@@ -214,8 +214,8 @@ class ControlClient:
     def __init__(self, path: str) -> None:
         self._path = path
 
-    def add(self, source: Path, destination: str, sha256: str | None = None) -> None:
-        self._ask("add", source=os.path.abspath(source), destination=destination, sha256=sha256)
+    def add(self, source: Path, destination: str, sha256: str | None = None) -> str:
+        return str(self._ask("add", source=os.path.abspath(source), destination=destination, sha256=sha256))
 
     def sync(self, progress: Callable[[int, int], None]) -> None:
         self._ask("sync", on_progress=progress)

@@ -10,6 +10,7 @@ import hashlib
 import os
 import posixpath
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from sdfs.cache import DEFAULT_BYTES, RenderCache
 from sdfs.container import KIND_LATENT, Preamble
 from sdfs.engine.client import Engine as ChildEngine
 from sdfs.errors import DamagedError, EngineError, NameTaken, StoreBusy, StoreFull, StoreTooNew, UserError
+from sdfs.files import fsync_path
 from sdfs.store import INTERNAL, Store
 from sdfs.tree import trash
 from sdfs.tree.compressor import Compressor
@@ -56,6 +58,7 @@ class Owner:
         self.read_only = self.store.read_only  # or set by a mount that is
         self.unmount: Callable[[], None] | None = None
         self.on_hand_over: Callable[[], None] | None = None  # told to close the owner soon, for somebody wants to mount the store
+        self._adding = threading.Lock()
         self._engine = engine()
         self._cache = RenderCache(cache_bytes)
         self.tree = Tree(self.store, Renders(self._engine, self._cache), Pending())
@@ -74,20 +77,27 @@ class Owner:
 
     # Access
 
-    def add(self, source: Path, destination: str, sha256: str | None = None) -> None:
+    def add(self, source: Path, destination: str, sha256: str | None = None) -> str:
         self._refuse_read_only()
         path = self._path(destination)
         with _user_errors(f"{source} → {path}"):
-            fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                if not stat.S_ISREG((status := os.fstat(fd)).st_mode):
                     raise UserError(f"{source} is no regular file")
-                folder = self.tree.backing(posixpath.dirname(path))
-                self._make_folders(folder)
-                self.tree.import_file(fd, path, sha256)
+                if sha256 is None:
+                    return self._import(fd, path, None)
+                with self._adding:  # or two of them would both not find it
+                    known = self.find(sha256, status.st_size)
+                    return known.path if known is not None else self._import(fd, path, sha256)
             finally:
                 os.close(fd)
+
+    def _import(self, fd: int, path: str, sha256: str | None) -> str:
+        self._make_folders(self.tree.backing(posixpath.dirname(path)))
+        self.tree.import_file(fd, path, sha256)
         self.tree.known.note(self.tree.backing(path))
+        return path
 
     def sync(self, progress: Callable[[int, int], None]) -> None:
         self._refuse_read_only()
@@ -123,7 +133,12 @@ class Owner:
                 while not self.compressor.scanned.is_set():
                     self._wait_for_worker()
         path = self.tree.known.by_original(sha256, size)
-        return None if path is None else self.stat(self.tree.virtual(path))
+        if path is None:
+            return None
+        with _user_errors(path):
+            fsync_path(path)  # an unwrapped file may be there without being durable
+            self.tree.folders.sync(path)
+        return self.stat(self.tree.virtual(path))
 
     def hand_over(self) -> None:
         if self.on_hand_over is None:
@@ -303,7 +318,10 @@ class Owner:
             folder = os.path.dirname(folder)
         self._within(folder)
         for folder in reversed(missing):
-            os.mkdir(folder, 0o755)
+            try:
+                os.mkdir(folder, 0o755)
+            except (FileExistsError, NotADirectoryError):
+                raise UserError(f"{self.tree.virtual(folder)} is in the way: it is no folder") from None
             self.tree.folders.changed(folder)
 
     def _within(self, folder: str) -> None:

@@ -93,10 +93,11 @@ class Wish:
 class Access(Protocol):
     """The owner's services. Paths are those of the mount, with or without a leading slash. All raise UserError and its kin."""
 
-    def add(self, source: Path, destination: str, sha256: str | None = None) -> None:
-        """Copy a file, with times and permissions, to the new name `destination`; returns when it is durable and queued.
+    def add(self, source: Path, destination: str, sha256: str | None = None) -> str:
+        """Copy a file, with times and permissions, to the new name `destination`; returns where it is, durable and queued.
 
-        `sha256`: what its content must hash to (hexadecimal). Raises NameTaken, StoreFull, SourceChanged.
+        `sha256`: what its content must hash to (hexadecimal); if the store has that already, as `find` knows, nothing is copied, and it
+        returns where that is. Raises NameTaken, StoreFull, SourceChanged.
         """
 
     def sync(self, progress: Callable[[int, int], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from daemon import folder as folder_module
 from daemon import session as session_module
 from daemon.config import make
 from daemon.folder import FolderWatch
-from daemon.ledger import reports
+from daemon.ledger import Ledger, reports
 from daemon.session import Session
 from sdfs.access import Access, open_access, take_over
 from sdfs.container import MAGIC
@@ -273,6 +274,64 @@ class TestTrouble:
         place.folder.mkdir()
         (place.folder / "a.jpg").write_bytes(picture())
         place.moved("a.jpg")
+
+    def test_a_file_in_the_place_of_a_folder_stops_nothing_else(self, place: Place, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"text")
+        with open_access(place.store, become_owner=own) as access:
+            access.add(tmp_path / "file", "a")
+        place.start()
+        (place.folder / "a").mkdir()
+        (place.folder / "a/x.jpg").write_bytes(picture())
+        (place.folder / "b.jpg").write_bytes(picture("b"))
+        place.moved("b.jpg")
+        eventually(lambda: ["is in the way" in str(entry.reason) for report in reports() for entry in report.problems] == [True])
+
+    def test_a_pipe_in_the_place_of_a_file_holds_up_nobody(self, place: Place) -> None:
+        os.mkfifo(place.folder / "a.jpg")
+        place.start()
+        (place.folder / "b.jpg").write_bytes(picture("b"))
+        place.moved("b.jpg")
+
+    def test_a_ledger_that_cannot_be_written_is_waited_for(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        place.start()
+
+        def fail(*arguments: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Ledger, "put", fail)
+            broken.setattr(Ledger, "note", fail)
+            broken.setattr(Ledger, "forget", fail)
+            (place.folder / "a.jpg").write_bytes(picture())
+            eventually(lambda: place.watch is not None and "disk is full" in place.watch.trouble)
+        place.moved("a.jpg")
+
+    def test_the_same_content_in_two_watched_folders_is_stored_once(self, place: Place, tmp_path: Path) -> None:
+        other = Place.__new__(Place)
+        other.__dict__ |= place.__dict__ | {"folder": tmp_path / "other", "_running": ExitStack(), "settings": dict(place.settings)}
+        other.folder.mkdir()
+        for number in range(30):
+            for folder in (place.folder, other.folder):
+                (folder / f"{number}.jpg").write_bytes(picture(str(number)))
+        place.start()
+        other.start()
+        eventually(lambda: not place.left() and not other.left())
+        other.stop()
+        place.stop()
+        assert sorted(place.taken().values()) == sorted(picture(str(number)) for number in range(30))
+
+    def test_a_file_that_was_removed_while_it_is_open_is_not_in_the_store(self, place: Place, tmp_path: Path) -> None:
+        owner = own(place.store)
+        with serving(owner):
+            (tmp_path / "a.jpg").write_bytes(picture())
+            owner.add(tmp_path / "a.jpg", "a.jpg")
+            owner.sync(lambda done, total: None)
+            handle = owner.tree.open("/a.jpg", os.O_RDONLY)
+            owner.tree.rename("/a.jpg", "/.fuse_hidden0000000100000001")  # as libfuse does
+            place.start()
+            (place.folder / "b.jpg").write_bytes(picture())
+            place.moved("b.jpg")
+            owner.tree.release(handle)
 
 
 class TestOwnership:

@@ -11,7 +11,7 @@ import pytest
 from daemon.ledger import Entry, Identity, Ledger, path_for, reports, retry_seconds
 from sdfs.errors import UserError
 
-HERE = Identity(1, 2, 3, 4)
+HERE = Identity(2, 3, 4)
 UNDECODABLE = "a/\udcff.jpg"
 
 
@@ -53,6 +53,11 @@ def test_what_is_due_is_told(ledger: Ledger) -> None:
     ledger.put(Entry("a", HERE, "failed", due=time.time() - 1))
     ledger.put(Entry("b", HERE, "failed", due=time.time() + 60))
     ledger.put(Entry("c", HERE, "taken"))
+    assert ledger.due() == ["a"]
+
+
+def test_what_is_due_in_years_is_of_a_wrong_clock(ledger: Ledger) -> None:
+    ledger.put(Entry("a", HERE, "failed", due=time.time() + 1e9))
     assert ledger.due() == ["a"]
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.ledger import Identity
-from daemon.originals import ChangedError, dispose, without_writers
+from daemon.originals import ASIDE, ChangedError, dispose, put_back, without_writers
 
 
 @pytest.fixture
@@ -20,8 +19,8 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def identity(path: Path) -> Identity:
-    return Identity.of(path.stat())
+def identity(path: Path) -> os.stat_result:
+    return path.stat()
 
 
 def test_deleted(file: Path) -> None:
@@ -37,10 +36,7 @@ def test_kept(file: Path) -> None:
 def test_trashed_where_desktops_look_for_it(file: Path, tmp_path: Path) -> None:
     """In a process of its own: Send2Trash looks at the environment when it is imported."""
     (tmp_path / "home").mkdir()
-    script = (
-        "import os, sys; from daemon.originals import dispose; from daemon.ledger import Identity; "
-        "dispose(sys.argv[1], Identity.of(os.stat(sys.argv[1])), 'trash')"
-    )
+    script = "import os, sys; from daemon.originals import dispose; dispose(sys.argv[1], os.stat(sys.argv[1]), 'trash')"
     environment = {**os.environ, "HOME": str(tmp_path / "home"), "XDG_DATA_HOME": str(tmp_path / "home/share")}
     subprocess.run([sys.executable, "-c", script, str(file)], check=True, env=environment, cwd=Path(__file__).parents[2])
     assert not file.exists()
@@ -66,9 +62,25 @@ def test_another_file_of_that_name_is_not_given_up(file: Path) -> None:
     before = identity(file)
     os.rename(file, f"{file}.old")  # noqa: PTH104
     file.write_bytes(b"content")
-    os.utime(file, ns=(before.mtime_ns, before.mtime_ns))
+    os.utime(file, ns=(before.st_mtime_ns, before.st_mtime_ns))
     with pytest.raises(ChangedError):
         dispose(str(file), before, "delete")
+
+
+def test_a_file_that_changed_and_got_its_time_back_is_not_given_up(file: Path) -> None:
+    before = identity(file)
+    file.write_bytes(b"CONTENT")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(ChangedError):
+        dispose(str(file), before, "delete")
+    assert file.exists()
+
+
+def test_what_a_killed_process_left_under_its_own_name_is_put_back(file: Path) -> None:
+    aside = file.with_name(ASIDE + file.name)
+    file.rename(aside)
+    put_back(str(aside))
+    assert file.read_bytes() == b"content"
 
 
 def test_a_file_that_is_being_written_to_is_not_given_up(file: Path) -> None:
