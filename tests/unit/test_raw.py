@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,8 +19,8 @@ from sdfs.tree import raw
 from sdfs.tree.owner import Owner
 from sdfs.tree.tree import Tree
 from tests.lossless_engine import LosslessEngine
+from tests.unit.memory import taken_kib
 
-ROOT = Path(__file__).resolve().parents[2]
 CONTENT = MAGIC + bytes(range(256)) * 100
 HOLE = 8 << 20
 LARGE = 150 << 20
@@ -208,13 +206,10 @@ class TestHoles:
 
 
 MEMORY = """
-import os, resource, sys
+import os, sys
 from pathlib import Path
 from sdfs.tree.owner import Owner
 from tests.lossless_engine import LosslessEngine
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 def written(path, flags, content, offset):
     handle = tree.create(path, 0o644, flags)
@@ -239,6 +234,4 @@ print(peak() - before)
 
 def test_no_more_than_chunks_of_a_large_one_are_in_memory(root: Path, tmp_path: Path) -> None:
     """Import, check, read, chmod, copy-up, wrapping again, unwrapping."""
-    command = [sys.executable, "-c", MEMORY, str(root), str(make_sparse(tmp_path / "large", LARGE))]
-    result = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    assert int(result.stdout) < 40 << 10, "kibibytes more than before"
+    assert taken_kib(MEMORY, root, make_sparse(tmp_path / "large", LARGE)) < 40 << 10
