@@ -295,10 +295,11 @@ def walk(root: str, on_error: Callable[[OSError], None], folder: str | None = No
             except OSError as error:
                 on_error(error)
                 continue
-            if entry.path == internal or status.st_dev != device:
+            if entry.path == internal:
                 continue
             if stat.S_ISDIR(status.st_mode):
-                folders.append(entry.path)
+                if status.st_dev == device:  # files of one filesystem may have other numbers: overlayfs
+                    folders.append(entry.path)
             elif stat.S_ISREG(status.st_mode):
                 yield entry.path, status
 

@@ -295,9 +295,9 @@ class Inode:
         if picture_format(os.pread(fd, HEAD_BYTES, 0)) is None:
             return
         forget_plain(fd)
-        status = os.fstat(fd)
-        if not HIDDEN.fullmatch(os.path.basename(self.path)) and status.st_dev == self.table.store.device:
-            self.table.pending.offer(key_of(status), self.path)
+        folder, name = os.path.split(self.path)
+        if not HIDDEN.fullmatch(name) and os.stat(folder).st_dev == self.table.store.device:  # a file's own may differ: overlayfs
+            self.table.pending.offer(key_of(os.fstat(fd)), self.path)
 
     def commit_or_rescue(self) -> None:
         """Commit when there is no writer any more to tell of an error: then what was written goes to the trash."""
