@@ -42,10 +42,11 @@ class Codec:
 
         `quality` 0..100 is where the search starts; a picture that fails the gate there is tried at more. Where the pixels are those
         that a reader of the blob `reference` gets, that blob's latents are kept: what is copied out and in, or has only its metadata
-        edited, loses nothing again. An empty reference: there is none. Raises NotAPicture; KnownRender, if no reference was given
-        for bytes that carry a blob's marker; ModelMissing, ModelError.
+        edited, loses nothing again. An empty reference: there is none. Raises NotAPicture; KnownRender, if the bytes carry the
+        marker of another blob than the reference, which may be a guess; ModelMissing, ModelError.
         """
-        if reference is None and (marker := find_marker(data)) is not None:
+        marker = None if reference == b"" else find_marker(data)
+        if marker is not None and not (reference and _marker_of(reference) == marker):
             raise KnownRender(marker.decode("ascii", "replace"))
         try:
             picture = probe(data)
@@ -185,6 +186,13 @@ def _to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _marker(identity: str) -> bytes:
     return identity.encode()
+
+
+def _marker_of(blob: bytes) -> bytes | None:
+    try:
+        return _marker(str(container.parse(blob).header["id"]))
+    except (SdfsError, LookupError):
+        return None
 
 
 def _pack_exact(data: bytes, reason: str) -> bytes:

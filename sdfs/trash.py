@@ -79,6 +79,16 @@ class Trash:
         """Make the names in the trash durable."""
         fsync_path(self.folder)
 
+    def newest(self, path: str) -> str | None:
+        """What was at the path of the tree last, as far as that is recorded."""
+        found, ending = [], "." + trash_name(path)
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                match = TRASHED.fullmatch(entry.name)
+                if match and entry.name.endswith(ending) and _recorded(entry.path) == self._within(path):
+                    found.append((int(match["time_ns"]), entry.path))
+        return max(found)[1] if found else None
+
     def sweep(self) -> None:
         """Remove what a killed owner kept but did not replace: the tree still has it, and does not shrink what has two names."""
         with os.scandir(self.folder) as entries:
@@ -135,7 +145,17 @@ class Trash:
     def _note_path(self, trashed: str, path: str) -> None:
         """A help for who wants it back, which some filesystems have no room for."""
         with contextlib.suppress(OSError):
-            os.setxattr(trashed, PATH_XATTR, os.fsencode(path[len(self._root.rstrip("/")) :]), follow_symlinks=False)
+            os.setxattr(trashed, PATH_XATTR, self._within(path), follow_symlinks=False)
+
+    def _within(self, path: str) -> bytes:
+        return os.fsencode(path[len(self._root.rstrip("/")) :])
+
+
+def _recorded(trashed: str) -> bytes | None:
+    try:
+        return os.getxattr(trashed, PATH_XATTR, follow_symlinks=False)
+    except OSError:
+        return None
 
 
 def trash_name(path: str) -> str:

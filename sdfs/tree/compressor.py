@@ -179,7 +179,7 @@ class Compressor:
         if original is None:
             return self._tree.pending.path_of(taken.key) == path  # else it was renamed meanwhile
         try:
-            blob = self._encode(original.data)
+            blob = self._encode(original.data, path)
         except NotAPicture as error:
             _log.info("%s stays unwrapped: %s", taken.path, error)
             self._refuse(taken.key, original.state)
@@ -187,14 +187,29 @@ class Compressor:
         container.parse(blob)  # what the disk is to keep instead of the original is whole
         return self._swap(taken, original, blob)
 
-    def _encode(self, data: bytes) -> bytes:
-        """The blob; with the latents of the blob that `data` is a render of, if the store still has that."""
+    def _encode(self, data: bytes, path: str | None) -> bytes:
+        """The blob; with the latents of the blob that `data` is a render of, if the store still has that.
+
+        Where no marker tells which one, as in formats that have no room for it, it may be the one that was at `path` before.
+        """
         known, config = self._tree.known, self._tree.store.config
         encode = partial(self._engine.encode, data, quality=config.quality, model=config.model)
         try:
-            return encode(reference=known.by_render(hashlib.sha256(data).hexdigest())).result()
+            reference = known.by_render(hashlib.sha256(data).hexdigest()) or self._predecessor(path)
+            return encode(reference=reference).result()
         except KnownRender as error:
             return encode(reference=known.by_id(str(error)) or b"").result()
+
+    def _predecessor(self, path: str | None) -> bytes | None:
+        """The blob that was replaced by the file at `path`."""
+        trashed = path and self._tree.store.trash.newest(path)
+        if not trashed:
+            return None
+        with contextlib.suppress(OSError), open(trashed, "rb") as file:
+            if container.is_blob(file.read(PREAMBLE_BYTES)):
+                file.seek(0)
+                return file.read(MAX_PICTURE_BYTES)
+        return None
 
     def _refuse(self, key: Key, state: _State) -> None:
         self._refused[key] = state

@@ -22,7 +22,7 @@ none once the file's bytes are at hand. A decode for a copy-up runs under Inode.
 """
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH108, PTH119
+# ruff: noqa: PTH108, PTH116
 from __future__ import annotations
 
 import contextlib
