@@ -22,6 +22,7 @@ from sdfs.container import KIND_LATENT, MAGIC, PREAMBLE_BYTES, Preamble, parse_h
 from sdfs.errors import SdfsError
 from sdfs.files import content_sha256, read_all
 from sdfs.store import Store
+from sdfs.tree.paths import Paths
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 REMEMBERED_SIZES = 1 << 14
@@ -32,14 +33,14 @@ SEARCH_SECONDS = 60.0  # a name that a search did not find is not searched for a
 class KnownBlobs:
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._paths: dict[str, str] = {}  # a latent blob's id, the beginning of its render's hash, an original's → backing path
+        self._paths = Paths()  # backing paths by a latent blob's id, by the beginning of its render's hash, by an original's
         self._unwrapped: OrderedDict[int, list[str]] = OrderedDict()  # size → backing paths of files that were no blobs
         self._missing_at: dict[str, float] = {}
 
     def note(self, path: str) -> None:
         """There is a file at `path`."""
         for name in self._names(path):
-            self._paths[name] = path
+            self._paths.put(name, path)
 
     def rename(self, old: str, new: str, size: int) -> None:
         """A file of the tree, of `size` bytes on the disk, is now `new`."""
@@ -50,8 +51,8 @@ class KnownBlobs:
 
     def rename_folder(self, old: str, new: str) -> None:
         """A folder of the tree, with all below it, is now `new`."""
+        self._paths.rename_folder(old, new)
         below = old + "/"
-        self._paths |= {name: new + path[len(old) :] for name, path in list(self._paths.items()) if path.startswith(below)}
         for size, paths in list(self._unwrapped.items()):
             self._unwrapped[size] = [new + path[len(old) :] if path.startswith(below) else path for path in paths]
 

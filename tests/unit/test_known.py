@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sdfs.container import KIND_LATENT, KIND_RAW
 from sdfs.store import Store, init
 from sdfs.tree import known
 from sdfs.tree.known import KnownBlobs
+from sdfs.tree.paths import Paths
 from tests.unit.memory import CHUNKS_KIB, taken_kib, write_large_raw_blob
 
 ORIGINAL = b"original"
@@ -121,6 +123,11 @@ class TestByOriginal:
         path = put(blobs, root / "a", latent())
         assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == path
 
+    @pytest.mark.parametrize("name", ["a\nb", "\udcff", "x" * 255])
+    def test_whatever_the_file_is_called(self, blobs: KnownBlobs, root: Path, name: str) -> None:
+        path = put(blobs, root / name, latent())
+        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == path
+
     def test_an_exact_blob(self, blobs: KnownBlobs, root: Path) -> None:
         path = put(blobs, root / "a", raw(ORIGINAL))
         assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == path
@@ -203,3 +210,14 @@ def test_no_more_than_chunks_of_a_large_raw_blob_are_in_memory(tmp_path: Path) -
     init(tmp_path)
     digest = write_large_raw_blob(tmp_path / "raw")
     assert taken_kib(LARGE_BLOB, tmp_path, tmp_path / "raw", digest) < CHUNKS_KIB
+
+
+def test_a_blob_that_is_known_by_three_names_takes_150_bytes_of_memory() -> None:
+    tracemalloc.start()
+    paths = Paths()
+    for number in range(5000):
+        for name in ("id", "render", "original"):
+            paths.put(f"{name}{number}", f"/home/user/pictures.sdfs/2024/{number // 500}/IMG_20240517_{number:06}.jpg")
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 150 * 5000 + 40 * 4096  # there are 4096 buckets
