@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sdfs.cli import add, cat, du, exit_codes, fsck, get, init, ls, model, mount, service, stat, sync, trash, umount, watch
+from sdfs.cli import add, cat, du, exit_codes, fsck, get, init, ls, model, mount, recompress, service, stat, sync, trash, umount, watch
 from sdfs.cli.output import complain
 
 
@@ -52,6 +52,7 @@ app.command("ls")(ls.run)
 app.command("stat")(stat.run)
 app.command("sync")(sync.run)
 app.command("watch", context_settings=watch.SETTINGS)(watch.run)
+app.command("recompress")(recompress.run)
 app.command("du")(du.run)
 app.add_typer(trash.app, name="trash")
 app.command("fsck")(fsck.run)

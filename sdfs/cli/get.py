@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 def run(
     paths: Annotated[list[Path], typer.Argument(metavar="PATHS...", help="Files and folders of a store.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to; made if it is not there.")] = Path(),
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="NAME", help="Decode with this model, which shares its latents with the one that made them."),
+    ] = None,
 ) -> None:
     """Copy files and folders out of a store, as readers see them.
 
@@ -26,9 +30,9 @@ def run(
     for access, place in each_place(paths):
         output.mkdir(parents=True, exist_ok=True)
         if _is_folder(access, place.path):
-            _get_folder(access, place.path, output / place.name, complaints)
+            _get_folder(access, place.path, output / place.name, model, complaints)
         else:
-            _get(access, access.list(place.path)[0], output / place.name, complaints)
+            _get(access, access.list(place.path)[0], output / place.name, model, complaints)
     complaints.settle()
 
 
@@ -37,17 +41,17 @@ def _is_folder(access: Access, path: str) -> bool:
     return [PurePosixPath(listed.path) for listed in access.list(path)] != [PurePosixPath("/", path)]
 
 
-def _get_folder(access: Access, path: str, target: Path, complaints: Complaints) -> None:
+def _get_folder(access: Access, path: str, target: Path, model: str | None, complaints: Complaints) -> None:
     target.mkdir(exist_ok=True)
     for listed in access.list(path):
         inner = target / PurePosixPath(listed.path).name
         if listed.state == "folder":
-            _get_folder(access, listed.path, inner, complaints)
+            _get_folder(access, listed.path, inner, model, complaints)
         else:
-            _get(access, listed, inner, complaints)
+            _get(access, listed, inner, model, complaints)
 
 
-def _get(access: Access, listed: Listed, target: Path, complaints: Complaints) -> None:
+def _get(access: Access, listed: Listed, target: Path, model: str | None, complaints: Complaints) -> None:
     from sdfs.cli.output import about
     from sdfs.errors import SdfsError, UserError
 
@@ -59,7 +63,7 @@ def _get(access: Access, listed: Listed, target: Path, complaints: Complaints) -
         if os.path.lexists(target):
             raise UserError(f"{target} exists already")
         with about(listed.path), made.open("xb") as file:
-            access.read_to(listed.path, file)
+            access.read_to(listed.path, file, model)
         os.utime(made, ns=(listed.mtime_ns, listed.mtime_ns))
         made.rename(target)
     except SdfsError as error:

@@ -59,6 +59,7 @@ def _fields_of_store(status: StoreStatus) -> dict[str, object]:
         "size": _bytes(status.logical_bytes),
         "stored": _share(status.stored_bytes, status.logical_bytes),
         "quality": status.quality,
+        "model": status.model,
     }
 
 

@@ -51,7 +51,9 @@ def recompress(tree: Tree, engine: Engine, path: str, wish: Wish) -> None:
             )
         data = engine.decode(source.head_key, source.blob).result()
     try:
-        blob = engine.encode(data, quality=wish.quality, model=wish.model, reference=b"").result()
+        config = tree.store.config
+        quality, model = config.quality if wish.quality is None else wish.quality, wish.model or config.model
+        blob = engine.encode(data, quality=quality, model=model, reference=b"").result()
     except NotAPicture as error:
         raise UserError(f"{path}: {error}") from error
     container.parse(blob)

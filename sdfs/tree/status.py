@@ -85,8 +85,8 @@ class Trashed:
 class Wish:
     """What a blob is to become."""
 
-    model: str
-    quality: int  # 0 … 100
+    model: str | None  # None: the store's
+    quality: int | None  # 0 … 100; None: the store's
     accept_loss: bool  # from what readers get, where the original is gone
 
 

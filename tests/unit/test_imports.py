@@ -18,21 +18,14 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE_ROOMS: dict[str, set[str]] = {
     "sdfs.entropy": set(),
     "sdfs.autoencoders": set(),
-    "sdfs.priors": {"sdfs.autoencoders"},
+    "sdfs.priors": {"sdfs.autoencoders", "sdfs.entropy"},
     "sdfs.latent_coding": {"sdfs.entropy", "sdfs.autoencoders", "sdfs.priors"},
     "sdfs.formats": {"sdfs.signatures", "sdfs.container", "sdfs.picture"},
     "sdfs.picture": {"sdfs.signatures", "sdfs.container", "sdfs.formats"},
     "sdfs.quality": set(),
-    "sdfs.codec": {
-        "sdfs.signatures",
-        "sdfs.container",
-        "sdfs.entropy",
-        "sdfs.autoencoders",
-        "sdfs.priors",
-        "sdfs.latent_coding",
-        "sdfs.picture",
-        "sdfs.quality",
-    },
+    "sdfs.generic_coding": {"sdfs.entropy", "sdfs.priors"},
+    "sdfs.resident": {"sdfs.autoencoders", "sdfs.latent_coding", "sdfs.generic_coding", "sdfs.models"},
+    "sdfs.codec": {"sdfs.signatures", "sdfs.container", "sdfs.picture", "sdfs.quality", "sdfs.resident"},
     "sdfs.engine.service": {"sdfs.engine.protocol", "sdfs.codec"},
 }
 OWNER_ROOMS: dict[str, set[str]] = {
@@ -80,7 +73,7 @@ OWNER_ROOMS: dict[str, set[str]] = {
         "sdfs.fsck",
         "sdfs.engine.client",
     },
-    "daemon": {"sdfs.access", "sdfs.notify", "sdfs.signatures", "sdfs.printable", "sdfs.cli"},
+    "daemon": {"sdfs.access", "sdfs.notify", "sdfs.signatures", "sdfs.printable", "sdfs.files", "sdfs.cli"},
 }
 ROOMS = ENGINE_ROOMS | OWNER_ROOMS
 
