@@ -14,11 +14,12 @@ from typing import Any
 
 from sdfs.errors import UserError
 from sdfs.fuse import MAX_REQUESTS, KernelCache, asking
+from sdfs.tree.attributes import Attributes
 from sdfs.tree.handle import Handle
 from sdfs.tree.links import Links
+from sdfs.tree.listing import Folder
 from sdfs.tree.owner import Owner
 from sdfs.tree.pending import Key
-from sdfs.tree.tree import Attributes, Folder
 
 _RENAME_NOREPLACE = 1
 

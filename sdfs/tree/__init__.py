@@ -1,10 +1,19 @@
 """The virtual file tree and the worker that shrinks it: everything the owner of a store does, without FUSE and without a socket.
 
-tree        names and attributes; opens files
+tree        the operations on names, attributes and files
+attributes  attributes as they are shown, and where they are
+listing     open folders
+opening     from a name to a handle, and what the kernel may keep of it
+importing   copies of files from outside
 inode       open files: copy-up, divert, commit; the lock order
+handle      what an opener has of them
 heads       which files are blobs
+known       which contents there are
+paths       where they are, in little memory
 folders     which names a power loss may undo
+links       the names of files that have several
 renders     what readers get
+raw         that of raw blobs, which need no engine
 pending     the queue of files that may become blobs
 compressor  the worker: encode and swap
 trash       what was replaced: listed, put back, forgotten

@@ -11,7 +11,7 @@ blob was fsynced before, and the original has a durable name in the trash, so at
 Openers wait for the lock, find that the name has another inode, and open that.
 
 The kernel's pages of the name are stale then. They are invalidated after the lock is given back, since a handler may wait for it;
-an opener who is faster is told not to keep them (`Tree._may_keep_cache`).
+an opener who is faster is told not to keep them (`sdfs.tree.opening`).
 """
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
@@ -276,7 +276,7 @@ class Compressor:
             os.close(source)
         if not self._replace(taken, path, staged):
             return None
-        tree.forget_opened(key_of(os.fstat(staged.fd)))
+        tree.opener.forget(key_of(os.fstat(staged.fd)))
         return path
 
     def _replace(self, taken: Taken, path: str, staged: Staged) -> bool:

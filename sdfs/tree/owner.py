@@ -26,6 +26,7 @@ from sdfs.files import fsync_path
 from sdfs.store import INTERNAL, Store
 from sdfs.tree import trash
 from sdfs.tree.compressor import Compressor
+from sdfs.tree.importing import import_file
 from sdfs.tree.inode import key_of
 from sdfs.tree.pending import Pending
 from sdfs.tree.recompressing import recompress
@@ -95,7 +96,7 @@ class Owner:
 
     def _import(self, fd: int, path: str, sha256: str | None) -> str:
         self._make_folders(self.tree.backing(posixpath.dirname(path)))
-        self.tree.import_file(fd, path, sha256)
+        import_file(self.tree, fd, path, sha256)
         self.tree.known.note(self.tree.backing(path))
         return path
 

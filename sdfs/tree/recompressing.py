@@ -115,7 +115,7 @@ def _swap(tree: Tree, backing: str, path: str, source: _Source, staged: Staged, 
         finally:
             os.close(fd)
         _replace(tree, backing, path, source, staged)
-        tree.forget_opened(key_of(os.fstat(staged.fd)))
+        tree.opener.forget(key_of(os.fstat(staged.fd)))
 
 
 def _replace(tree: Tree, backing: str, path: str, source: _Source, staged: Staged) -> None:

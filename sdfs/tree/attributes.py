@@ -1,0 +1,131 @@
+"""Attributes as the tree shows them, and where they are: the working copy of an open file may have them, instead of the tree's file."""
+
+# System calls on `str` paths, which need not be decodable, and on descriptors.
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sdfs.container import Preamble
+from sdfs.errors import DamagedError, StoreTooNew
+from sdfs.files import XATTR_PREFIX
+from sdfs.tree.handle import Handle
+from sdfs.tree.inode import Inode, InodeTable, key_of, logical_mode
+from sdfs.tree.pending import Key
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """The parts of `struct stat`; and which backing inode they are of."""
+
+    key: Key
+    mode: int
+    nlink: int
+    size: int
+    uid: int
+    gid: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    blocks: int
+    rdev: int
+
+
+class Targets:
+    """What has the attributes of a file, by its backing path."""
+
+    def __init__(self, inodes: InodeTable) -> None:
+        self._inodes = inodes
+
+    def show(self, backing: str) -> Attributes:
+        status, preamble = self.look(backing)
+        inode = self._inodes.find(key_of(status))
+        if inode is not None and inode.is_ahead:
+            with inode.lock:
+                if inode.is_ahead:
+                    return _attributes(os.fstat(inode.working), None)
+            return self.show(backing)
+        return _attributes(status, preamble)
+
+    def show_open(self, handle: Handle) -> Attributes:
+        inode = handle.inode
+        path = inode.path
+        if path is not None and inode.staged is not None and not inode.is_ahead:
+            return self.show(path)
+        return _attributes(os.fstat(handle.fd), inode.preamble if inode.working < 0 else None)
+
+    def look(self, backing: str) -> tuple[os.stat_result, Preamble | None]:
+        """lstat, and the preamble where it is a blob that is not damaged."""
+        try:
+            return self._inodes.heads.look(backing)
+        except (DamagedError, StoreTooNew):
+            return os.lstat(backing), None
+
+    @contextlib.contextmanager
+    def locked(self, backing: str) -> Iterator[Inode | None]:
+        """The inode behind a name, locked, the name being its for as long as nobody renames; None for what is no regular file."""
+        while True:
+            status = os.lstat(backing)
+            if not stat.S_ISREG(status.st_mode):
+                yield None
+                return
+            with self._inodes.holding(key_of(status)) as inode, inode.lock:
+                if key_of(os.lstat(backing)) in inode.keys:
+                    yield inode
+                    return
+
+    @contextlib.contextmanager
+    def changing(self, backing: str) -> Iterator[tuple[str | int, dict[str, Any]]]:
+        """The working copy or the tree's file, and the further arguments that a change of it takes."""
+        with self.locked(backing) as inode:
+            if inode is not None and inode.working >= 0:
+                yield inode.working, {}
+                inode.dirty = inode.staged is not None
+            else:
+                yield backing, {"follow_symlinks": False}
+
+    @contextlib.contextmanager
+    def reading(self, backing: str) -> Iterator[tuple[str | int, dict[str, Any]]]:
+        """The same to read an attribute, without a lock where there is no working copy."""
+        inode = self._inodes.find(key_of(os.lstat(backing)))
+        if inode is None or inode.working < 0:
+            yield backing, {"follow_symlinks": False}
+            return
+        with inode.lock:
+            if inode.working >= 0:
+                yield inode.working, {}
+            else:
+                yield backing, {"follow_symlinks": False}
+
+
+def _attributes(status: os.stat_result, preamble: Preamble | None) -> Attributes:
+    return Attributes(
+        key_of(status),
+        logical_mode(status, preamble),
+        status.st_nlink,
+        status.st_size if preamble is None else preamble.rendered_size,
+        status.st_uid,
+        status.st_gid,
+        status.st_atime_ns,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_blocks,
+        status.st_rdev,
+    )
+
+
+def refuse_acl(name: str) -> None:
+    """FUSE would show POSIX ACLs that nobody enforces."""
+    if name.startswith("system.posix_acl_"):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), name)
+
+
+def refuse_own_xattr(name: str) -> None:
+    refuse_acl(name)
+    if name.startswith(XATTR_PREFIX):
+        raise PermissionError(errno.EPERM, "the attribute is the store's own", name)

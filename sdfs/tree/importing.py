@@ -1,0 +1,48 @@
+"""A copy of a file from outside becomes a new file of the tree."""
+
+# System calls on descriptors.
+from __future__ import annotations
+
+import os
+import stat
+from functools import partial
+
+from sdfs.container import is_blob
+from sdfs.errors import SourceChanged
+from sdfs.files import content_sha256, copy_attributes, rename_noreplace
+from sdfs.signatures import HEAD_BYTES, picture_format
+from sdfs.tree.inode import BEGINS_LIKE_A_BLOB, key_of, split_mode
+from sdfs.tree.raw import wrap
+from sdfs.tree.tree import Tree
+
+
+def import_file(tree: Tree, source: int, path: str, sha256: str | None = None) -> None:
+    """Make `path`, a new name, a copy of the open file `source`, with its attributes; durable when it returns.
+
+    `sha256`: what is copied must have this hash (hexadecimal), else SourceChanged. Raises FileExistsError.
+    """
+    backing = tree.new_backing(path)
+    status = os.fstat(source)
+    mode = stat.S_IMODE(status.st_mode)
+    staged = tree.store.stage()
+    try:
+        tree.store.copy(source, staged.fd)
+        if sha256 is not None and content_sha256(staged.fd) != sha256:
+            raise SourceChanged(f"{path} changes while it is copied")
+        head = os.pread(staged.fd, HEAD_BYTES, 0)
+        if is_blob(head):
+            mode, preamble_mode = split_mode(mode)
+            copied, staged = staged, wrap(tree.store, staged.fd, BEGINS_LIKE_A_BLOB, preamble_mode)
+            copied.discard()
+        copy_attributes(source, staged.fd, mode)
+        os.fsync(staged.fd)
+        with tree.inodes.names:
+            tree.store.with_room(partial(rename_noreplace, staged.path, backing))
+            tree.folders.changed(backing)
+        tree.folders.sync(backing)
+        if picture_format(head) is not None:
+            tree.pending.offer(key_of(os.fstat(staged.fd)), backing)
+    except BaseException:
+        staged.discard()
+        raise
+    os.close(staged.fd)

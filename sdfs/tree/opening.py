@@ -1,0 +1,128 @@
+"""Opening the tree's files: handles of the very file that a name is, which know whether the kernel may keep its pages.
+
+descriptor → inode → under its lock: is the name still this inode? else once more. So an opener either is seen by a swap, which then
+waits, or sees the new file.
+"""
+
+# System calls on `str` paths, which need not be decodable, and on descriptors.
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+
+from sdfs.container import KIND_RAW, Preamble
+from sdfs.errors import DamagedError, SdfsError, StoreTooNew
+from sdfs.tree.handle import Handle
+from sdfs.tree.inode import Inode, InodeTable, key_of
+from sdfs.tree.pending import Key
+
+_REMEMBERED = 1 << 16
+_DROPPED_FLAGS = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND | os.O_DIRECT | os.O_NOFOLLOW
+
+
+class Opener:
+    """Thread-safe. Paths are of the backing filesystem."""
+
+    def __init__(self, inodes: InodeTable) -> None:
+        self._inodes = inodes
+        self._lock = threading.Lock()
+        self._opened: dict[Key, tuple[int, int]] = {}  # size and mtime_ns of what the kernel may have pages of
+
+    def open(self, path: str, flags: int) -> Handle:
+        """As open(2), but that nothing is created or cut."""
+        while True:
+            try:
+                fd = os.open(path, backing_flags(flags))
+            except PermissionError:
+                if flags & os.O_ACCMODE != os.O_WRONLY:
+                    raise
+                fd = os.open(path, flags & ~_DROPPED_FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC)
+            if (handle := self.register(path, fd, flags)) is not None:
+                return handle
+
+    def register(self, backing: str, fd: int, flags: int) -> Handle | None:
+        """A handle for `fd`, opened as `backing`; None if that is another file by now. Takes over `fd`."""
+        try:
+            status = os.fstat(fd)
+            with self._inodes.holding(key_of(status)) as inode, inode.lock:
+                if not self._names_it(backing, inode, key_of(status)):
+                    os.close(fd)
+                    return None
+                if not inode.handles:
+                    inode.blob = self._head(fd, status)
+                if flags & os.O_ACCMODE != os.O_RDONLY:
+                    self._inodes.pending.touch(key_of(status))
+                handle = Handle(inode, fd, flags)
+        except BaseException:
+            os.close(fd)
+            raise
+        try:
+            handle.keep_cache = self._may_keep_cache(handle, fd, status)
+        except BaseException:
+            handle.release()
+            raise
+        return handle
+
+    def _names_it(self, backing: str, inode: Inode, key: Key) -> bool:
+        """Whether the name still is of the very file that was opened, `key`, and that file still is the inode's.
+
+        While the opener waited for the lock, a commit may have given the inode another file: what was opened is outdated then.
+        """
+        with self._inodes.names:
+            try:
+                same = key_of(os.lstat(backing)) == key and key in inode.keys
+            except FileNotFoundError:
+                return False
+            if same:
+                inode.path = backing
+            return same
+
+    def _head(self, fd: int, status: os.stat_result) -> Preamble | SdfsError | None:
+        try:
+            return self._inodes.heads.of(fd, status)
+        except OSError as error:
+            if error.errno != errno.EBADF:  # writable only: no blob, for these are readable for their owner
+                raise
+            return None
+        except (DamagedError, StoreTooNew) as error:
+            return error
+
+    def _may_keep_cache(self, handle: Handle, fd: int, status: os.stat_result) -> bool:
+        """Whether the pages that the kernel may have of this name are what the handle will read.
+
+        The kernel has a page cache per name, and a name keeps its cache when its file is swapped: so no at the first open of a
+        backing inode, at an inode that several names write to, and at a render that may come out differently.
+        """
+        state = (status.st_size, status.st_mtime_ns)
+        known = self._opened.get(key_of(status)) == state
+        if not known:
+            self.note(fd)
+        blob = handle.inode.blob  # before `working`, as in Handle.read
+        if status.st_nlink > 1 or not known or handle.inode.working >= 0:
+            return False
+        if blob is None or (isinstance(blob, Preamble) and blob.kind == KIND_RAW):
+            return True
+        with contextlib.suppress(DamagedError, StoreTooNew):
+            return self._inodes.renders.is_canonical(handle.head(blob)[0])
+        return False
+
+    def note(self, fd: int) -> None:
+        """The kernel may have pages of what `fd` is open as: they are of the content as it is now."""
+        status = os.fstat(fd)
+        with self._lock:
+            if len(self._opened) >= _REMEMBERED:
+                self._opened.clear()
+            self._opened[key_of(status)] = (status.st_size, status.st_mtime_ns)
+
+    def forget(self, key: Key) -> None:
+        """The file behind a name was replaced by this inode."""
+        self._opened.pop(key, None)
+
+
+def backing_flags(flags: int) -> int:
+    """How to open the backing file: readable even for a writer, who may have to look at its head."""
+    if flags & os.O_ACCMODE == os.O_WRONLY:
+        flags = flags & ~os.O_ACCMODE | os.O_RDWR
+    return flags & ~_DROPPED_FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC
