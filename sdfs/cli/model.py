@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -118,6 +120,43 @@ def _details(model: Model) -> _Details:
         calibrated=calibration(model) is not None,
         compatible=[known.name for known in KNOWN if known.name != model.name and compatible(known.path, model.id)],
     )
+
+
+@app.command("calibrate")
+def calibrate(
+    name: _Name,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Photos of the kind that will be stored; up to 16 are used.")],
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Measure on photos how coarsely each latent channel may be quantised; pictures shrunk from then on are smaller.
+
+    Those that are stored already do not need it.
+    """
+    from sdfs import models
+    from sdfs.cli.output import print_line, progress
+    from sdfs.errors import ModelError
+
+    model = models.resolve(name)
+    with progress(quiet=quiet) as bars:
+        task = bars.add_task("calibrating", total=None)
+        result: dict[str, Any] = {}
+        for result in _measured(name, folder):
+            bars.update(task, completed=result.get("photos", 0))
+    if "steps" not in result:
+        raise ModelError(f"{name} could not be calibrated: {result.get('error', 'the process that measures died')}")
+    models.save_calibration(model, result)
+    print_line(" ".join(f"{step:.3f}" for step in result["steps"]))
+
+
+def _measured(name: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """What a process says that may import torch."""
+    import json
+    import subprocess
+
+    command = [sys.executable, "-P", "-m", "sdfs.calibration", name, str(folder.absolute())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield from map(json.loads, process.stdout)
 
 
 @app.command("remove")

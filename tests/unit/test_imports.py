@@ -25,6 +25,7 @@ ENGINE_ROOMS: dict[str, set[str]] = {
     "sdfs.quality": set(),
     "sdfs.generic_coding": {"sdfs.entropy", "sdfs.priors"},
     "sdfs.resident": {"sdfs.autoencoders", "sdfs.latent_coding", "sdfs.generic_coding", "sdfs.models"},
+    "sdfs.calibration": {"sdfs.autoencoders", "sdfs.picture", "sdfs.signatures", "sdfs.models"},
     "sdfs.codec": {"sdfs.signatures", "sdfs.container", "sdfs.picture", "sdfs.quality", "sdfs.resident"},
     "sdfs.engine.service": {"sdfs.engine.protocol", "sdfs.codec"},
 }
