@@ -264,6 +264,7 @@ class FolderWatch:
         try:
             status = os.lstat(path)
         except OSError:
+            self._taker.give_up(self._relative(path))
             return None
         if not stat.S_ISREG(status.st_mode) or self._taker.is_dealt_with(self._relative(path), Identity.of(status)):
             return None

@@ -97,6 +97,12 @@ class Taker:
         entry = self._ledger.get(path)
         return entry is not None and entry.identity == identity and (entry.due is None or entry.due > time.time())
 
+    def give_up(self, path: str) -> None:
+        """A file that was to be tried again is not there. One that was taken and kept may be on a filesystem that comes back."""
+        entry = self._ledger.get(path)
+        if entry is not None and entry.due is not None:
+            self._ledger.forget(path)
+
     def _take(self, path: str, fd: int, status: os.stat_result) -> Result:
         identity = Identity.of(status)
         entry = self._ledger.get(path)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from daemon import folder as folder_module
+from daemon import ledger as ledger_module
 from daemon import session as session_module
 from daemon.config import make
 from daemon.folder import FolderWatch
@@ -285,6 +286,20 @@ class TestTrouble:
         (place.folder / "b.jpg").write_bytes(picture("b"))
         place.moved("b.jpg")
         eventually(lambda: ["is in the way" in str(entry.reason) for report in reports() for entry in report.problems] == [True])
+
+    def test_a_file_that_could_not_be_taken_and_was_removed_is_forgotten(
+        self, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ledger_module, "FIRST_RETRY_SECONDS", 0.5)
+        (tmp_path / "file").write_bytes(b"text")
+        with open_access(place.store, become_owner=own) as access:
+            access.add(tmp_path / "file", "a")
+        (place.folder / "a").mkdir()
+        (place.folder / "a/x.jpg").write_bytes(picture())
+        place.start()
+        eventually(lambda: [len(report.problems) for report in reports()] == [1])
+        (place.folder / "a/x.jpg").unlink()
+        eventually(lambda: [len(report.problems) for report in reports()] == [0])
 
     def test_a_pipe_in_the_place_of_a_file_holds_up_nobody(self, place: Place) -> None:
         os.mkfifo(place.folder / "a.jpg")
