@@ -16,6 +16,7 @@ renders     what readers get
 raw         that of raw blobs, which need no engine
 pending     the queue of files that may become blobs
 compressor  the worker: encode and swap
+recompressing  other latents of a shrunk picture
 trash       what was replaced: listed, put back, forgotten
 status      what is said of files and of the store
 owner       all of it together, for one store

@@ -11,6 +11,7 @@ replaced or added to in single steps, and a lost update costs a search, or a sec
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
 import time
 from collections import OrderedDict
@@ -21,7 +22,7 @@ from sdfs import container
 from sdfs.container import KIND_LATENT, MAGIC, PREAMBLE_BYTES, Preamble, parse_header
 from sdfs.errors import SdfsError
 from sdfs.files import content_sha256, read_all
-from sdfs.store import Store
+from sdfs.store import HIDDEN, Store
 from sdfs.tree.paths import Paths
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -77,9 +78,10 @@ class KnownBlobs:
     def by_original(self, sha256: str, size: int) -> str | None:
         """A file of the tree that holds, or as a whole blob stands for, a content of this hash (hexadecimal) and size; does not search."""
         path = self._paths.get(_original(sha256))
-        if path is not None and _stands_for(path, sha256):
+        if path is not None and not _is_hidden(path) and _stands_for(path, sha256):
             return path
-        return next((path for path in self._unwrapped.get(size, ()) if _content_sha256(path, size) == sha256), None)
+        unwrapped = (path for path in self._unwrapped.get(size, ()) if not _is_hidden(path))
+        return next((path for path in unwrapped if _content_sha256(path, size) == sha256 or _stands_for(path, sha256)), None)
 
     def _trash_files(self) -> Iterator[str]:
         with os.scandir(f"{self._store.internal}/trash") as entries:
@@ -132,6 +134,11 @@ class KnownBlobs:
 
     def _is_trashed(self, path: str) -> bool:
         return path.startswith(self._store.internal + "/")
+
+
+def _is_hidden(path: str) -> bool:
+    """Removed, though somebody still has it open."""
+    return HIDDEN.fullmatch(posixpath.basename(path)) is not None
 
 
 def _original(sha256: str) -> str:

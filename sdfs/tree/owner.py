@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Literal
 
 from sdfs import container
 from sdfs.cache import DEFAULT_BYTES, RenderCache
-from sdfs.container import KIND_LATENT, Preamble
+from sdfs.container import KIND_LATENT, PREAMBLE_BYTES, Preamble
 from sdfs.engine.client import Engine as ChildEngine
 from sdfs.errors import DamagedError, EngineError, NameTaken, StoreBusy, StoreFull, StoreTooNew, UserError
 from sdfs.files import fsync_path
@@ -332,8 +332,10 @@ class Owner:
 
 
 def _latent_blob(backing: str) -> bytes | None:
-    blob = Path(backing).read_bytes()
-    return blob if container.is_blob(blob) and Preamble.parse(blob).kind == KIND_LATENT else None
+    with open(backing, "rb") as file:
+        head = file.read(PREAMBLE_BYTES)
+        is_latent = container.is_blob(head) and Preamble.parse(head).kind == KIND_LATENT
+        return head + file.read() if is_latent else None
 
 
 def _header(backing: str, preamble: Preamble) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from sdfs.container import KIND_LATENT, PREAMBLE_BYTES, Preamble
 from sdfs.errors import NotAPicture, UserError
 from sdfs.files import content_sha256, copy_attributes, read_all, write_all
 from sdfs.store import Staged
+from sdfs.tree.compressor import MAX_PICTURE_BYTES
 from sdfs.tree.inode import key_of, split_mode
 from sdfs.tree.pending import Key
 from sdfs.tree.renders import Engine, read_header
@@ -72,7 +73,7 @@ def _read(backing: str, path: str) -> _Source:
     fd = os.open(backing, _FLAGS)
     try:
         status = os.fstat(fd)
-        if not container.is_blob(head := os.pread(fd, PREAMBLE_BYTES, 0)):
+        if not container.is_blob(head := os.pread(fd, PREAMBLE_BYTES, 0)) or status.st_size > MAX_PICTURE_BYTES:
             raise UserError(f"{path} is no shrunk picture: there is nothing to recompress")
         preamble = Preamble.parse(head)
         head_key, header = read_header(fd, preamble)
