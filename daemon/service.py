@@ -133,4 +133,4 @@ def summary(counts: Counts) -> str:
     """`12 files taken, 34.1 MB → 3.2 MB: 30.9 MB saved`."""
     saved = counts.logical_bytes - counts.stored_bytes
     sizes = f"{counts.logical_bytes / 1e6:.1f} MB → {counts.stored_bytes / 1e6:.1f} MB"
-    return f"{counts.files} files taken, {sizes}: {saved / 1e6:.1f} MB saved"
+    return f"{counts.files} {'file' if counts.files == 1 else 'files'} taken, {sizes}: {saved / 1e6:.1f} MB saved"
