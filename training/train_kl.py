@@ -30,6 +30,7 @@ from training.train import CLIP_NORM, LOG_STEPS, SAVE_SECONDS, WARMUP_STEPS
 
 SIDE = 128  # of the crops
 EARLY_SIDE, EARLY = 64, 0.75  # so much of the time sees corners of them: four times the steps
+LONGEST_STEP = 60.0  # seconds; what takes longer was a pause of the process or the machine, which the schedule must not count
 PROBES = 32  # crops that the scaling factor and the statistics are measured on
 KL_WEIGHT = 1e-6  # on sums over a picture, as in latent diffusion
 CORRELATION_WEIGHT = 0.05  # so short a training else ends with luma in every channel
@@ -179,7 +180,7 @@ def train(photos: Path, run: Run, *, hours: float, batch: int, valid: Path | Non
             upcoming = pool.submit(next, crops)
             losses.append(run.advance(pixels, progress))
             now = time.monotonic()
-            run.seconds += now - last
+            run.seconds += min(now - last, LONGEST_STEP)
             last = now
             if run.step % LOG_STEPS == 0:
                 mean, speed = sum(losses) / len(losses), len(losses) / (now - last_log)
