@@ -1,4 +1,4 @@
-"""Latents to fit the generic prior to: of stand-ins for autoencoders and, where there is one, of a pretrained AutoencoderKL.
+"""Latents to fit the generic prior to: of stand-ins for autoencoders and, where there is one, of a pretrained autoencoder.
 
 A stand-in is a lapped transform whose channels are mixed at random. Like autoencoders' latents, its channels are of about unit
 variance, correlated between neighbours and between each other.
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from sdfs.autoencoders.pretrained import PretrainedAutoencoder
 from sdfs.generic_coding import Head
 
 SIDE = 512  # pixels; the middle of each photo
@@ -21,18 +22,18 @@ STAND_INS = ((8, 16, 4, 60), (8, 16, 16, 16), (32, 48, 32, 60))  # factor, windo
 PATCHES = 30  # a photo
 STEPS = (-3.0, 0.5)  # log2 of the steps, relative to the latents' deviation
 
-Photo = NDArray[np.float32]  # (SIDE, SIDE, 3), -1...1
+Photo = NDArray[np.uint8]  # (SIDE, SIDE, 3)
 Latents = NDArray[np.float32]
 
 
 def middle(path: Path) -> Photo:
-    """(SIDE, SIDE, 3) in -1...1."""
+    """The middle of a photo, which is enlarged where a side is shorter."""
     with Image.open(path) as picture:
         rgb = picture.convert("RGB")
     scale = max(1.0, SIDE / min(rgb.size))
     rgb = rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.LANCZOS)
     left, top = (rgb.width - SIDE) // 2, (rgb.height - SIDE) // 2
-    return np.asarray(rgb.crop((left, top, left + SIDE, top + SIDE)), np.float32) / 127.5 - 1
+    return np.array(rgb.crop((left, top, left + SIDE, top + SIDE)))
 
 
 class StandIn:
@@ -44,7 +45,7 @@ class StandIn:
         self._window = (bump[:, None] * bump)[:, :, None]
         corners = random.integers(0, SIDE - window + 1, (len(photos), PATCHES, 2))
         patches = np.array([photo[y : y + window, x : x + window] for photo, some in zip(photos, corners, strict=True) for y, x in some])
-        flat = (patches * self._window).reshape(len(patches), -1)
+        flat = (patches / 127.5 * self._window).reshape(len(patches), -1)
         flat -= flat.mean(0)
         components = np.linalg.svd(flat, full_matrices=False)[2][:channels]
         spread = (flat @ components.T).std(0)
@@ -55,18 +56,8 @@ class StandIn:
         margin = (self._size - self._factor) // 2
         padded = np.pad(photo, ((margin, margin), (margin, margin), (0, 0)), "reflect")
         patches = np.lib.stride_tricks.sliding_window_view(padded, (self._size, self._size), (0, 1))[:: self._factor, :: self._factor]
-        flat = (patches.transpose(0, 1, 3, 4, 2) * self._window).reshape(*patches.shape[:2], -1)
+        flat = (patches.transpose(0, 1, 3, 4, 2) / 127.5 * self._window).reshape(*patches.shape[:2], -1)
         return np.moveaxis(flat @ self._matrix.T, 2, 0).astype(np.float32)
-
-
-def model_latents(folder: Path, photos: Sequence[Photo]) -> Iterator[Latents]:
-    from diffusers import AutoencoderKL
-
-    model = AutoencoderKL.from_pretrained(folder).eval()
-    with torch.no_grad():
-        for photo in photos:
-            pixels = torch.from_numpy(photo).permute(2, 0, 1)[None]
-            yield model.encode(pixels).latent_dist.mode()[0].numpy() * model.config.scaling_factor
 
 
 def in_symbols(latents: Latents, random: np.random.Generator) -> Latents:
@@ -80,5 +71,7 @@ def samples(photos: Sequence[Photo], model: Path | None, random: np.random.Gener
         stand_in = StandIn(photos, factor, window, channels, random)
         for photo in photos[:count]:
             yield in_symbols(stand_in.encode(photo), random)
-    for latents in model_latents(model, photos) if model else ():
-        yield in_symbols(latents, random)
+    if model is not None:
+        autoencoder = PretrainedAutoencoder.load(model, model.name, "", device=torch.device("cpu"), dtype=torch.float32)
+        for photo in photos:
+            yield in_symbols(autoencoder.encode(photo), random)

@@ -3,7 +3,7 @@
     python -m training.generic_tables PHOTOS [--model FOLDER] [--to sdfs/weights/generic.safetensors]
 
 They are fitted to latents of photos under stand-ins for autoencoders (lapped transforms of several sizes, their channels mixed at
-random) and, where a folder is named, under a pretrained AutoencoderKL. Blobs depend on the tables: once released they never change.
+random) and, where a folder is named, under a pretrained autoencoder. Blobs depend on the tables: once released they never change.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ def tensors_of(taps: Sequence[Float], contexts: Float, shape: Shape) -> Tensors:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, help="a folder of photos, searched recursively")
-    parser.add_argument("--model", type=Path, help="a folder that diffusers loads an AutoencoderKL from")
+    parser.add_argument("--model", type=Path, help="a folder that diffusers loads an autoencoder from")
     parser.add_argument("--to", type=Path, default=Path("sdfs/weights/generic.safetensors"))
     options = parser.parse_args()
     random = np.random.default_rng(0)
