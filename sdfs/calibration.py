@@ -59,7 +59,8 @@ def relative_steps(harm: np.ndarray) -> np.ndarray:
     logarithms = -0.5 * np.log(np.maximum(harm, 1e-12))
     centred = logarithms - logarithms.mean()
     limited = np.clip(centred, -np.log(_LARGEST_RATIO), np.log(_LARGEST_RATIO))
-    return np.exp(limited - limited.mean())
+    steps: np.ndarray = np.exp(limited - limited.mean())
+    return steps
 
 
 def photos_of(folder: Path) -> Iterator[np.ndarray]:

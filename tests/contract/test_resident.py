@@ -1,0 +1,119 @@
+"""sdfs.resident: the models in memory, with real diffusers autoencoders, small and with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sdfs import container
+from sdfs.codec import Codec
+from sdfs.errors import DamagedError, ModelError, ModelMissing
+from sdfs.resident import BUNDLED, HASH_DIGITS, Models
+from sdfs.resident.model import Encoded, ResidentModel
+from tests.contract.test_pretrained import MODELS, kl, saved, tiny
+
+
+@pytest.fixture(autouse=True)
+def _data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    import skimage
+
+    return np.ascontiguousarray(skimage.data.astronaut()[:150, :210])
+
+
+@pytest.fixture(scope="module")
+def resident() -> Models:
+    return Models("cpu", "float32")
+
+
+def header_of(model: ResidentModel, encoded: Encoded, quality: int = 60) -> dict[str, Any]:
+    return {
+        "autoencoder": model.id,
+        "weights": model.weights_sha256[:HASH_DIGITS],
+        "quality": quality,
+        "latents_crc32": encoded.latents_crc32,
+        **encoded.header,
+    }
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_blob_of_any_class_decodes_to_what_its_encoder_saw(name: str, resident: Models, tmp_path: Path, picture: np.ndarray) -> None:
+    folder = saved(MODELS[name][0], tmp_path / name)
+    model = resident.named(str(folder))
+    encoded = model.encode(picture, 60)
+    header = header_of(model, encoded)
+    assert np.array_equal(resident.of_blob(header).decode(encoded.section, header, 150, 210), encoded.pixels)
+
+
+def test_more_quality_takes_more_bytes_and_is_closer_to_the_latents(resident: Models, tmp_path: Path, picture: np.ndarray) -> None:
+    model = resident.named(str(saved(kl, tmp_path / "kl")))
+    exact = model.encode(picture, 100).pixels.astype(float)
+    sizes, errors = [], []
+    for quality in (0, 25, 50, 75):
+        encoded = model.encode(picture, quality)
+        sizes.append(len(encoded.section))
+        errors.append(np.square(encoded.pixels - exact).mean())
+    assert sizes == sorted(sizes)
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_damaged_latents_are_noticed(resident: Models, tmp_path: Path, picture: np.ndarray) -> None:
+    model = resident.named(str(saved(kl, tmp_path / "kl")))
+    encoded = model.encode(picture, 60)
+    header = header_of(model, encoded) | {"latents_crc32": encoded.latents_crc32 ^ 1}
+    with pytest.raises(DamagedError):
+        model.decode(encoded.section, header, 150, 210)
+
+
+def test_the_least_recently_used_model_leaves_when_memory_is_short(tmp_path: Path) -> None:
+    folder, other = str(saved(kl, tmp_path / "kl")), str(saved(tiny, tmp_path / "tiny"))
+    resident = Models("cpu", "float32", budget_bytes=0)
+    first = resident.named(folder)
+    assert resident.named(folder) is first
+    resident.named(other)
+    assert resident.named(folder) is not first
+
+
+def test_the_bundled_model_is_always_there(resident: Models) -> None:
+    assert resident.named(BUNDLED) is resident.bundled
+
+
+def test_a_model_that_is_not_here_is_named_with_the_command_that_gets_it(resident: Models) -> None:
+    header = {"autoencoder": "stabilityai/sd-vae-ft-mse@" + "a" * 40, "weights": "b" * 16}
+    with pytest.raises(ModelMissing, match="sdfs model pull stabilityai/sd-vae-ft-mse@aaaa"):
+        resident.of_blob(header)
+
+
+def test_other_weights_are_refused(resident: Models, tmp_path: Path, picture: np.ndarray) -> None:
+    model = resident.named(str(saved(kl, tmp_path / "kl")))
+    header = header_of(model, model.encode(picture, 60)) | {"weights": "0" * 16}
+    with pytest.raises(ModelError):
+        resident.of_blob(header)
+
+
+def test_a_model_of_another_latent_space_does_not_substitute(resident: Models, tmp_path: Path, picture: np.ndarray) -> None:
+    model = resident.named(str(saved(kl, tmp_path / "kl")))
+    header = header_of(model, model.encode(picture, 60))
+    other = saved(tiny, tmp_path / "tiny")
+    with pytest.raises(ModelError, match="not known to share a latent space"):
+        resident.of_blob(header, instead=str(other))
+
+
+def test_a_picture_that_a_model_would_spoil_is_kept_exactly(tmp_path: Path, picture: np.ndarray) -> None:
+    """The gate does not trust a model more for having been asked for."""
+    import io
+
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    blob = container.parse(Codec("cpu", "float32").encode(file.getvalue(), quality=80, model=str(saved(kl, tmp_path / "kl"))))
+    assert "PSNR" in blob.header["reason"]
