@@ -75,7 +75,7 @@ class Targets:
                 yield None
                 return
             with self._inodes.holding(key_of(status)) as inode, inode.lock:
-                if key_of(os.lstat(backing)) in inode.keys:
+                if self._inodes.is_known_by(key_of(os.lstat(backing)), inode):
                     yield inode
                     return
 

@@ -107,7 +107,7 @@ class InodeTable:
             inode.users -= 1
             if not inode.users:
                 for key in inode.keys:
-                    self._inodes.pop(key, None)
+                    self._drop(key, inode)
 
     def replace_keys(self, inode: Inode, add: Key | None, remove: set[Key]) -> None:
         with self._lock:
@@ -116,7 +116,15 @@ class InodeTable:
                 self._inodes[add] = inode
             for key in remove:
                 inode.keys.discard(key)
-                self._inodes.pop(key, None)
+                self._drop(key, inode)
+
+    def is_known_by(self, key: Key, inode: Inode) -> bool:
+        """Whether a file of this key is the inode's. Not where its number was free in between, and is another file's now."""
+        return key in inode.keys and self._inodes.get(key) is inode
+
+    def _drop(self, key: Key, inode: Inode) -> None:
+        if self._inodes.get(key) is inode:
+            del self._inodes[key]
 
     def commit_all(self) -> None:
         """At the end of the owner: the tree gets what was written by those who have not closed their files."""

@@ -72,7 +72,7 @@ class Opener:
         """
         with self._inodes.names:
             try:
-                same = key_of(os.lstat(backing)) == key and key in inode.keys
+                same = key_of(os.lstat(backing)) == key and self._inodes.is_known_by(key, inode)
             except FileNotFoundError:
                 return False
             if same:
