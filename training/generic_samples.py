@@ -1,4 +1,4 @@
-"""Latents to fit the generic prior to: of stand-ins for autoencoders and, where there is one, of a pretrained autoencoder.
+"""Latents to fit the generic prior to: of stand-ins for autoencoders.
 
 A stand-in is a lapped transform whose channels are mixed at random. Like autoencoders' latents, its channels are of about unit
 variance, correlated between neighbours and between each other.
@@ -10,11 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from sdfs.autoencoders.pretrained import PretrainedAutoencoder
 from sdfs.generic_coding import Head
 
 SIDE = 512  # pixels; the middle of each photo
@@ -45,7 +43,7 @@ class StandIn:
         self._window = (bump[:, None] * bump)[:, :, None]
         corners = random.integers(0, SIDE - window + 1, (len(photos), PATCHES, 2))
         patches = np.array([photo[y : y + window, x : x + window] for photo, some in zip(photos, corners, strict=True) for y, x in some])
-        flat = (patches / 127.5 * self._window).reshape(len(patches), -1)
+        flat = ((patches / 127.5 - 1) * self._window).reshape(len(patches), -1)
         flat -= flat.mean(0)
         components = np.linalg.svd(flat, full_matrices=False)[2][:channels]
         spread = (flat @ components.T).std(0)
@@ -56,7 +54,7 @@ class StandIn:
         margin = (self._size - self._factor) // 2
         padded = np.pad(photo, ((margin, margin), (margin, margin), (0, 0)), "reflect")
         patches = np.lib.stride_tricks.sliding_window_view(padded, (self._size, self._size), (0, 1))[:: self._factor, :: self._factor]
-        flat = (patches.transpose(0, 1, 3, 4, 2) / 127.5 * self._window).reshape(*patches.shape[:2], -1)
+        flat = ((patches.transpose(0, 1, 3, 4, 2) / 127.5 - 1) * self._window).reshape(*patches.shape[:2], -1)
         return np.moveaxis(flat @ self._matrix.T, 2, 0).astype(np.float32)
 
 
@@ -65,13 +63,9 @@ def in_symbols(latents: Latents, random: np.random.Generator) -> Latents:
     return Head.fitting(latents, steps).apply(latents)
 
 
-def samples(photos: Sequence[Photo], model: Path | None, random: np.random.Generator) -> Iterator[Latents]:
+def samples(photos: Sequence[Photo], random: np.random.Generator) -> Iterator[Latents]:
     """Latents in symbol units of many steps, rotated."""
     for factor, window, channels, count in STAND_INS:
         stand_in = StandIn(photos, factor, window, channels, random)
         for photo in photos[:count]:
             yield in_symbols(stand_in.encode(photo), random)
-    if model is not None:
-        autoencoder = PretrainedAutoencoder.load(model, model.name, "", device=torch.device("cpu"), dtype=torch.float32)
-        for photo in photos:
-            yield in_symbols(autoencoder.encode(photo), random)
