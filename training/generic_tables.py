@@ -3,8 +3,8 @@
     python -m training.generic_tables PHOTOS [--to sdfs/weights/generic.safetensors]
 
 They are fitted to latents of photos under stand-ins for autoencoders: lapped transforms of several sizes, their channels mixed at
-random. Latents of a small AutoencoderKL beside them made its sections 1 % smaller at most, and the others' no larger or smaller.
-Blobs depend on the tables, so that they never change.
+random. Adding latents of a small AutoencoderKL made its own sections about 1 % smaller and the others' neither smaller nor larger;
+without, the tables owe nothing to the model that they are measured on. Blobs depend on the tables, so that they never change.
 """
 
 from __future__ import annotations
