@@ -15,7 +15,8 @@ from sdfs.container import KIND_LATENT, KIND_LZ4, Blob
 from sdfs.errors import DamagedError, DoesNotFit, KnownRender, PictureError, SdfsError, Unsuitable
 from sdfs.picture import MAX_PIXELS, Picture, find_marker, probe, render, unwrap_exact, wrap_exact
 from sdfs.quality import Scores, acceptable, compare
-from sdfs.resident import BUNDLED, HASH_DIGITS, Models, ResidentModel
+from sdfs.resident import HASH_DIGITS, Models, ResidentModel
+from sdfs.settings import Effort, EncodeSettings
 from sdfs.signatures import HEAD_BYTES, picture_format
 
 LARGEST_SHARE = 0.5  # of the original's bytes that a latent blob may take
@@ -37,13 +38,13 @@ class Codec:
         """As for `resident.Models`."""
         self._models = Models(device, dtype)
 
-    def encode(self, data: bytes, *, quality: int, model: str = BUNDLED, reference: bytes | None = None) -> bytes:
-        """A blob: latents of `model` where the gate lets them pass, else the file exactly.
+    def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> bytes:
+        """A blob: latents where the gate of the settings lets them pass, else the file exactly.
 
-        `quality` 0..100 is where the search starts; a picture that fails the gate there is tried at more. Where the pixels are those
-        that a reader of the blob `reference` gets, that blob's latents are kept: what is copied out and in, or has only its metadata
-        edited, loses nothing again. An empty reference: there is none. Raises NotAPicture; KnownRender, if the bytes carry the
-        marker of another blob than the reference, which may be a guess; ModelMissing, ModelError.
+        A picture that fails the gate at the quality of the settings is tried at more. Where the pixels are those that a reader of
+        the blob `reference` gets, that blob's latents are kept: what is copied out and in, or has only its metadata edited, loses
+        nothing again. An empty reference: there is none. Raises NotAPicture; KnownRender, if the bytes carry the marker of another
+        blob than the reference, which may be a guess; ModelMissing, ModelError.
         """
         marker = None if reference == b"" else find_marker(data)
         if marker is not None and not (reference and _marker_of(reference) == marker):
@@ -51,7 +52,7 @@ class Codec:
         try:
             picture = probe(data)
             kept = self._keep_latents(data, picture, reference) if reference else None
-            return kept or self._encode_latents(data, picture, quality, self._models.named(model))
+            return kept or self._encode_latents(data, picture, settings)
         except Unsuitable as reason:
             return _pack_exact(data, str(reason))
 
@@ -70,17 +71,19 @@ class Codec:
         except (LookupError, TypeError, ValueError, PictureError) as error:
             raise DamagedError(f"latent blob: {type(error).__name__}: {error}") from error
 
-    def _encode_latents(self, data: bytes, picture: Picture, quality: int, model: ResidentModel) -> bytes:
+    def _encode_latents(self, data: bytes, picture: Picture, settings: EncodeSettings) -> bytes:
+        model, least = self._models.named(settings.model), Scores(settings.min_psnr, settings.min_ms_ssim)
         if len(data) > _largest_render(picture.pixels.shape[0] * picture.pixels.shape[1], len(picture.metadata)):
             raise Unsuitable(f"{len(data)} bytes are more than its pixels need")
         for attempt in range(QUALITY_TRIES):
-            tried = min(100, quality + attempt * QUALITY_STEP)
-            candidate = _candidate(data, picture, tried, model)
+            tried = min(100, settings.quality + attempt * QUALITY_STEP)
+            candidate = _candidate(data, picture, model, tried, settings.effort)
             if len(candidate.blob) > LARGEST_SHARE * len(data):
                 raise Unsuitable(f"latents take {len(candidate.blob)} of {len(data)} bytes at quality {tried}")
-            if acceptable(candidate.scores):
+            if acceptable(candidate.scores, least):
                 return candidate.blob
-        raise Unsuitable(f"quality {tried} gives PSNR {candidate.scores.psnr:.1f} dB, MS-SSIM {candidate.scores.ms_ssim:.3f}")
+        have, want = (f"{scores.psnr:.4g} dB, MS-SSIM {scores.ms_ssim:.4g}" for scores in (candidate.scores, least))
+        raise Unsuitable(f"quality {tried} gives PSNR {have}: want {want}")
 
     def _keep_latents(self, data: bytes, picture: Picture, reference: bytes) -> bytes | None:
         """The reference's latents with the metadata of `data`; None where the pixels are not the reference's."""
@@ -115,10 +118,10 @@ class Codec:
         return Picture(header["format"], _to_grey(rgb) if header["grey"] else rgb, header["recipe"], metadata)
 
 
-def _candidate(data: bytes, picture: Picture, quality: int, model: ResidentModel) -> _Candidate:
+def _candidate(data: bytes, picture: Picture, model: ResidentModel, quality: int, effort: Effort) -> _Candidate:
     height, width = picture.pixels.shape[:2]
     grey = picture.pixels.ndim == 2
-    encoded = model.encode(_to_rgb(picture.pixels), quality)
+    encoded = model.encode(_to_rgb(picture.pixels), quality, effort)
     original = hashlib.sha256(data).hexdigest()
     identity = hashlib.sha256(f"{original} {model.weights_sha256} {quality}".encode() + encoded.section).hexdigest()[:32]
     rendered, seen = _render_for(picture, _to_grey(encoded.pixels) if grey else encoded.pixels, len(data), identity)

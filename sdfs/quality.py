@@ -17,9 +17,6 @@ _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 _STRIP = 2048  # rows compared at a time: bounds memory
 
-MIN_MS_SSIM = 0.94
-MIN_PSNR = 22.0
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -45,9 +42,9 @@ def compare(original: NDArray[np.uint8], rendered: NDArray[np.uint8]) -> Scores:
     return Scores(psnr, float(np.average(similarities, weights=rows)))
 
 
-def acceptable(scores: Scores) -> bool:
+def acceptable(scores: Scores, least: Scores) -> bool:
     """The gate: whether what a reader will get is near enough to the original."""
-    return scores.ms_ssim >= MIN_MS_SSIM and scores.psnr >= MIN_PSNR
+    return scores.ms_ssim >= least.ms_ssim and scores.psnr >= least.psnr
 
 
 def _luma(picture: NDArray[np.uint8]) -> Tensor:

@@ -37,7 +37,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -45,12 +45,11 @@ from typing import TypeVar
 from sdfs.errors import NotAStore, StoreBusy, StoreTooNew, UserError
 from sdfs.files import data_ranges, fsync_path, write_all
 from sdfs.filesystems import refuse_unfit
+from sdfs.settings import DEFAULTS, EncodeSettings
 from sdfs.trash import Trash
 
 FORMAT = 1
 FEATURES: frozenset[str] = frozenset()
-DEFAULT_QUALITY = 35
-DEFAULT_MODEL = "bundled"
 INTERNAL = ".sdfs"
 COPY_BYTES = 1 << 22  # of a copy that are in memory at once
 LOCK_BYTES = 1024  # of the lock file, whatever it says
@@ -73,14 +72,6 @@ class Staged:
 
 
 @dataclass(frozen=True)
-class Config:
-    """What new latents are made with."""
-
-    quality: int  # 0 … 100
-    model: str  # "bundled", or as `sdfs model` names it
-
-
-@dataclass(frozen=True)
 class Owner:
     """What the lock file says of the process that owns the store."""
 
@@ -92,12 +83,10 @@ def is_store(root: Path) -> bool:
     return (root / INTERNAL / "config.toml").is_file()
 
 
-def init(root: Path, *, quality: int = DEFAULT_QUALITY, model: str = DEFAULT_MODEL) -> None:
+def init(root: Path, settings: EncodeSettings = DEFAULTS) -> None:
     """Make the folder `root`, which need not exist or be empty, a store. Pictures it has become pending."""
     if is_store(root):
         raise UserError(f"{root} is an SDFS store already")
-    if not 0 <= quality <= 100:
-        raise UserError(f"quality: want 0 to 100, have {quality}")
     refuse_unfit(str(root))
     try:
         internal = root / INTERNAL
@@ -106,8 +95,7 @@ def init(root: Path, *, quality: int = DEFAULT_QUALITY, model: str = DEFAULT_MOD
         for name in ("staging", "trash"):
             (internal / name).mkdir(mode=0o700, exist_ok=True)
         made = internal / "config.toml.new"
-        settings = f"format = {FORMAT}\nfeatures = []\nquality = {quality}\nmodel = {json.dumps(model, ensure_ascii=False)}\n"
-        made.write_text(f"# An SDFS store: see docs/STORE.md\n{settings}")
+        made.write_text(f"# An SDFS store: see docs/STORE.md\nformat = {FORMAT}\nfeatures = []\n{_toml(settings)}")
         (internal / "lock").write_bytes(bytes(LOCK_BYTES))  # its room: a full disk must not keep a store from being opened
         fsync_path(made)
         made.rename(internal / "config.toml")
@@ -151,7 +139,7 @@ class Store:
         """
         self.root = os.path.realpath(root)
         self.internal = f"{self.root}/{INTERNAL}"
-        self.config = read_config(Path(self.root))
+        self.settings = read_config(Path(self.root))
         refuse_unfit(self.root)
         self.device = os.stat(self.root).st_dev
         self.read_only = False  # its filesystem is: nothing is written, not even who owns it
@@ -304,12 +292,12 @@ def walk(root: str, on_error: Callable[[OSError], None], folder: str | None = No
                 yield entry.path, status
 
 
-def read_config(root: Path) -> Config:
-    """Of a store that this version understands. Raises NotAStore, StoreTooNew, UserError."""
+def read_config(root: Path) -> EncodeSettings:
+    """What a store that this version understands is set to. Raises NotAStore, StoreTooNew, UserError."""
     path = root / INTERNAL / "config.toml"
     try:
         config = tomllib.loads(path.read_text())
-        have, features, quality, model = config["format"], config["features"], config["quality"], config.get("model", DEFAULT_MODEL)
+        have, features = config["format"], config["features"]
     except (FileNotFoundError, NotADirectoryError):
         raise NotAStore(f"{root} is no SDFS store: it has no {INTERNAL}/config.toml") from None
     except (OSError, ValueError, KeyError) as error:
@@ -318,11 +306,15 @@ def read_config(root: Path) -> Config:
         raise StoreTooNew(f"{root}: store format: want {FORMAT}, have {have}: use an SDFS that reads it")
     if unknown := sorted(set(features) - FEATURES):
         raise StoreTooNew(f"{root}: store features: want none beyond {sorted(FEATURES)}, have {unknown}: use an SDFS that knows them")
-    if not isinstance(quality, int) or not 0 <= quality <= 100:
-        raise UserError(f"{path}: quality: want 0 to 100, have {quality}")
-    if not isinstance(model, str):
-        raise UserError(f"{path}: model: want a name, have {model}")
-    return Config(quality, model)
+    try:
+        return EncodeSettings.parse(config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _toml(settings: EncodeSettings) -> str:
+    """Strings and numbers are in TOML what they are in JSON."""
+    return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in asdict(settings).items())
 
 
 def lock(root: str, *, read_only: bool = False) -> int:

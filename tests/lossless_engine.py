@@ -16,13 +16,14 @@ import lz4.frame
 from sdfs import container
 from sdfs.container import KIND_LZ4, KIND_RAW
 from sdfs.errors import NotAPicture, SdfsError
+from sdfs.settings import EncodeSettings
 from sdfs.signatures import picture_format
 
 
 class LosslessEngine:
     """A picture is whole if it ends with b"END"."""
 
-    def encode(self, data: bytes, *, quality: int, model: str = "bundled", reference: bytes | None = None) -> Future[bytes]:
+    def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> Future[bytes]:
         future: Future[bytes] = Future()
         try:
             future.set_result(_encode(data))

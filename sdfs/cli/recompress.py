@@ -6,29 +6,37 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sdfs.cli.settings import EffortOption, MinMsSsimOption, MinPsnrOption, ModelOption, QualityOption
+
 if TYPE_CHECKING:
     from sdfs.access import Access
 
 
 def run(
     paths: Annotated[list[Path], typer.Argument(metavar="PATHS...", help="Shrunk pictures of a store, and folders of them.")],
-    model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="The model to use; the store's, if not given.")] = None,
-    quality: Annotated[int | None, typer.Option("--quality", "-Q", min=0, max=100, help="The store's, if not given.")] = None,
+    quality: QualityOption = None,
+    model: ModelOption = None,
+    effort: EffortOption = None,
+    min_psnr: MinPsnrOption = None,
+    min_ms_ssim: MinMsSsimOption = None,
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Use what readers get where the original is gone: it loses again.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """Shrink pictures again, with another model or at another quality: from their originals, while these are in the trash."""
+    """Shrink pictures again, with another model or at another quality: from their originals, while these are in the trash.
+
+    What is not given is as the store has it.
+    """
     from sdfs.access import Wish
     from sdfs.cli.naming import each_place
     from sdfs.cli.output import Complaints, progress
+    from sdfs.cli.settings import given
     from sdfs.errors import ModelError, SdfsError
 
-    if model is not None:
-        model = resolved(model)
+    changes = given(quality=quality, model=model, effort=effort, min_psnr=min_psnr, min_ms_ssim=min_ms_ssim)
     complaints = Complaints()
-    wish = Wish(model, quality, accept_loss)
+    wish = Wish(changes, accept_loss)
     with progress(quiet=quiet) as bars:
         for access, place in each_place(paths):
             for path in bars.track(list(_pictures(access, place.path)), description="shrinking"):
@@ -39,14 +47,6 @@ def run(
                 except SdfsError as error:
                     complaints.add(error)
     complaints.settle()
-
-
-def resolved(model: str) -> str:
-    """The model's id on this machine, for a store to record. Raises ModelMissing, ModelError."""
-    from sdfs.models import resolve
-    from sdfs.store import DEFAULT_MODEL
-
-    return model if model == DEFAULT_MODEL else resolve(model).id
 
 
 def _pictures(access: Access, path: str) -> Iterator[str]:

@@ -60,6 +60,8 @@ def _fields_of_store(status: StoreStatus) -> dict[str, object]:
         "stored": _share(status.stored_bytes, status.logical_bytes),
         "quality": status.quality,
         "model": status.model,
+        "effort": status.effort,
+        "gate": f"PSNR {status.min_psnr:g} dB, MS-SSIM {status.min_ms_ssim:g}",
     }
 
 

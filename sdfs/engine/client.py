@@ -26,13 +26,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 from sdfs.engine import protocol
 from sdfs.engine.protocol import Message
 from sdfs.errors import EngineError, SdfsError
+from sdfs.settings import EncodeSettings
 
 SERVICE = (sys.executable, "-P", "-m", "sdfs.engine.service")
 MAX_ENCODES_IN_FLIGHT = 1
@@ -166,9 +167,9 @@ class Engine:
                 self._warm_wanted = True
                 self._wake()
 
-    def encode(self, data: bytes, *, quality: int, model: str = "bundled", reference: bytes | None = None) -> Future[bytes]:
+    def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> Future[bytes]:
         """The blob of a picture file, once no decode waits. All as in `sdfs.codec.Codec.encode`."""
-        header = {"quality": quality, "model": model, "reference_size": None if reference is None else len(reference)}
+        header = {"settings": asdict(settings), "reference_size": None if reference is None else len(reference)}
         return self._submit(_Request(protocol.ENCODE, data + (reference or b""), header))
 
     def decode(self, key: str, blob: bytes, *, model: str | None = None) -> Future[bytes]:

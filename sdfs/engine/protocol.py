@@ -32,14 +32,12 @@ from sdfs.errors import (
 )
 
 # owner → engine
-ENCODE = (
-    1  # header {"quality": int, "model": str, "reference_size": int | null}, payload: a picture file, its reference; answered by a blob
-)
-DECODE = 2  # header {"model": str | null}, payload: a blob; answered by its render; both by RESULT, or ERROR
+ENCODE = 1  # header {"settings": of `EncodeSettings`, "reference_size": int | null}, payload: a picture file and its reference
+DECODE = 2  # header {"model": str | null}, payload: a blob
 # engine → owner
 READY = 3  # the model is loaded
 BEGUN = 4  # work on the request begins: a crash from now on is its fault and no other's
-RESULT = 5  # payload: what was asked for
+RESULT = 5  # payload: a blob, or its render
 ERROR = 6  # header {"class": str, "message": str}; with id 0: the model could not be loaded
 TYPES = frozenset({ENCODE, DECODE, READY, BEGUN, RESULT, ERROR})
 

@@ -18,6 +18,7 @@ from typing import Protocol
 from sdfs.engine import protocol
 from sdfs.engine.protocol import Message
 from sdfs.errors import SdfsError
+from sdfs.settings import EncodeSettings
 
 OOM_SCORE_ADJ = 500  # the kernel takes the engine, which costs one retry, before the mount, which costs open files
 _log = logging.getLogger("sdfs.engine")
@@ -26,7 +27,7 @@ _log = logging.getLogger("sdfs.engine")
 class Coder(Protocol):
     """What is served: `sdfs.codec.Codec`, or a stand-in."""
 
-    def encode(self, data: bytes, *, quality: int, model: str, reference: bytes | None = None) -> bytes: ...
+    def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> bytes: ...
 
     def decode(self, blob: bytes, *, model: str | None = None) -> bytes: ...
 
@@ -55,8 +56,8 @@ def _answer(codec: Coder, request: Message) -> Message:
     try:
         if request.type == protocol.ENCODE:
             data, reference = _parts(request)
-            wanted = {name: request.header[name] for name in ("quality", "model")}
-            return Message(protocol.RESULT, request.id, payload=codec.encode(data, **wanted, reference=reference))
+            settings = EncodeSettings.parse(request.header["settings"])
+            return Message(protocol.RESULT, request.id, payload=codec.encode(data, settings, reference=reference))
         return Message(protocol.RESULT, request.id, payload=codec.decode(request.payload, model=request.header["model"]))
     except SdfsError as error:
         return protocol.pack_error(request.id, error)

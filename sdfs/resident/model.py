@@ -18,8 +18,8 @@ from sdfs.autoencoders import Pixels
 from sdfs.autoencoders.runner import BundledAutoencoder
 from sdfs.errors import DamagedError
 from sdfs.latent_coding import LearnedCoder
+from sdfs.settings import Effort
 
-BUNDLED = "bundled"  # the name of the bundled model, whichever its version
 HASH_DIGITS = 16  # hex digits of a SHA-256 that a header keeps where it only tells versions apart
 
 
@@ -42,7 +42,7 @@ class ResidentModel(Protocol):
     def weights_sha256(self) -> str:
         """64 hex digits."""
 
-    def encode(self, pixels: Pixels, quality: int) -> Encoded:
+    def encode(self, pixels: Pixels, quality: int, effort: Effort) -> Encoded:
         """(H, W, 3) at quality 0 … 100."""
 
     def decode(self, section: bytes, header: Mapping[str, Any], height: int, width: int) -> Pixels:
@@ -58,7 +58,7 @@ class BundledModel:
         self._coder = LearnedCoder(weights)
         self.id = self._autoencoder.id
 
-    def encode(self, pixels: Pixels, quality: int) -> Encoded:
+    def encode(self, pixels: Pixels, quality: int, effort: Effort) -> Encoded:
         section, quantised = self._coder.encode(self._autoencoder.encode(pixels, quality), quality)
         return Encoded(section, self._pixels(quantised, quality, *pixels.shape[:2]), latents_crc32(quantised))
 

@@ -11,7 +11,8 @@ import torch
 from sdfs import models
 from sdfs.autoencoders.runner import fastest_dtype
 from sdfs.errors import ModelError
-from sdfs.resident.model import BUNDLED, HASH_DIGITS, BundledModel, ResidentModel
+from sdfs.resident.model import HASH_DIGITS, BundledModel, ResidentModel
+from sdfs.settings import BUNDLED
 
 if TYPE_CHECKING:
     from sdfs.resident.pretrained import PretrainedModel

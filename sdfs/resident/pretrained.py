@@ -9,10 +9,13 @@ import numpy as np
 import torch
 
 from sdfs import models
-from sdfs.autoencoders import Pixels
+from sdfs.autoencoders import Pixels, tone
 from sdfs.autoencoders.pretrained import PretrainedAutoencoder
 from sdfs.generic_coding import GenericCoder, steps_for
 from sdfs.resident.model import Encoded, check_latents, latents_crc32
+from sdfs.settings import Effort
+
+_TONE_STEPS = np.full(3, 2.0, np.float32)  # of 0 … 255
 
 
 class PretrainedModel:
@@ -24,13 +27,20 @@ class PretrainedModel:
         calibrated = (models.calibration(model) or {}).get("steps")
         self._relative_steps = np.asarray(calibrated or [1.0] * self.autoencoder.channels, np.float32)
 
-    def encode(self, pixels: Pixels, quality: int) -> Encoded:
+    def encode(self, pixels: Pixels, quality: int, effort: Effort) -> Encoded:
         section, quantised = self._coder.encode(self.autoencoder.encode(pixels), steps_for(quality, self._relative_steps))
         decoded = self.autoencoder.decode(self._coder.dequantise(section, quantised), *pixels.shape[:2])
-        return Encoded(section, decoded, latents_crc32(quantised), {"tile": list(self.autoencoder.tile)})
+        corrections, rounded = self._coder.encode(tone.measure(pixels, decoded), _TONE_STEPS)
+        seen = tone.apply(decoded, self._coder.dequantise(corrections, rounded))
+        section = len(corrections).to_bytes(4, "little") + corrections + section
+        return Encoded(section, seen, latents_crc32(quantised), {"tile": list(self.autoencoder.tile)})
 
     def decode(self, section: bytes, header: Mapping[str, Any], height: int, width: int) -> Pixels:
         factor, (size, overlap) = self.autoencoder.factor, header["tile"]
-        quantised = self._coder.decode(section, self.autoencoder.channels, -(-height // factor), -(-width // factor))
+        end = 4 + int.from_bytes(section[:4], "little")
+        corrections, latents = section[4:end], section[end:]
+        rounded = self._coder.decode(corrections, 3, -(-height // tone.CELL), -(-width // tone.CELL))
+        quantised = self._coder.decode(latents, self.autoencoder.channels, -(-height // factor), -(-width // factor))
         check_latents(quantised, header)
-        return self.autoencoder.decode(self._coder.dequantise(section, quantised), height, width, (int(size), int(overlap)))
+        decoded = self.autoencoder.decode(self._coder.dequantise(latents, quantised), height, width, (int(size), int(overlap)))
+        return tone.apply(decoded, self._coder.dequantise(corrections, rounded))

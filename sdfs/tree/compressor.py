@@ -192,8 +192,8 @@ class Compressor:
 
         Where no marker tells which one, as in formats that have no room for it, it may be the one that was at `path` before.
         """
-        known, config = self._tree.known, self._tree.store.config
-        encode = partial(self._engine.encode, data, quality=config.quality, model=config.model)
+        known = self._tree.known
+        encode = partial(self._engine.encode, data, self._tree.store.settings)
         try:
             reference = known.by_render(hashlib.sha256(data).hexdigest()) or self._predecessor(path)
             return encode(reference=reference).result()

@@ -13,7 +13,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -182,9 +182,7 @@ class Owner:
             store=self.store.root,
             pid=os.getpid(),
             mountpoint=self.mountpoint,
-            quality=self.store.config.quality,
-            model=self.store.config.model,
-            **counts,
+            **asdict(self.store.settings) | counts,
             logical_bytes=logical,
             stored_bytes=stored,
             cache_bytes=self._cache.size_bytes,

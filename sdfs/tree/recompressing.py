@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sdfs import container
 from sdfs.container import KIND_LATENT, PREAMBLE_BYTES, Preamble
 from sdfs.errors import NotAPicture, UserError
 from sdfs.files import content_sha256, copy_attributes, read_all, write_all
+from sdfs.settings import EncodeSettings
 from sdfs.store import Staged
 from sdfs.tree.compressor import MAX_PICTURE_BYTES
 from sdfs.tree.inode import key_of, split_mode
@@ -43,6 +44,7 @@ class _Source:
 def recompress(tree: Tree, engine: Engine, path: str, wish: Wish) -> None:
     """`path` is the mount's. Raises UserError where the original is gone, the file is open or no blob; OSError, and what engines raise."""
     backing = tree.backing(path)
+    settings = EncodeSettings.parse({**asdict(tree.store.settings), **wish.changes})
     source = _read(backing, path)
     data = _original(tree, engine, source)
     if data is None:
@@ -52,9 +54,7 @@ def recompress(tree: Tree, engine: Engine, path: str, wish: Wish) -> None:
             )
         data = engine.decode(source.head_key, source.blob).result()
     try:
-        config = tree.store.config
-        quality, model = config.quality if wish.quality is None else wish.quality, wish.model or config.model
-        blob = engine.encode(data, quality=quality, model=model, reference=b"").result()
+        blob = engine.encode(data, settings, reference=b"").result()
     except NotAPicture as error:
         raise UserError(f"{path}: {error}") from error
     container.parse(blob)

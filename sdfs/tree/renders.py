@@ -19,6 +19,7 @@ from sdfs.cache import RenderCache
 from sdfs.container import KIND_LATENT, KIND_RAW, PREAMBLE_BYTES, Preamble
 from sdfs.errors import DamagedError, SdfsError
 from sdfs.files import read_all
+from sdfs.settings import EncodeSettings
 from sdfs.store import Store
 from sdfs.tree.raw import Checked, Payload
 
@@ -29,7 +30,7 @@ _log = logging.getLogger("sdfs.tree")
 class Engine(Protocol):
     """What the tree needs of `sdfs.engine.client.Engine`."""
 
-    def encode(self, data: bytes, *, quality: int, model: str = ..., reference: bytes | None = None) -> Future[bytes]: ...
+    def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> Future[bytes]: ...
     def decode(self, key: str, blob: bytes, *, model: str | None = None) -> Future[bytes]: ...
     def warm(self) -> None: ...
     def close(self) -> None: ...

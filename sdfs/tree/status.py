@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 State = Literal["latent", "exact", "pending", "plain", "damaged"]
 
@@ -47,8 +47,11 @@ class StoreStatus:
     store: str
     pid: int
     mountpoint: str | None
-    quality: int  # of new latents
-    model: str  # that makes them
+    quality: int  # this and the next four: its `EncodeSettings`
+    model: str
+    effort: str
+    min_psnr: float
+    min_ms_ssim: float
     latent: int  # files
     exact: int
     pending: int
@@ -85,8 +88,7 @@ class Trashed:
 class Wish:
     """What a blob is to become."""
 
-    model: str | None  # None: the store's
-    quality: int | None  # 0 … 100; None: the store's
+    changes: Mapping[str, Any]  # of the store's `EncodeSettings`, by name
     accept_loss: bool  # from what readers get, where the original is gone
 
 

@@ -33,6 +33,12 @@ def test_init_refuses_a_store(store: Path) -> None:
     assert "already" in fails(exit_codes.REFUSED, "init", store)
 
 
+def test_init_remembers_the_effort_and_the_gate(tmp_path: Path) -> None:
+    done("init", tmp_path / "new", "--effort", "best", "--min-psnr", "20", "--min-ms-ssim", "0.8")
+    [status] = json.loads(done("stat", "--json", tmp_path / "new"))
+    assert (status["effort"], status["min_psnr"], status["min_ms_ssim"]) == ("best", 20, 0.8)
+
+
 def test_init_refuses_an_impossible_quality(tmp_path: Path) -> None:
     assert sdfs("init", tmp_path / "new", "--quality", "101").returncode == exit_codes.USAGE
 

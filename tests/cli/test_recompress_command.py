@@ -42,6 +42,11 @@ def test_not_from_what_readers_get_unless_that_is_asked_for(copy: Path) -> None:
     assert status(copy)["quality"] == 70
 
 
+def test_with_another_effort_and_gate(copy: Path) -> None:
+    done("recompress", copy, "--effort", "fast", "--min-psnr", "90")
+    assert str(status(copy)["reason"]).endswith("want 90 dB, MS-SSIM 0.94")
+
+
 def test_all_in_a_folder(copy: Path) -> None:
     done("recompress", copy.parent, "--quality", "50")
     assert status(copy)["quality"] == 50

@@ -16,6 +16,7 @@ from sdfs.codec import LARGEST_SHARE, Codec
 from sdfs.container import KIND_JXL, KIND_LATENT, KIND_LZ4, KIND_RAW
 from sdfs.errors import DamagedError, ModelError, NotAPicture, StoreTooNew
 from sdfs.quality import compare
+from sdfs.settings import EncodeSettings
 
 LATENT_FORMATS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 92},
@@ -49,7 +50,7 @@ def opened(data: bytes) -> Image.Image:
 def test_a_photo_comes_out_in_its_format(codec: Codec, photo: NDArray[np.uint8], pillow_format: str, grey: bool) -> None:
     pixels = photo[:300, :420]
     source = saved(pixels[..., 1] if grey else pixels, pillow_format, **LATENT_FORMATS[pillow_format])
-    blob = container.parse(packed := codec.encode(source, quality=50))
+    blob = container.parse(packed := codec.encode(source, EncodeSettings(50)))
     assert blob.preamble.kind == KIND_LATENT, blob.header
     assert len(packed) <= LARGEST_SHARE * len(source)
     render = codec.decode(packed)
@@ -63,7 +64,7 @@ def test_a_photo_comes_out_in_its_format(codec: Codec, photo: NDArray[np.uint8],
 
 def test_more_quality_is_more_bytes_and_a_better_score(codec: Codec, photo: NDArray[np.uint8]) -> None:
     source = saved(photo, "PNG")
-    blobs = [codec.encode(source, quality=q) for q in (40, 60, 80, 100)]
+    blobs = [codec.encode(source, EncodeSettings(q)) for q in (40, 60, 80, 100)]
     assert [len(b) for b in blobs] == sorted(len(b) for b in blobs)
     scores = [container.parse(b).header["scores"]["psnr"] for b in blobs]
     assert scores == sorted(scores)
@@ -72,12 +73,12 @@ def test_more_quality_is_more_bytes_and_a_better_score(codec: Codec, photo: NDAr
 def test_a_picture_that_fails_the_gate_gets_more_quality(codec: Codec, photo: NDArray[np.uint8]) -> None:
     grain = np.random.default_rng(0).normal(0, 12, photo.shape)
     grainy = np.clip(photo + grain, 0, 255).astype(np.uint8)
-    assert container.parse(codec.encode(saved(grainy, "PNG"), quality=0)).header["quality"] > 0
+    assert container.parse(codec.encode(saved(grainy, "PNG"), EncodeSettings(0))).header["quality"] > 0
 
 
 def test_noise_is_kept_exactly(codec: Codec) -> None:
     source = saved(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8), "JPEG", quality=40)
-    packed = codec.encode(source, quality=50)
+    packed = codec.encode(source, EncodeSettings(50))
     assert container.parse(packed).preamble.kind in (KIND_JXL, KIND_RAW)
     assert codec.decode(packed) == source
 
@@ -88,7 +89,7 @@ def test_pictures_beyond_the_whitelist_are_kept_exactly(codec: Codec, photo: NDA
     picture = Image.new("I;16", (128, 128), 4000) if mode == "I;16" else picture.convert(mode)
     out = io.BytesIO()
     picture.save(out, "TIFF" if mode == "CMYK" else "PNG")
-    packed = codec.encode(out.getvalue(), quality=50)
+    packed = codec.encode(out.getvalue(), EncodeSettings(50))
     blob = container.parse(packed)
     assert blob.preamble.kind in (KIND_LZ4, KIND_RAW)
     assert blob.header["reason"]
@@ -97,7 +98,7 @@ def test_pictures_beyond_the_whitelist_are_kept_exactly(codec: Codec, photo: NDA
 
 def test_a_jpeg_kept_exactly_is_transcoded(codec: Codec, photo: NDArray[np.uint8]) -> None:
     source = saved(photo[:60, :400], "JPEG", quality=95)  # too small for latents
-    packed = codec.encode(source, quality=50)
+    packed = codec.encode(source, EncodeSettings(50))
     assert container.parse(packed).preamble.kind == KIND_JXL
     assert codec.decode(packed) == source
 
@@ -105,18 +106,18 @@ def test_a_jpeg_kept_exactly_is_transcoded(codec: Codec, photo: NDArray[np.uint8
 @pytest.mark.parametrize("data", [b"", b"text", b"\xff\xd8\xff\xe0 no picture"])
 def test_what_is_no_picture_is_refused(codec: Codec, data: bytes) -> None:
     with pytest.raises(NotAPicture):
-        codec.encode(data, quality=50)
+        codec.encode(data, EncodeSettings(50))
 
 
 def test_a_truncated_picture_is_refused(codec: Codec, photo: NDArray[np.uint8]) -> None:
     source = saved(photo, "JPEG", quality=90)
     with pytest.raises(NotAPicture):
-        codec.encode(source[: len(source) // 2], quality=50)
+        codec.encode(source[: len(source) // 2], EncodeSettings(50))
 
 
 @pytest.fixture(scope="module")
 def latent_blob(codec: Codec, photo: NDArray[np.uint8]) -> bytes:
-    return codec.encode(saved(photo[:96, :128], "PNG"), quality=50)
+    return codec.encode(saved(photo[:96, :128], "PNG"), EncodeSettings(50))
 
 
 def changed(blob: bytes, section: dict[str, bytes] | None = None, **header: Any) -> bytes:

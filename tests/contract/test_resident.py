@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sdfs import container
 from sdfs.codec import Codec
+from sdfs.container import KIND_LATENT, Blob
 from sdfs.errors import DamagedError, ModelError, ModelMissing
-from sdfs.resident import BUNDLED, HASH_DIGITS, Models
+from sdfs.resident import HASH_DIGITS, Models
 from sdfs.resident.model import Encoded, ResidentModel
+from sdfs.settings import BUNDLED, Effort, EncodeSettings
 from tests.contract.test_pretrained import MODELS, kl, saved, tiny
 
 
@@ -48,17 +53,17 @@ def header_of(model: ResidentModel, encoded: Encoded, quality: int = 60) -> dict
 def test_a_blob_of_any_class_decodes_to_what_its_encoder_saw(name: str, resident: Models, tmp_path: Path, picture: np.ndarray) -> None:
     folder = saved(MODELS[name][0], tmp_path / name)
     model = resident.named(str(folder))
-    encoded = model.encode(picture, 60)
+    encoded = model.encode(picture, 60, Effort.NORMAL)
     header = header_of(model, encoded)
     assert np.array_equal(resident.of_blob(header).decode(encoded.section, header, 150, 210), encoded.pixels)
 
 
 def test_more_quality_takes_more_bytes_and_is_closer_to_the_latents(resident: Models, tmp_path: Path, picture: np.ndarray) -> None:
     model = resident.named(str(saved(kl, tmp_path / "kl")))
-    exact = model.encode(picture, 100).pixels.astype(float)
+    exact = model.encode(picture, 100, Effort.NORMAL).pixels.astype(float)
     sizes, errors = [], []
     for quality in (0, 25, 50, 75):
-        encoded = model.encode(picture, quality)
+        encoded = model.encode(picture, quality, Effort.NORMAL)
         sizes.append(len(encoded.section))
         errors.append(np.square(encoded.pixels - exact).mean())
     assert sizes == sorted(sizes)
@@ -67,7 +72,7 @@ def test_more_quality_takes_more_bytes_and_is_closer_to_the_latents(resident: Mo
 
 def test_damaged_latents_are_noticed(resident: Models, tmp_path: Path, picture: np.ndarray) -> None:
     model = resident.named(str(saved(kl, tmp_path / "kl")))
-    encoded = model.encode(picture, 60)
+    encoded = model.encode(picture, 60, Effort.NORMAL)
     header = header_of(model, encoded) | {"latents_crc32": encoded.latents_crc32 ^ 1}
     with pytest.raises(DamagedError):
         model.decode(encoded.section, header, 150, 210)
@@ -94,26 +99,32 @@ def test_a_model_that_is_not_here_is_named_with_the_command_that_gets_it(residen
 
 def test_other_weights_are_refused(resident: Models, tmp_path: Path, picture: np.ndarray) -> None:
     model = resident.named(str(saved(kl, tmp_path / "kl")))
-    header = header_of(model, model.encode(picture, 60)) | {"weights": "0" * 16}
+    header = header_of(model, model.encode(picture, 60, Effort.NORMAL)) | {"weights": "0" * 16}
     with pytest.raises(ModelError):
         resident.of_blob(header)
 
 
 def test_a_model_of_another_latent_space_does_not_substitute(resident: Models, tmp_path: Path, picture: np.ndarray) -> None:
     model = resident.named(str(saved(kl, tmp_path / "kl")))
-    header = header_of(model, model.encode(picture, 60))
+    header = header_of(model, model.encode(picture, 60, Effort.NORMAL))
     other = saved(tiny, tmp_path / "tiny")
     with pytest.raises(ModelError, match="not known to share a latent space"):
         resident.of_blob(header, instead=str(other))
 
 
-def test_a_picture_that_a_model_would_spoil_is_kept_exactly(tmp_path: Path, picture: np.ndarray) -> None:
-    """The gate does not trust a model more for having been asked for."""
-    import io
-
-    from PIL import Image
-
+def encoded_as_png(picture: np.ndarray, settings: EncodeSettings) -> Blob:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
-    blob = container.parse(Codec("cpu", "float32").encode(file.getvalue(), quality=80, model=str(saved(kl, tmp_path / "kl"))))
-    assert "PSNR" in blob.header["reason"]
+    return container.parse(Codec("cpu", "float32").encode(file.getvalue(), settings))
+
+
+def test_a_picture_that_a_model_would_spoil_is_kept_exactly(tmp_path: Path, picture: np.ndarray) -> None:
+    """The gate does not trust a model more for having been asked for."""
+    blob = encoded_as_png(picture, EncodeSettings(80, str(saved(kl, tmp_path / "kl"))))
+    assert re.fullmatch(r"quality 100 gives PSNR [\d.]+ dB, MS-SSIM [\d.e-]+: want 22 dB, MS-SSIM 0.94", blob.header["reason"])
+
+
+def test_a_store_may_have_another_gate(tmp_path: Path, picture: np.ndarray) -> None:
+    blob = encoded_as_png(picture, EncodeSettings(30, str(saved(kl, tmp_path / "kl")), min_psnr=0, min_ms_ssim=0))
+    assert blob.preamble.kind == KIND_LATENT
+    assert blob.header["scores"]["psnr"] < 22

@@ -15,6 +15,7 @@ from sdfs import container
 from sdfs.container import MAGIC
 from sdfs.files import stays_plain
 from sdfs.fsck import check
+from sdfs.settings import DEFAULTS
 from sdfs.signatures import picture_format
 from sdfs.store import init
 from sdfs.tree.handle import Handle
@@ -255,7 +256,7 @@ def root(tmp_path: Path) -> Path:
     init(root)
     (root / "notes.txt").write_bytes(TEXT)
     (root / "album").mkdir()
-    (root / "album" / "old.jpg").write_bytes(LosslessEngine().encode(OLD, quality=35).result())
+    (root / "album" / "old.jpg").write_bytes(LosslessEngine().encode(OLD, DEFAULTS).result())
     (root / "album" / "new.jpg").write_bytes(NEW)
     (root / ".sdfs" / "staging" / "1-2").write_bytes(NEW[:50])
     (root / "album" / "kept.jpg").write_bytes(KEPT)

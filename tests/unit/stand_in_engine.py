@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sdfs import errors
 from sdfs.engine.service import prefer_for_oom, serve
+from sdfs.settings import EncodeSettings
 
 
 class Obedient:
@@ -20,8 +21,8 @@ class Obedient:
     create it and die; raise CLASS; zero-divide; score: answer with the process's oom_score_adj; session: with its session id.
     """
 
-    def encode(self, data: bytes, *, quality: int, model: str, reference: bytes | None = None) -> bytes:
-        return self.decode(data) + b" AT %d" % quality
+    def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> bytes:
+        return self.decode(data) + f" AT {settings}".encode()
 
     def decode(self, blob: bytes, *, model: str | None = None) -> bytes:
         words = iter(blob.decode().split())

@@ -22,6 +22,7 @@ from sdfs.engine import protocol
 from sdfs.engine.client import Engine, backoff_seconds
 from sdfs.engine.protocol import Message
 from sdfs.errors import EngineError, NotAPicture
+from sdfs.settings import DEFAULTS, Effort, EncodeSettings
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in_engine.py")))
 PATIENCE = 20  # seconds; only a broken engine needs them
@@ -57,8 +58,9 @@ def alive(pid: int) -> bool:
 # requests
 
 
-def test_encode_returns_what_the_codec_made_at_that_quality(engine: Engine) -> None:
-    assert engine.encode(b"photo", quality=7).result(PATIENCE) == b"PHOTO AT 7"
+def test_encode_returns_what_the_codec_made_with_these_settings(engine: Engine) -> None:
+    settings = EncodeSettings(7, "other", Effort.BEST, 20.5, 0.5)
+    assert engine.encode(b"photo", settings).result(PATIENCE) == f"PHOTO AT {settings}".encode()
 
 
 def test_decode_returns_what_the_codec_rendered(engine: Engine) -> None:
@@ -92,7 +94,7 @@ def test_the_child_is_in_a_session_of_its_own(engine: Engine) -> None:
 
 def test_decodes_go_before_encodes_that_wait(engine: Engine, tmp_path: Path) -> None:
     log, go = tmp_path / "log", tmp_path / "go"
-    jobs = [engine.encode(f"log {log} encode{n} wait {go}".encode(), quality=1) for n in range(3)]
+    jobs = [engine.encode(f"log {log} encode{n} wait {go}".encode(), DEFAULTS) for n in range(3)]
     until(lambda: log.exists())
     jobs += [engine.decode(f"key{n}", f"log {log} decode{n}".encode()) for n in range(8)]
     until(lambda: engine.stats().in_flight == 5)
@@ -178,14 +180,14 @@ def test_a_request_whose_child_dies_is_answered_by_a_new_one(engine: Engine, tmp
 
 def test_a_request_that_kills_two_children_fails(engine: Engine) -> None:
     with pytest.raises(EngineError, match="killed by signal 9"):
-        engine.encode(b"die", quality=1).result(PATIENCE)
+        engine.encode(b"die", DEFAULTS).result(PATIENCE)
     assert engine.stats().starts == 2
 
 
 def test_requests_that_wait_behind_a_deadly_one_do_not_pay_for_it(engine: Engine) -> None:
     deadly = [engine.decode(f"deadly{n}", b"die") for n in range(2)]
-    innocent = [engine.decode("innocent", b"a"), engine.encode(b"b", quality=1)]
-    assert [job.result(PATIENCE) for job in innocent] == [b"A", b"B AT 1"]
+    innocent = [engine.decode("innocent", b"a"), engine.encode(b"b", DEFAULTS)]
+    assert [job.result(PATIENCE) for job in innocent] == [b"A", f"B AT {DEFAULTS}".encode()]
     assert all(isinstance(job.exception(PATIENCE), EngineError) for job in deadly)
 
 
@@ -213,7 +215,7 @@ def failing_engine(log: Path) -> Engine:
 
 def test_a_child_that_does_not_start_fails_all_that_wait(tmp_path: Path) -> None:
     engine = failing_engine(tmp_path / "log")
-    jobs: list[Future[bytes]] = [engine.decode("key", b""), engine.encode(b"", quality=1)]
+    jobs: list[Future[bytes]] = [engine.decode("key", b""), engine.encode(b"", DEFAULTS)]
     for job in jobs:
         with pytest.raises(EngineError, match="does not start: exit status 3"):
             job.result(PATIENCE)

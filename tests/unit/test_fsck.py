@@ -12,6 +12,7 @@ from sdfs import container
 from sdfs.container import KIND_RAW, MAGIC
 from sdfs.errors import DamagedError, NotAStore, StoreBusy
 from sdfs.fsck import Finding, check
+from sdfs.settings import DEFAULTS
 from sdfs.store import Store, init
 from tests.lossless_engine import LosslessEngine
 from tests.unit.memory import CHUNKS_KIB, taken_kib, write_large_raw_blob
@@ -30,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def blob_of(content: bytes) -> bytes:
-    return LosslessEngine().encode(content, quality=35).result()
+    return LosslessEngine().encode(content, DEFAULTS).result()
 
 
 def decode(key: str, blob: bytes) -> bytes:

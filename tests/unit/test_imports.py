@@ -24,24 +24,34 @@ ENGINE_ROOMS: dict[str, set[str]] = {
     "sdfs.picture": {"sdfs.signatures", "sdfs.container", "sdfs.formats"},
     "sdfs.quality": set(),
     "sdfs.generic_coding": {"sdfs.entropy", "sdfs.priors"},
-    "sdfs.resident": {"sdfs.autoencoders", "sdfs.latent_coding", "sdfs.generic_coding", "sdfs.models"},
+    "sdfs.resident": {"sdfs.autoencoders", "sdfs.latent_coding", "sdfs.generic_coding", "sdfs.models", "sdfs.settings"},
     "sdfs.calibration": {"sdfs.autoencoders", "sdfs.picture", "sdfs.signatures", "sdfs.models"},
-    "sdfs.codec": {"sdfs.signatures", "sdfs.container", "sdfs.picture", "sdfs.quality", "sdfs.resident"},
-    "sdfs.engine.service": {"sdfs.engine.protocol", "sdfs.codec"},
+    "sdfs.codec": {"sdfs.signatures", "sdfs.container", "sdfs.picture", "sdfs.quality", "sdfs.resident", "sdfs.settings"},
+    "sdfs.engine.service": {"sdfs.engine.protocol", "sdfs.codec", "sdfs.settings"},
 }
 OWNER_ROOMS: dict[str, set[str]] = {
     "sdfs.errors": set(),
     "sdfs.signatures": set(),
     "sdfs.container": set(),
     "sdfs.engine.protocol": set(),
-    "sdfs.engine.client": {"sdfs.engine.protocol"},
+    "sdfs.settings": set(),
+    "sdfs.engine.client": {"sdfs.engine.protocol", "sdfs.settings"},
     "sdfs.files": set(),
     "sdfs.filesystems": set(),
     "sdfs.trash": {"sdfs.files"},
-    "sdfs.store": {"sdfs.files", "sdfs.filesystems", "sdfs.trash"},
+    "sdfs.store": {"sdfs.files", "sdfs.filesystems", "sdfs.trash", "sdfs.settings"},
     "sdfs.fsck": {"sdfs.store", "sdfs.trash", "sdfs.files", "sdfs.container"},
     "sdfs.cache": set(),
-    "sdfs.tree": {"sdfs.store", "sdfs.trash", "sdfs.files", "sdfs.cache", "sdfs.engine.client", "sdfs.container", "sdfs.signatures"},
+    "sdfs.tree": {
+        "sdfs.store",
+        "sdfs.settings",
+        "sdfs.trash",
+        "sdfs.files",
+        "sdfs.cache",
+        "sdfs.engine.client",
+        "sdfs.container",
+        "sdfs.signatures",
+    },
     "sdfs.control": {"sdfs.tree"},
     "sdfs.access": {"sdfs.tree", "sdfs.control", "sdfs.store", "sdfs.files"},
     "sdfs.printable": set(),
@@ -67,6 +77,7 @@ OWNER_ROOMS: dict[str, set[str]] = {
     "sdfs.cli": {
         "sdfs.service_units",
         "sdfs.models",
+        "sdfs.settings",
         "sdfs.printable",
         "sdfs.access",
         "sdfs.mount",
@@ -143,7 +154,8 @@ def test_a_confined_package_is_imported_only_in_its_rooms(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in files() if module_of(path).startswith("sdfs.cli")], ids=module_of)
 def test_a_command_imports_the_filesystem_inside_functions_only(path: Path) -> None:
     top_level = ast.Module([node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)], [])
-    assert {name for name in imports_of(top_level) if ours(name) and room_of(name) not in ("sdfs.cli", "sdfs.errors")} == set()
+    light = ("sdfs.cli", "sdfs.errors", "sdfs.settings")
+    assert {name for name in imports_of(top_level) if ours(name) and room_of(name) not in light} == set()
 
 
 def test_every_room_of_the_architecture_exists() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sdfs.quality import MIN_MS_SSIM, Scores, acceptable, compare
+from sdfs.quality import Scores, acceptable, compare
 
 RNG = np.random.default_rng(3)
 PICTURE = np.clip(np.cumsum(RNG.normal(size=(200, 300, 3)), axis=1) * 8 + 128, 0, 255).astype(np.uint8)
@@ -55,6 +55,7 @@ def test_different_shapes_are_refused() -> None:
 
 
 def test_the_gate_wants_both_scores() -> None:
-    assert acceptable(Scores(30.0, MIN_MS_SSIM))
-    assert not acceptable(Scores(30.0, MIN_MS_SSIM - 0.01))
-    assert not acceptable(Scores(15.0, 0.99))
+    least = Scores(22.0, 0.94)
+    assert acceptable(Scores(22.0, 0.94), least)
+    assert not acceptable(Scores(30.0, 0.93), least)
+    assert not acceptable(Scores(21.9, 0.99), least)

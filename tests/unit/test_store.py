@@ -14,7 +14,8 @@ import pytest
 
 from sdfs.errors import NotAStore, StoreBusy, StoreTooNew, UserError
 from sdfs.files import read_all, rename_noreplace
-from sdfs.store import Store, init, is_owned, is_store, read_owner
+from sdfs.settings import Effort, EncodeSettings
+from sdfs.store import Store, init, is_owned, is_store, read_config, read_owner
 
 
 @pytest.fixture
@@ -60,11 +61,23 @@ def test_init_refuses_a_store(root: Path) -> None:
         init(root)
 
 
-def test_the_quality_given_to_init_is_the_default(tmp_path: Path) -> None:
-    init(tmp_path, quality=80)
+def test_a_store_remembers_its_settings(tmp_path: Path) -> None:
+    settings = EncodeSettings(80, 'local:"m"', Effort.BEST, 20.5, 0.9)
+    init(tmp_path, settings)
     store = Store(tmp_path)
-    assert store.config.quality == 80
+    assert store.settings == settings
     store.close()
+
+
+def test_a_setting_that_is_missing_is_as_by_default(root: Path) -> None:
+    configure(root, "format = 1\nfeatures = []\nquality = 50\n")
+    assert read_config(root) == EncodeSettings(50)
+
+
+def test_a_setting_that_cannot_be_is_refused_with_its_file(root: Path) -> None:
+    configure(root, "format = 1\nfeatures = []\nquality = 50\nmin_ms_ssim = 94\n")
+    with pytest.raises(UserError, match=r"config\.toml: min_ms_ssim: want 0 to 1, have 94"):
+        Store(root)
 
 
 def test_nobody_else_may_enter_the_internal_folder(root: Path) -> None:

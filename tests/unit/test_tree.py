@@ -18,6 +18,7 @@ import pytest
 from sdfs import container
 from sdfs.container import MAGIC
 from sdfs.errors import DamagedError, EngineError, StoreTooNew, UserError
+from sdfs.settings import EncodeSettings
 from sdfs.store import init
 from sdfs.tree.handle import Handle
 from sdfs.tree.owner import Owner
@@ -36,7 +37,7 @@ class GatedEngine(LosslessEngine):
         self.failures: list[Exception] = []  # of the next encodes
         self.encodes = self.decodes = 0
 
-    def encode(self, data: bytes, *, quality: int, model: str = "bundled", reference: bytes | None = None) -> Future[bytes]:
+    def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> Future[bytes]:
         self.encodes += 1
         self.encoding.set()
         assert self.may_encode.wait(10)
@@ -44,7 +45,7 @@ class GatedEngine(LosslessEngine):
             future: Future[bytes] = Future()
             future.set_exception(self.failures.pop())
             return future
-        return super().encode(data, quality=quality)
+        return super().encode(data, settings)
 
     def decode(self, key: str, blob: bytes, *, model: str | None = None) -> Future[bytes]:
         self.decodes += 1

@@ -24,6 +24,7 @@ from PIL import Image
 from sdfs import container
 from sdfs.codec import Codec
 from sdfs.container import KIND_RAW, PREAMBLE_BYTES
+from sdfs.settings import EncodeSettings
 
 HERE = Path(__file__).parent
 PHOTO = skimage.data.astronaut()
@@ -39,12 +40,12 @@ def picture(part: str, pillow_format: str, grey: bool = False, **options: Any) -
 
 def golden_blobs(codec: Codec) -> dict[str, bytes]:
     return {
-        "latent-png-q20": codec.encode(picture("face", "PNG"), quality=20),
-        "latent-png-odd-q60": codec.encode(picture("odd", "PNG"), quality=60),
-        "latent-jpeg-q80": codec.encode(picture("face", "JPEG", quality=97, subsampling=0), quality=80),
-        "latent-grey-tiff-q50": codec.encode(picture("badge", "TIFF", grey=True), quality=50),
-        "exact-jxl": codec.encode(picture("face", "JPEG", quality=30), quality=100),
-        "exact-lz4": codec.encode(_flat_rgba(), quality=50),
+        "latent-png-q20": codec.encode(picture("face", "PNG"), EncodeSettings(20)),
+        "latent-png-odd-q60": codec.encode(picture("odd", "PNG"), EncodeSettings(60)),
+        "latent-jpeg-q80": codec.encode(picture("face", "JPEG", quality=97, subsampling=0), EncodeSettings(80)),
+        "latent-grey-tiff-q50": codec.encode(picture("badge", "TIFF", grey=True), EncodeSettings(50)),
+        "exact-jxl": codec.encode(picture("face", "JPEG", quality=30), EncodeSettings(100)),
+        "exact-lz4": codec.encode(_flat_rgba(), EncodeSettings(50)),
         "exact-raw": container.pack(KIND_RAW, 4, {"id": "0" * 32, "reason": "made by hand"}, {"file": b"\x89SDF"}),
     }
 

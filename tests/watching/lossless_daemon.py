@@ -14,6 +14,7 @@ from daemon import folder, service
 from daemon.config import load
 from daemon.folder import FolderWatch
 from daemon.session import Session
+from sdfs.settings import EncodeSettings
 from sdfs.tree.owner import Owner
 from tests.lossless_engine import LosslessEngine
 
@@ -23,12 +24,12 @@ class SlowEngine(LosslessEngine):
         self._seconds = seconds
         self._worker = ThreadPoolExecutor(1)
 
-    def encode(self, data: bytes, *, quality: int, model: str = "bundled", reference: bytes | None = None) -> Future[bytes]:
-        return self._worker.submit(self._encode, data, quality)
+    def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> Future[bytes]:
+        return self._worker.submit(self._encode, data, settings)
 
-    def _encode(self, data: bytes, quality: int) -> bytes:
+    def _encode(self, data: bytes, settings: EncodeSettings) -> bytes:
         time.sleep(self._seconds)
-        return super().encode(data, quality=quality).result()
+        return super().encode(data, settings).result()
 
     def close(self) -> None:
         self._worker.shutdown(cancel_futures=True)
