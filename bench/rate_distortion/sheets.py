@@ -1,0 +1,60 @@
+"""Pictures side by side at 1:1, with bytes and scores below each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from bench.rate_distortion.codecs import Codec, Pixels
+from bench.rate_distortion.measuring import LIMIT_BYTES, SIDE, Result, square
+from bench.rate_distortion.tables import OURS
+
+CAPTION = 44  # pixels
+GAP = 8
+RIVAL = "AVIF"
+WORST = 6  # pictures
+Tile = tuple[str, Pixels]
+
+
+def draw(paths: Sequence[Path], results: Sequence[Result], codecs: Sequence[Codec], folder: Path, suffix: str) -> None:
+    """`folder`/PICTURE of each, three in a row, and `folder`/worst: where SDFS is the furthest behind AVIF by SSIMULACRA2."""
+    folder.mkdir(parents=True, exist_ok=True)
+    by_name = {codec.name: codec for codec in codecs}
+    tiles: dict[str, list[Tile]] = {}
+    for path in paths:
+        coded = [(_caption(r), by_name[r.codec].decode(r.data)) for r in results if r.picture == path.stem]
+        tiles[path.stem] = [(f"{path.stem}, as it was", square(path)), *coded]
+        _sheet(tiles[path.stem], 3).save(folder / f"{path.stem}{suffix}", quality=90)
+    _sheet([tile for name in worst(results) for tile in _with_rival(tiles[name])], 3).save(folder / f"worst{suffix}", quality=90)
+
+
+def worst(results: Sequence[Result]) -> list[str]:
+    """The pictures where SDFS is the furthest behind, the worst first."""
+    of = {(r.picture, r.codec): r.scores.ssimulacra2 for r in results}
+    pictures = dict.fromkeys(r.picture for r in results)
+    return sorted(pictures, key=lambda picture: of[picture, OURS] - of[picture, RIVAL])[:WORST]
+
+
+def _with_rival(tiles: Sequence[Tile]) -> list[Tile]:
+    return [tiles[0], *(tile for tile in tiles if tile[0].startswith((OURS, RIVAL)))]
+
+
+def _caption(result: Result) -> str:
+    fits = "" if result.fits else f", does not get into {LIMIT_BYTES:,}"
+    s = result.scores
+    measured = f"PSNR {s.psnr:.2f} dB, MS-SSIM {s.ms_ssim:.4f}, SSIMULACRA2 {s.ssimulacra2:.1f}, features {s.feature_distance:.3f}"
+    return f"{result.codec}: {len(result.data):,} bytes{fits}\n{measured}"
+
+
+def _sheet(tiles: Sequence[Tile], columns: int) -> Image.Image:
+    width, height = SIDE + GAP, SIDE + CAPTION + GAP
+    sheet = Image.new("RGB", (columns * width - GAP, -(-len(tiles) // columns) * height - GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    for index, (caption, pixels) in enumerate(tiles):
+        left, top = index % columns * width, index // columns * height
+        sheet.paste(Image.fromarray(np.ascontiguousarray(pixels)), (left, top))
+        draw.multiline_text((left + 4, top + SIDE + 4), caption, "black", font)
+    return sheet
