@@ -16,6 +16,7 @@ from typing import Any, Self
 import diffusers
 import numpy as np
 import torch
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -154,12 +155,10 @@ def _check_size(kind: Any, config: dict[str, Any], folder: Path) -> None:
             raise ValueError(f"its configuration has {name} = {value}")
     with torch.device("meta"):
         claimed = sum(part.numel() for part in kind.from_config(config).parameters())
-    held = 0
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="numpy") as file:
-            held += sum(int(np.prod(file.get_slice(key).get_shape())) for key in file.keys())  # noqa: SIM118
+    with safe_open(folder / SAFETENSORS_WEIGHTS_NAME, framework="numpy") as file:
+        held = sum(int(np.prod(file.get_slice(key).get_shape())) for key in file.keys())  # noqa: SIM118
     if claimed > held:
-        raise ValueError(f"its configuration claims {claimed} weights, its safetensors hold {held}")
+        raise ValueError(f"its configuration claims {claimed} weights, {SAFETENSORS_WEIGHTS_NAME} holds {held}")
 
 
 def _reflect(pixels: Pixels, down: int, right: int) -> Pixels:

@@ -1,8 +1,10 @@
-"""The bundled model, loaded once."""
+"""What is loaded or made once: the bundled model, small models of diffusers', a photo."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,15 @@ from safetensors.torch import load
 
 from sdfs.autoencoders.runner import BundledAutoencoder
 from sdfs.latent_coding import LearnedCoder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for each other are slow where other programs run: 20 times."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +48,18 @@ def photo() -> NDArray[np.uint8]:
 
     picture: NDArray[np.uint8] = skimage.data.astronaut()
     return picture
+
+
+@pytest.fixture(scope="session")
+def model_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A saved model of every class of diffusers' that SDFS can use; not to be changed."""
+    from tests.small_models import MODELS, saved
+
+    folder = tmp_path_factory.mktemp("models")
+    return {name: saved(make, folder / name) for name, (make, *_) in MODELS.items()}
+
+
+@pytest.fixture(scope="session")
+def small_picture(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(90, 130, 3), of no whole number of latent positions."""
+    return np.ascontiguousarray(photo[60:150, 100:230])
