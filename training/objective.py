@@ -13,7 +13,8 @@ from sdfs.priors.learned import LOW, HyperEncoder, LearnedPrior, checkerboard, m
 from sdfs.quality import ms_ssim
 
 LAMBDA_LOW, LAMBDA_HIGH = 0.00015, 0.06  # weight of the squared error (0..255) against bits a pixel, at q = 0 and q = 100
-STRUCTURE = 5.0  # weight of 1 - MS-SSIM at lambda = 0.003; it grows with the root of lambda, so that looks lead at low rates
+LAMBDA_MIDDLE = 0.003
+STRUCTURE = 5.0  # weight of 1 - MS-SSIM at LAMBDA_MIDDLE; it grows with the root of lambda, so that looks lead at low rates
 _SMALLEST_SCALE = 0.11  # below it a symbol costs nothing
 
 
@@ -59,6 +60,11 @@ class Codec(nn.Module):
 
     def forward(self, pixels: Tensor, q: Tensor, hard: bool = False) -> tuple[Tensor, Tensor]:
         """pixels (B, 3, H, W) in [0, 1], sides multiples of 64; q (B,) -> reconstruction, bits (B,)."""
+        latents, bits = self.compressed(pixels, q, hard)
+        return self.decoder(latents, q), bits
+
+    def compressed(self, pixels: Tensor, q: Tensor, hard: bool = False) -> tuple[Tensor, Tensor]:
+        """As `forward`, but the latents that the decoder gets, and not what it makes of them."""
         latents = self.encoder(pixels, q)
         with torch.autocast(pixels.device.type, enabled=False):
             gain = self.prior.gains(q)
@@ -68,8 +74,7 @@ class Codec(nn.Module):
             scales = self.prior.hyper_scales(q)[:, :, None, None].expand_as(hyper)
             hyper, bits = self._quantise(hyper, 0.0, scales, hard)
             y, latent_bits = self._passes(y, hyper, q, hard)
-            latents = y * torch.exp2(-gain)[:, :, None, None]
-        return self.decoder(latents, q), bits + latent_bits
+            return y * torch.exp2(-gain)[:, :, None, None], bits + latent_bits
 
     def _passes(self, y: Tensor, hyper: Tensor, q: Tensor, hard: bool) -> tuple[Tensor, Tensor]:
         prior = self.prior
@@ -84,7 +89,7 @@ class Codec(nn.Module):
         return torch.cat([low, merge(high_even, high_odd)], 1), bits0 + bits1 + bits2 + bits3
 
 
-def _luma(pixels: Tensor) -> Tensor:
+def luma(pixels: Tensor) -> Tensor:
     """BT.601 luma, 0..255."""
     weights = pixels.new_tensor([76.245, 149.685, 29.07]).view(1, 3, 1, 1)
     return (pixels * weights).sum(1, keepdim=True)
@@ -97,16 +102,24 @@ class Loss:
     mse: Tensor  # (B,), of 0..255 pixels
 
 
+def _emphasis(q: Tensor) -> Tensor:
+    """sqrt(lambda / LAMBDA_MIDDLE), lambda a function of q."""
+    return torch.sqrt(LAMBDA_LOW / LAMBDA_MIDDLE * (LAMBDA_HIGH / LAMBDA_LOW) ** (q / 100))
+
+
+def distortion(pixels: Tensor, reconstruction: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """(lambda * MSE) / sqrt(lambda / LAMBDA_MIDDLE) + STRUCTURE * (1 - MS-SSIM of luma), (B,); MSE of 0..255 pixels, (B,)."""
+    mse = (reconstruction - pixels).square().flatten(1).mean(1) * 65025
+    structure = 1 - ms_ssim(luma(pixels), luma(reconstruction))
+    return LAMBDA_MIDDLE * _emphasis(q) * mse + STRUCTURE * structure, mse
+
+
 def rate_distortion(codec: nn.Module, pixels: Tensor, q: Tensor) -> Loss:
-    """lambda * MSE + STRUCTURE * sqrt(lambda / 0.003) * (1 - MS-SSIM of luma) + bits a pixel, lambda a function of q.
+    """lambda * MSE + STRUCTURE * sqrt(lambda / LAMBDA_MIDDLE) * (1 - MS-SSIM of luma) + bits a pixel, lambda a function of q.
 
     Each sample is weighted by lambda^-1/2, so that no end of the scale drowns the other.
     """
-    weight = LAMBDA_LOW * (LAMBDA_HIGH / LAMBDA_LOW) ** (q / 100)
     reconstruction, bits = codec(pixels, q)
     bpp = bits / pixels[0, 0].numel()
-    mse = (reconstruction - pixels).square().flatten(1).mean(1) * 65025
-    root = torch.sqrt(weight / 0.003)
-    structure = 1 - ms_ssim(_luma(pixels), _luma(reconstruction))
-    total = ((weight * mse + bpp) / root + STRUCTURE * structure).mean()
-    return Loss(total, bpp, mse)
+    lost, mse = distortion(pixels, reconstruction, q)
+    return Loss((lost + bpp / _emphasis(q)).mean(), bpp, mse)

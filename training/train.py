@@ -55,6 +55,8 @@ def optimiser(codec: Codec, rate: float) -> torch.optim.Optimizer:
 class Run:
     """One training run: the model, its moving average, the optimiser and where they stand."""
 
+    checkpoint = "checkpoint.pt"
+
     def __init__(self, out: Path, rate: float, device: str) -> None:
         self.out = out
         self.device = device
@@ -63,29 +65,31 @@ class Run:
         self.average = {k: v.detach().clone() for k, v in self.codec.state_dict().items()}
         self.step, self.seconds = 0, 0.0
         out.mkdir(parents=True, exist_ok=True)
-        if (out / "checkpoint.pt").exists():
-            self._resume()
+        if (out / self.checkpoint).exists():
+            self.resume(torch.load(out / self.checkpoint, map_location=device, weights_only=True))
+            print(f"resumed at step {self.step}, {self.seconds / 3600:.2f} h trained", flush=True)
 
-    def _resume(self) -> None:
-        state = torch.load(self.out / "checkpoint.pt", map_location=self.device, weights_only=True)
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken, but at the rates of this run."""
         self.codec.load_state_dict(state["codec"])
         rates = [(g["lr"], g["base"]) for g in self.optimiser.param_groups]
         self.optimiser.load_state_dict(state["optimiser"])
         for group, (lr, base) in zip(self.optimiser.param_groups, rates, strict=True):
             group["lr"], group["base"] = lr, base
         self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
-        print(f"resumed at step {self.step}, {self.seconds / 3600:.2f} h trained", flush=True)
 
-    def save(self, name: str = "checkpoint.pt") -> None:
-        state = {
+    def state(self) -> dict[str, Any]:
+        return {
             "codec": self.codec.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average,
             "step": self.step,
             "seconds": self.seconds,
         }
-        torch.save(state, self.out / "checkpoint.tmp")
-        (self.out / "checkpoint.tmp").replace(self.out / name)
+
+    def save(self, name: str | None = None) -> None:
+        torch.save(self.state(), self.out / "checkpoint.tmp")
+        (self.out / "checkpoint.tmp").replace(self.out / (name or self.checkpoint))
 
     def log(self, **entry: Any) -> None:
         with (self.out / "log.jsonl").open("a") as file:
@@ -93,13 +97,18 @@ class Run:
 
     def advance(self, pixels: Tensor, rate_factor: float) -> tuple[float, float, float]:
         """One step. Returns the loss, mean bits a pixel, and PSNR of the mean squared error."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["base"] * rate_factor * min(1.0, (self.step + 1) / WARMUP_STEPS)
         q = torch.rand(len(pixels), device=self.device) * 100
         with torch.autocast(self.device, dtype=torch.bfloat16):
             loss = rate_distortion(self.codec, pixels, q)
+        self.descend(loss.total, rate_factor * min(1.0, (self.step + 1) / WARMUP_STEPS))
+        return loss.total.item(), loss.bpp.detach().mean().item(), 10 * float(torch.log10(65025 / loss.mse.detach().mean()))
+
+    def descend(self, loss: Tensor, rate_factor: float) -> None:
+        """One step of the optimiser; the average follows."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["base"] * rate_factor
         self.optimiser.zero_grad()
-        loss.total.backward()
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), CLIP_NORM)
         if torch.isfinite(norm):
             self.optimiser.step()
@@ -108,7 +117,6 @@ class Run:
             decay = min(0.999, 1 - 1 / (1 + self.step / 10))
             for key, value in self.codec.state_dict().items():
                 self.average[key].lerp_(value, 1 - decay)
-        return loss.total.item(), loss.bpp.detach().mean().item(), 10 * float(torch.log10(65025 / loss.mse.detach().mean()))
 
     def averaged(self) -> Codec:
         codec = Codec().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -148,14 +156,25 @@ def sample(codec: Codec, pixels: Tensor, path: Path) -> None:
 
 
 def train(
-    photos: Path, run: Run, *, hours: float, cooldown: float, batch: int, size: int, valid: Path | None, max_steps: int | None
+    photos: Path,
+    run: Run,
+    *,
+    hours: float,
+    cooldown: float,
+    batch: int,
+    size: int,
+    valid: Path | None,
+    max_steps: int | None,
+    final: str | None = None,
 ) -> None:
+    """For so many hours or steps, or until SIGTERM; then saved as `final`, or else as the run's checkpoint."""
     crops = Crops(photos, size, seed=run.step).batches(batch)
     held_out = next(Crops(valid or photos, size, seed=1).batches(4)).to(run.device)
     stop = [False]
     signal.signal(signal.SIGTERM, lambda *_: stop.__setitem__(0, True))
     begin = last_save = last = time.monotonic()
     first_step = run.step
+    print(f"training from step {run.step}", flush=True)
     with ThreadPoolExecutor(1) as pool:
         upcoming = pool.submit(next, crops)
         while not stop[0] and (max_steps is None or run.step - first_step < max_steps):
@@ -183,7 +202,7 @@ def train(
                     run.log(valid=rows)
                     print("  ".join(f"q{r['q']}: {r['bpp']:.3f} bpp {r['psnr']:.2f} dB" for r in rows), flush=True)
                 last_save = time.monotonic()
-    run.save("cooled.pt" if cooldown else "checkpoint.pt")
+    run.save(final)
 
 
 def main() -> None:
@@ -209,6 +228,7 @@ def main() -> None:
         size=options.size,
         valid=options.valid,
         max_steps=options.steps,
+        final="cooled.pt" if options.cooldown else None,
     )
 
 

@@ -1,0 +1,150 @@
+"""The second stage of training, for a few steps: what it may change, resuming, stopping."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from sdfs.autoencoders.runner import BundledAutoencoder
+from sdfs.latent_coding import LearnedCoder
+from training.data import Crops
+from training.export import tables, weights_of
+from training.features import texture_distance
+from training.objective import Codec
+from training.refine import Refinement, texture_weight
+from training.train import Run, train
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for each other are slow where other programs run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from skimage import data
+
+    folder = tmp_path_factory.mktemp("photos")
+    for name in ("astronaut", "coffee", "chelsea"):
+        Image.fromarray(getattr(data, name)()).save(folder / f"{name}.jpg", quality=95)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first_stage(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint after two steps, whose average is not where its codec is."""
+    run = Run(tmp_path_factory.mktemp("run"), 1e-4, "cpu")
+    train(photos, run, hours=1, cooldown=0, batch=1, size=64, valid=None, max_steps=2)
+    return run.out / "checkpoint.pt"
+
+
+@pytest.fixture(scope="module")
+def refined(photos: Path, first_stage: Path, tmp_path_factory: pytest.TempPathFactory) -> Refinement:
+    """After two steps, at a high rate."""
+    run = Refinement(first_stage, tmp_path_factory.mktemp("refined"), 1e-2, "cpu")
+    steps(run, photos, 2)
+    return run
+
+
+def steps(run: Run, photos: Path, count: int) -> None:
+    train(photos, run, hours=1, cooldown=1, batch=1, size=128, valid=None, max_steps=count)
+
+
+def averaged(checkpoint: Path) -> Codec:
+    codec = Codec()
+    codec.load_state_dict(torch.load(checkpoint, weights_only=True)["average"])
+    return codec
+
+
+def test_only_the_decoder_changes(first_stage: Path, refined: Refinement) -> None:
+    before = averaged(first_stage).state_dict()
+    for after in (averaged(refined.out / "refined.pt").state_dict(), refined.codec.state_dict()):
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+        assert {name.split(".")[0] for name in changed} == {"decoder"}
+
+
+def test_a_refined_codec_writes_the_same_bytes(photos: Path, first_stage: Path, refined: Refinement) -> None:
+    picture = np.asarray(Image.open(photos / "coffee.jpg"))[:128, :192]
+
+    def coded(checkpoint: Path) -> bytes:
+        weights = weights_of(averaged(checkpoint)) | tables()
+        latents = BundledAutoencoder(weights, "", torch.device("cpu"), torch.float32).encode(picture, 20)
+        return LearnedCoder(weights).encode(latents, 20)[0]
+
+    assert coded(refined.out / "refined.pt") == coded(first_stage)
+
+
+def test_a_run_is_taken_up_where_it_stopped(first_stage: Path, refined: Refinement) -> None:
+    second = Refinement(first_stage, refined.out, 1e-2, "cpu")
+    assert (second.step, second.seconds, second.begun) == (4, refined.seconds, refined.begun)
+    torch.testing.assert_close(second.codec.state_dict(), refined.codec.state_dict())
+    torch.testing.assert_close(second.average, refined.average)
+    assert second.optimiser.state_dict()["state"].keys() == refined.optimiser.state_dict()["state"].keys()
+
+
+def test_a_stopped_run_does_not_need_the_first_stage(refined: Refinement) -> None:
+    assert Refinement(Path("nowhere.pt"), refined.out, 1e-2, "cpu").step == 4
+
+
+def test_a_refinement_counts_on_from_the_first_stage(first_stage: Path, refined: Refinement) -> None:
+    seconds = torch.load(first_stage, weights_only=True)["seconds"]
+    assert refined.begun == {"step": 2, "seconds": seconds}
+    assert refined.seconds > seconds
+
+
+def test_sigterm_saves(photos: Path, first_stage: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "training.refine", str(first_stage), str(photos), "--out", str(tmp_path), "--batch", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("training from"):
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0
+    assert (tmp_path / "refined.pt").exists()
+
+
+def test_high_qualities_are_left_to_the_distortion() -> None:
+    weights = texture_weight(torch.tensor([0.0, 20, 45, 70, 100]))
+    assert weights[0] == weights[1] == 2 * weights[2] > 0
+    assert weights[3] == weights[4] == 0
+
+
+def noise(seed: int) -> Tensor:
+    return 0.5 + 0.1 * torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(seed))
+
+
+def test_another_patch_of_a_texture_is_nearer_than_a_smear_of_it() -> None:
+    texture, another = noise(0), noise(1)
+    smear = F.avg_pool2d(texture, 5, 1, 2)
+    assert (another - texture).square().mean() > (smear - texture).square().mean()
+    assert texture_distance(texture, another) < 0.5 * texture_distance(texture, smear)
+
+
+def test_a_picture_has_no_distance_to_itself(photos: Path) -> None:
+    pixels = next(Crops(photos, 128, seed=0).batches(2))
+    assert texture_distance(pixels, pixels).tolist() == [0, 0]
+
+
+def test_the_distance_leads_from_a_smear_to_the_texture() -> None:
+    texture = noise(0)
+    start = F.avg_pool2d(texture, 3, 1, 1)
+    smear = start.clone().requires_grad_()
+    texture_distance(texture, smear).sum().backward()
+    assert smear.grad is not None
+    step = 1e-2 * smear.grad / smear.grad.norm()
+    assert texture_distance(texture, start - step) < texture_distance(texture, start)
