@@ -16,7 +16,7 @@ from typing import Any, Self
 import diffusers
 import numpy as np
 import torch
-from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
+from diffusers.utils.constants import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
