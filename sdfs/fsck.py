@@ -6,6 +6,7 @@ What can be found, and whether it is damage, that is, something that a reader do
     undecodable  yes  a whole blob that does not give the file it records (with `decode` only)
     unreadable   yes  the system refuses to read a file or folder
     too-new      yes  a blob of a newer SDFS
+    no-model     no   a whole blob whose model is not on this machine, so that it was not decoded (with `decode` only)
     links        no   a blob with several names: writing to one of them will part them
     mode         no   a blob that its owner may not read and write
     layout       no   something in `.sdfs` that is not the store's, is missing, or that others may enter
@@ -33,12 +34,12 @@ from typing import Any, Literal
 
 from sdfs import container
 from sdfs.container import KIND_LATENT, KIND_RAW, MAGIC, PREAMBLE_BYTES, Preamble
-from sdfs.errors import DamagedError, StoreTooNew
+from sdfs.errors import DamagedError, ModelError, StoreTooNew
 from sdfs.files import read_all
 from sdfs.store import HIDDEN, INTERNAL, lock, read_config, walk
 from sdfs.trash import TRASHED, trash_name
 
-Kind = Literal["damaged", "undecodable", "unreadable", "too-new", "links", "mode", "layout", "staging", "trash-name", "hidden"]
+Kind = Literal["damaged", "undecodable", "unreadable", "too-new", "no-model", "links", "mode", "layout", "staging", "trash-name", "hidden"]
 DAMAGE: frozenset[Kind] = frozenset({"damaged", "undecodable", "unreadable", "too-new"})
 Decode = Callable[[str, bytes], bytes]  # a key that names the blob, and the blob → what a reader gets
 _OWNER_RW = 0o600
@@ -63,8 +64,8 @@ def check(
 ) -> list[Finding]:
     """All that is wrong with a store, which nobody can own meanwhile. Changes nothing unless `repair`.
 
-    `decode`: every whole blob is decoded too, but raw ones, in which is nothing to decode; its DamagedError is a finding, its EngineError
-    is not and passes. `progress(done, total)` counts files. Raises NotAStore, StoreTooNew, StoreBusy.
+    `decode`: every whole blob is decoded too, but raw ones, in which is nothing to decode; its DamagedError and ModelError are
+    findings, its EngineError is not and passes. `progress(done, total)` counts files. Raises NotAStore, StoreTooNew, StoreBusy.
     """
     check_ = _Check(os.path.realpath(root), repair, decode)
     read_config(root)
@@ -164,6 +165,8 @@ class _Check:
                 _check_content(fd, preamble, header, self._decode)
         except StoreTooNew as error:
             yield self._finding(path, "too-new", str(error))
+        except ModelError as error:
+            yield self._finding(path, "no-model", f"is whole, but was not decoded: {error}")
         except DamagedError as error:
             yield self._finding(path, kind, str(error) + ("" if in_trash else self._rescue(path, fd)))
 

@@ -56,7 +56,7 @@ def _decoder(wanted: bool) -> Iterator[Decode | None]:
 
 
 def _status(findings: list[Finding]) -> int:
-    kinds = {finding.kind for finding in findings if finding.is_damage}
-    if not kinds:
-        return exit_codes.OK
-    return exit_codes.TOO_NEW if kinds == {"too-new"} else exit_codes.DAMAGED
+    damage = {finding.kind for finding in findings if finding.is_damage}
+    if damage:
+        return exit_codes.TOO_NEW if damage == {"too-new"} else exit_codes.DAMAGED
+    return exit_codes.INCOMPLETE if any(finding.kind == "no-model" for finding in findings) else exit_codes.OK

@@ -10,7 +10,7 @@ import pytest
 
 from sdfs import container
 from sdfs.container import KIND_RAW, MAGIC
-from sdfs.errors import DamagedError, NotAStore, StoreBusy
+from sdfs.errors import DamagedError, ModelMissing, NotAStore, StoreBusy
 from sdfs.fsck import Finding, check
 from sdfs.settings import DEFAULTS
 from sdfs.store import Store, init
@@ -40,6 +40,10 @@ def decode(key: str, blob: bytes) -> bytes:
 
 def refuse(key: str, blob: bytes) -> bytes:
     raise DamagedError("slice 3 is cut")
+
+
+def lack(key: str, blob: bytes) -> bytes:
+    raise ModelMissing("pull it")
 
 
 def raw_blob_of(content: bytes, sha256: str | None = None) -> bytes:
@@ -230,6 +234,11 @@ class TestDecoding:
 
     def test_a_blob_that_the_engine_refuses_is_found(self, root: Path) -> None:
         assert kinds(check(root, decode=refuse)) == [("/photo.jpg", "undecodable")]
+
+    def test_a_blob_whose_model_is_not_here_is_no_damage(self, root: Path) -> None:
+        [finding] = check(root, decode=lack)
+        assert (finding.path, finding.kind, finding.is_damage) == ("/photo.jpg", "no-model", False)
+        assert finding.message == "is whole, but was not decoded: pull it"
 
     def test_a_damaged_blob_is_not_decoded(self, root: Path) -> None:
         damage(root / "photo.jpg")
