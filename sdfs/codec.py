@@ -57,8 +57,9 @@ class Codec:
             return _pack_exact(data, str(reason))
 
     def decode(self, blob: bytes, *, model: str | None = None) -> bytes:
-        """The file a reader gets: exactly preamble.rendered_size bytes. `model`: a compatible one to use instead of the blob's.
+        """The file a reader gets: exactly preamble.rendered_size bytes.
 
+        `model`: a compatible one to use instead of the blob's; where what that gives does not fit, it has a size of its own.
         Raises DamagedError, StoreTooNew, ModelMissing, ModelError.
         """
         parsed = container.parse(blob)
@@ -66,8 +67,13 @@ class Codec:
         if parsed.preamble.kind != KIND_LATENT:
             return unwrap_exact(parsed.preamble.kind, _section(parsed, "file"), size)
         try:
-            picture = self._decode_latents(parsed, model)
-            return render(picture, size, _marker(parsed.header["id"]))
+            picture, marker = self._decode_latents(parsed, model), _marker(parsed.header["id"])
+            try:
+                return render(picture, size, marker)
+            except DoesNotFit:
+                if model is None:
+                    raise
+                return render(picture, None, marker)
         except (LookupError, TypeError, ValueError, PictureError) as error:
             raise DamagedError(f"latent blob: {type(error).__name__}: {error}") from error
 

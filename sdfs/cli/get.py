@@ -25,7 +25,10 @@ def run(
     """
     from sdfs.cli.naming import each_place
     from sdfs.cli.output import Complaints
+    from sdfs.models import resolve
 
+    if model is not None:
+        model = resolve(model).id
     complaints = Complaints()
     for access, place in each_place(paths):
         output.mkdir(parents=True, exist_ok=True)

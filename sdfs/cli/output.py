@@ -39,11 +39,11 @@ def note(text: str) -> None:
 @contextmanager
 def about(path: str) -> Iterator[None]:
     """What is said of stored data names the file it is said of."""
-    from sdfs.errors import DamagedError, EngineError, StoreTooNew
+    from sdfs.errors import DamagedError, EngineError, ModelError, StoreTooNew
 
     try:
         yield
-    except (DamagedError, EngineError, StoreTooNew) as error:
+    except (DamagedError, EngineError, ModelError, StoreTooNew) as error:
         raise type(error)(f"{path}: {error}") from error
 
 

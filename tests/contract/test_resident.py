@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from sdfs import container
 from sdfs.codec import Codec
@@ -19,6 +20,9 @@ from sdfs.errors import DamagedError, ModelError, ModelMissing
 from sdfs.resident import HASH_DIGITS, Models
 from sdfs.resident.model import Encoded, ResidentModel
 from sdfs.settings import BUNDLED, Effort, EncodeSettings
+from tests.small_models import kl, saved, tiny
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(autouse=True)
@@ -108,10 +112,14 @@ def test_a_model_of_another_latent_space_does_not_substitute(
         resident.of_blob(header, instead=str(model_folders["AutoencoderTiny"]))
 
 
-def encoded_as_png(picture: NDArray[np.uint8], settings: EncodeSettings) -> Blob:
+def png(picture: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
-    return container.parse(Codec("cpu", "float32").encode(file.getvalue(), settings))
+    return file.getvalue()
+
+
+def encoded_as_png(picture: NDArray[np.uint8], settings: EncodeSettings) -> Blob:
+    return container.parse(Codec("cpu", "float32").encode(png(picture), settings))
 
 
 def test_a_picture_that_a_model_would_spoil_is_kept_exactly(model_folders: dict[str, Path], small_picture: NDArray[np.uint8]) -> None:
@@ -124,3 +132,33 @@ def test_a_store_may_have_another_gate(model_folders: dict[str, Path], small_pic
     blob = encoded_as_png(small_picture, EncodeSettings(30, str(model_folders["AutoencoderKL"]), min_psnr=0, min_ms_ssim=0))
     assert blob.preamble.kind == KIND_LATENT
     assert blob.header["scores"]["psnr"] < 22
+
+
+def test_a_file_by_another_decoder_is_larger_where_its_pixels_do_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]
+) -> None:
+    """Losslessly compressed ones: the model that made the latents decodes them to a smooth picture, the other to a noisy one."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for repository, make in {"stabilityai--sd-vae-ft-mse": smooth, "madebyollin--taesd": noisy}.items():
+        cached = tmp_path / f"models--{repository}"
+        saved(make, cached / "snapshots" / COMMIT)
+        (cached / "refs").mkdir()
+        (cached / "refs" / "main").write_text(COMMIT)
+    codec = Codec("cpu", "float32")
+    blurred = np.asarray(Image.fromarray(photo[60:240, 100:340]).filter(ImageFilter.GaussianBlur(3)))
+    blob = codec.encode(png(blurred), EncodeSettings(40, "sd-vae-ft-mse", min_psnr=0, min_ms_ssim=0))
+    assert len(codec.decode(blob, model="taesd")) > len(codec.decode(blob)) == container.parse(blob).preamble.rendered_size
+
+
+def smooth() -> Any:
+    made = kl(scaling_factor=20.0)
+    with torch.no_grad():
+        made.decoder.conv_out.weight.mul_(0.05)
+    return made
+
+
+def noisy() -> Any:
+    made = tiny()
+    with torch.no_grad():
+        made.decoder.layers[-1].weight.mul_(30)
+    return made
