@@ -30,9 +30,14 @@ from training.data import pictures
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.figures and options.no_curves:
+        parser.error("--figures are of curves")
     paths = [path for photo in options.photos for path in (pictures(photo) if photo.is_dir() else [photo])][: options.limit]
-    measuring = measure_all(paths, options.effort, options.jobs)
+    if len({path.stem for path in paths}) < len(paths):
+        parser.error("two photos have the same name")
+    measuring = measure_all(paths, options.effort, options.jobs, curves=not options.no_curves)
     measured = list(track(measuring, "measuring", len(paths), console=Console(stderr=True), transient=True))
     ours = codecs(options.effort)
     _show(measured, Console())
@@ -48,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, nargs="+", help="photos, and folders of photos, searched recursively")
     parser.add_argument("--limit", type=int, metavar="N", help="the first N photos only")
+    parser.add_argument("--no-curves", action="store_true", help="only 512 x 512 pixels in 4,970 bytes, which takes a fraction of the time")
     parser.add_argument("--effort", type=Effort, choices=list(Effort), default=Effort.NORMAL, help="of SDFS's encoder")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, of one thread each")
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything measured")
@@ -60,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
 def _show(measured: Sequence[Measured], console: Console) -> None:
     limited = [result for one in measured for result in one.limited]
     curves = [result for one in measured for result in one.curves]
-    console.print(curve_table(curves), bd_table(bd_rates(curves)))
+    if curves:
+        console.print(curve_table(curves), bd_table(bd_rates(curves)))
     for metric in METRICS:
         console.print(limited_table(limited, metric))
     console.print(wins_table(limited))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class Result:
 class Measured:
     """Of one picture."""
 
-    curves: list[Result]  # of the whole picture
+    curves: list[Result]  # of the whole picture, if that was asked for
     limited: list[Result]  # of SIDE x SIDE pixels of it: each codec's best within LIMIT_BYTES, or its smallest
 
 
@@ -80,29 +81,29 @@ def square(path: Path) -> Pixels:
 
 
 class Bench:
-    def __init__(self, effort: Effort) -> None:
-        self.codecs = codecs(effort)
+    def __init__(self, effort: Effort, curves: bool) -> None:
+        self._codecs = codecs(effort)
+        self._with_curves = curves
         self._features = Features()
 
     def measure(self, path: Path) -> Measured:
+        curves = list(self._curves(path)) if self._with_curves else []
+        return Measured(curves, list(self._limited(path)))
+
+    def _curves(self, path: Path) -> Iterator[Result]:
         with Image.open(path) as picture:
-            whole = np.array(picture.convert("RGB"))
-        return Measured(list(self._curves(path.stem, whole)), list(self._limited(path.stem, square(path))))
-
-    def _curves(self, name: str, pixels: Pixels) -> Iterator[Result]:
+            pixels = np.array(picture.convert("RGB"))
         judge = Judge(pixels, self._features)
-        for codec in self.codecs:
+        for codec in self._codecs:
             for setting in codec.steps:
-                yield _result(name, codec, setting, codec.encode(pixels, setting), judge)
+                yield _result(path.stem, codec, setting, codec.encode(pixels, setting), judge)
 
-    def _limited(self, name: str, pixels: Pixels) -> Iterator[Result]:
+    def _limited(self, path: Path) -> Iterator[Result]:
+        pixels = square(path)
         judge = Judge(pixels, self._features)
-        for codec in self.codecs:
-
-            def encode(setting: float, codec: Codec = codec) -> bytes:
-                return codec.encode(pixels, setting)
-
-            yield _result(name, codec, *best_within(LIMIT_BYTES, codec.settings, encode), judge)
+        for codec in self._codecs:
+            setting, data = best_within(LIMIT_BYTES, codec.settings, partial(codec.encode, pixels))
+            yield _result(path.stem, codec, setting, data, judge)
 
 
 def _result(name: str, codec: Codec, setting: float, data: bytes, judge: Judge) -> Result:
@@ -113,17 +114,17 @@ def _result(name: str, codec: Codec, setting: float, data: bytes, judge: Judge) 
 _bench: Bench  # of a worker
 
 
-def _start_worker(effort: Effort) -> None:
+def _start_worker(effort: Effort, curves: bool) -> None:
     global _bench
     torch.set_num_threads(1)
-    _bench = Bench(effort)
+    _bench = Bench(effort, curves)
 
 
 def _measure(path: Path) -> Measured:
     return _bench.measure(path)
 
 
-def measure_all(paths: Iterable[Path], effort: Effort, jobs: int) -> Iterator[Measured]:
+def measure_all(paths: Iterable[Path], effort: Effort, jobs: int, *, curves: bool) -> Iterator[Measured]:
     """In order, with so many processes of one thread each."""
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (effort,)) as workers:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (effort, curves)) as workers:
         yield from workers.map(_measure, paths)
