@@ -20,7 +20,7 @@ Tile = tuple[str, Pixels]
 
 
 def draw(paths: Sequence[Path], results: Sequence[Result], codecs: Sequence[Codec], folder: Path, suffix: str) -> None:
-    """`folder`/PICTURE of each, three in a row, and `folder`/worst: where SDFS is the furthest behind AVIF by SSIMULACRA2."""
+    """`folder`/PICTURE of each, and, of more than WORST, `folder`/worst: where SDFS is the furthest behind AVIF by SSIMULACRA2."""
     folder.mkdir(parents=True, exist_ok=True)
     by_name = {codec.name: codec for codec in codecs}
     tiles: dict[str, list[Tile]] = {}
@@ -28,7 +28,9 @@ def draw(paths: Sequence[Path], results: Sequence[Result], codecs: Sequence[Code
         coded = [(_caption(r), by_name[r.codec].decode(r.data)) for r in results if r.picture == path.stem]
         tiles[path.stem] = [(f"{path.stem}, as it was", square(path)), *coded]
         _sheet(tiles[path.stem], 3).save(folder / f"{path.stem}{suffix}", quality=90)
-    _sheet([tile for name in worst(results) for tile in _with_rival(tiles[name])], 3).save(folder / f"worst{suffix}", quality=90)
+    if len(paths) > WORST:
+        of_worst = [tile for name in worst(results) for tile in _with_rival(tiles[name])]
+        _sheet(of_worst, 3).save(folder / f"worst{suffix}", quality=90)
 
 
 def worst(results: Sequence[Result]) -> list[str]:
