@@ -22,6 +22,7 @@ SYMBOL_LIMIT = 1 << 20  # no symbol is farther from 0 than this
 CLASS_STEP = 4  # a class spans this many 1/16 octaves of scale
 FIRST_SCALE = -48  # in 1/16 octaves; smaller scales are class 0, where every symbol is 0
 CLASSES = 46
+_ESCAPE_BITS = 16  # about what an escaped value takes
 
 Symbols = NDArray[np.int32]
 Classes = NDArray[np.uint8]
@@ -59,6 +60,16 @@ class Tables:
             weights = (self.frequencies[index] - 1).astype(np.float64)
             self._models[index] = constriction.stream.model.Categorical(weights, perfect=False)
         return self._models[index]
+
+    def bits(self) -> NDArray[np.float32]:
+        """[class, magnitude]: about how many bits a symbol takes; the last magnitude stands for all that escape. Class 0: no symbol can be."""
+        bits = np.full((CLASSES, int(self.reach.max()) + 2), np.inf, np.float32)
+        for index in range(1, CLASSES):
+            reach = int(self.reach[index])
+            taken = PRECISION - np.log2(self.frequencies[index][reach:])
+            bits[index, : reach + 1] = taken[:-1]
+            bits[index, reach + 1 :] = taken[-1] + _ESCAPE_BITS
+        return bits
 
 
 def encode(passes: Sequence[tuple[Symbols, Classes]], tables: Tables) -> bytes:

@@ -17,7 +17,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from sdfs.entropy import CLASSES, PRECISION, Classes, Decoder, Symbols, Tables, encode, scale_class
+from sdfs.entropy import CLASSES, Classes, Decoder, Symbols, Tables, encode, scale_class
 from sdfs.errors import DamagedError
 from sdfs.priors import rotation
 from sdfs.priors.generic import BASE, LEVELS, PASSES, PROFILES, SHIFT_LIMIT, UNITS, Channels, GenericPrior, Planes, Where
@@ -129,7 +129,7 @@ class GenericCoder:
             tensors = safetensors.numpy.load(resources.files("sdfs").joinpath("weights/generic.safetensors").read_bytes())
         self.prior = GenericPrior(tensors)
         self._tables = Tables(tensors["entropy.reach"], tensors["entropy.frequencies"])
-        self._bits = _bits(self._tables)
+        self._bits = self._tables.bits()
 
     def encode(self, latents: NDArray[np.float32], steps: NDArray[np.float32]) -> tuple[bytes, Quantised]:
         """(C, h, w) float32, finite, and (C,) steps of at least 2^-8 -> the section, and the latents a decoder will get."""
@@ -252,17 +252,6 @@ def _known(targets: Planes, planes: Planes, level: int) -> Planes:
     grid[:, ::2, ::2] = planes[:, :: 2 * stride, :: 2 * stride]
     top, left = (max(0, side - _SAMPLE) // 4 * 2 for side in grid.shape[1:])
     return grid[:, top : top + _SAMPLE, left : left + _SAMPLE]
-
-
-def _bits(tables: Tables) -> NDArray[np.float32]:
-    """[class, magnitude]: about how many bits a symbol takes; the last magnitude stands for all that escape."""
-    bits = np.full((CLASSES, int(tables.reach.max()) + 2), np.inf, np.float32)
-    for index in range(1, CLASSES):
-        reach = int(tables.reach[index])
-        taken = PRECISION - np.log2(tables.frequencies[index][reach:])
-        bits[index, : reach + 1] = taken[:-1]
-        bits[index, reach + 1 :] = taken[-1] + 16
-    return bits
 
 
 def _to_quantised(planes: Planes, means: Channels) -> Quantised:
