@@ -6,12 +6,13 @@
     11   1  flags            mandatory features; unknown ones are refused
     12   4  mode             logical permission bits; 0xFFFFFFFF: those of the backing file
     16   8  rendered size    bytes a reader gets: st_size
-    24   4  header length    bytes of JSON that follow the preamble
+    24   4  header length    bytes of the header, which follows the preamble
     28   4  CRC-32           of bytes 0..27
     32      header, then the sections in the header's order, back to back, up to the end of the file
 
-All integers are little-endian. The header is UTF-8 JSON, {"sections": [[name, length, crc32], ...], ...}, and ends with its own
-CRC-32 (4 bytes, counted in the header length).
+All integers are little-endian. The header is UTF-8 JSON, {"sections": [[name, length, crc32], ...], ...}, deflated with HEADER_DICTIONARY,
+and ends with the CRC-32 of that (4 bytes, counted in the header length). Deflated it is about a third: of a small picture's blob it
+would be a sixth.
 """
 
 from __future__ import annotations
@@ -35,7 +36,15 @@ KINDS = {KIND_LATENT: "latent", KIND_JXL: "jxl", KIND_LZ4: "lz4", KIND_RAW: "raw
 KNOWN_FLAGS = 0
 MODE_OF_BACKING = 0xFFFFFFFF
 PREAMBLE_BYTES = 32
-MAX_HEADER_BYTES = 1 << 20
+MAX_HEADER_BYTES = 1 << 20  # deflated or not
+HEADER_DICTIONARY = (
+    b'"reason":"latents take of bytes at quality quality gives PSNR dB, MS-SSIM : want dB, MS-SSIM not a recognised picture file'
+    b'{"sections":[["file",{"runs":[["offset":54,"top_down":false}"lossless":true,"before":"tile":[64,16],"tiff""bmp""webp""png""jpeg"'
+    b'null"grey":true,[0],"4:4:4""4:2:2"{"before":{"lossless":false,"before":0},'
+    b'{"sections":[["latents",["metadata",]],"id":"","original_size":,"original_sha256":"","format":"jpeg","width":,"height":,'
+    b'"autoencoder":"bundled-","weights":"","quality":35,"grey":false,"latents_crc32":,"scores":{"psnr":,"ms_ssim":0.9},'
+    b'"recipe":{"progressive":false,"subsampling":"4:2:0","tables":[0,1,1]},"render":"","metadata_size":}'
+)
 MAX_RENDERED_BYTES = 1 << 40
 _PREAMBLE = struct.Struct("<8sHBBIQI")
 _CRC = struct.Struct("<I")
@@ -109,10 +118,12 @@ def pack_head(
 ) -> bytes:
     """All of a blob that comes before its sections; `table`: the name, length and CRC-32 of each."""
     encoded = json.dumps({"sections": table, **header}, separators=(",", ":"), ensure_ascii=False).encode()
-    encoded += _CRC.pack(zlib.crc32(encoded))
-    if len(encoded) > MAX_HEADER_BYTES:
+    if len(encoded) > MAX_HEADER_BYTES - _CRC.size:
         raise ValueError(f"a blob header of {len(encoded)} bytes exceeds {MAX_HEADER_BYTES}")
-    return Preamble(kind, 0, mode, rendered_size, len(encoded)).pack() + encoded
+    deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS, zdict=HEADER_DICTIONARY)
+    deflated = deflater.compress(encoded) + deflater.flush()
+    deflated += _CRC.pack(zlib.crc32(deflated))
+    return Preamble(kind, 0, mode, rendered_size, len(deflated)).pack() + deflated
 
 
 def parse(data: bytes) -> Blob:
@@ -154,14 +165,20 @@ def _crc32(read: _Read, offset: int, length: int) -> int:
 
 
 def parse_header(preamble: Preamble, data: bytes) -> dict[str, Any]:
-    """The JSON header with its checked section table; `data`: the preamble.header_length bytes after the preamble."""
+    """The header with its checked section table; `data`: the preamble.header_length bytes after the preamble."""
     if len(data) != preamble.header_length or len(data) < _CRC.size:
         raise DamagedError(f"blob header: want {preamble.header_length} bytes, have {len(data)}")
-    encoded, (want,) = data[: -_CRC.size], _CRC.unpack(data[-_CRC.size :])
-    if zlib.crc32(encoded) != want:
-        raise DamagedError(f"blob header checksum: want {want:08x}, have {zlib.crc32(encoded):08x}")
+    deflated, (want,) = data[: -_CRC.size], _CRC.unpack(data[-_CRC.size :])
+    if zlib.crc32(deflated) != want:
+        raise DamagedError(f"blob header checksum: want {want:08x}, have {zlib.crc32(deflated):08x}")
+    inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS, zdict=HEADER_DICTIONARY)
     try:
+        encoded = inflater.decompress(deflated, MAX_HEADER_BYTES)
+        if not inflater.eof or inflater.unused_data:
+            raise DamagedError("blob header is not all of a deflated header, or too long")
         header = json.loads(encoded)
+    except zlib.error as error:
+        raise DamagedError(f"blob header cannot be inflated: {error}") from None
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"blob header is no JSON: {error}") from None
     if not isinstance(header, dict) or not _valid_table(header.get("sections")):

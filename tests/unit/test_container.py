@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdfs import container
-from sdfs.container import KIND_LATENT, KIND_RAW, MODE_OF_BACKING, PREAMBLE_BYTES, Preamble
+from sdfs.container import HEADER_DICTIONARY, KIND_LATENT, KIND_RAW, MODE_OF_BACKING, PREAMBLE_BYTES, Preamble
 from sdfs.errors import DamagedError, SdfsError, StoreTooNew
 
 BLOB = container.pack(KIND_LATENT, 7, {"id": "ab", "note": "ü"}, {"file": b"content", "more": b""})
@@ -108,6 +108,18 @@ def test_a_mode_that_is_more_than_permission_bits_is_damage() -> None:
         Preamble.parse(Preamble(KIND_RAW, 0, 0o170777, 0, 0).pack())
 
 
+def _with_header(header: bytes, rendered_size: int = 0) -> bytes:
+    """A blob of that header, deflated, and nothing else."""
+    deflater = zlib.compressobj(wbits=-15, zdict=HEADER_DICTIONARY)
+    deflated = deflater.compress(header) + deflater.flush()
+    return _with_deflated_header(deflated, rendered_size)
+
+
+def _with_deflated_header(deflated: bytes, rendered_size: int = 0) -> bytes:
+    encoded = deflated + zlib.crc32(deflated).to_bytes(4, "little")
+    return Preamble(KIND_RAW, 0, 0, rendered_size, len(encoded)).pack() + encoded
+
+
 @pytest.mark.parametrize(
     "header",
     [
@@ -122,16 +134,33 @@ def test_a_mode_that_is_more_than_permission_bits_is_damage() -> None:
     ],
 )
 def test_a_header_that_breaks_the_rules_is_damage(header: bytes) -> None:
-    encoded = header + zlib.crc32(header).to_bytes(4, "little")
     with pytest.raises(DamagedError):
-        container.parse(Preamble(KIND_RAW, 0, 0, 0, len(encoded)).pack() + encoded)
+        container.parse(_with_header(header))
+
+
+@pytest.mark.parametrize("deflated", [b"", b"\xff\xff", b'{"sections":[]}', zlib.compress(b"{}")])
+def test_a_header_that_cannot_be_inflated_is_damage(deflated: bytes) -> None:
+    with pytest.raises(DamagedError, match=r"inflated|deflated"):
+        container.parse(_with_deflated_header(deflated))
+
+
+def test_bytes_after_a_deflated_header_are_damage() -> None:
+    whole = _with_header(b'{"sections":[]}')
+    with pytest.raises(DamagedError, match="not all of"):
+        container.parse(_with_deflated_header(whole[32:-4] + b"more"))
+
+
+def test_a_header_that_inflates_beyond_the_limit_is_damage() -> None:
+    bomb = _with_header(b'{"sections":[],"x":"' + b" " * (64 << 20) + b'"}')
+    assert len(bomb) < 1 << 20
+    with pytest.raises(DamagedError, match="too long"):
+        container.parse(bomb)
 
 
 def test_claimed_section_lengths_allocate_nothing() -> None:
     header = json.dumps({"sections": [["file", 1 << 60, 0]]}).encode()
-    encoded = header + zlib.crc32(header).to_bytes(4, "little")
     with pytest.raises(DamagedError, match="blob length"):
-        container.parse(Preamble(KIND_RAW, 0, 0, 1 << 30, len(encoded)).pack() + encoded)
+        container.parse(_with_header(header, 1 << 30))
 
 
 @given(st.binary(max_size=200))
