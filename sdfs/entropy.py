@@ -62,7 +62,7 @@ class Tables:
         return self._models[index]
 
     def bits(self) -> NDArray[np.float32]:
-        """[class, magnitude]: about how many bits a symbol takes; the last magnitude stands for all that escape. Class 0: no symbol can be."""
+        """[class, magnitude]: about how many bits a symbol takes; the last magnitude stands for all escapes. Class 0 has no symbols."""
         bits = np.full((CLASSES, int(self.reach.max()) + 2), np.inf, np.float32)
         for index in range(1, CLASSES):
             reach = int(self.reach[index])
