@@ -2,8 +2,8 @@
 
     python -m training.train PHOTOS --out DIR [--hours H] [--valid FOLDER]
 
-Writes DIR/checkpoint.pt every few minutes, DIR/log.jsonl, DIR/samples/*.png (original above, q = 10, 50, 90 below) and, with
---valid, evaluations. `python -m training.export DIR` turns the checkpoint into the package's weights.
+Writes DIR/checkpoint.pt every few minutes, DIR/log.jsonl, and every half an hour DIR/samples/*.png (original above, q = 10, 50, 90
+below) and, with --valid, an evaluation. `python -m training.export DIR` turns the checkpoint into the package's weights.
 
 The schedule has no end built in: a warm-up, then a constant rate under an exponential moving average of the weights, which is
 what is exported, so a run can be stopped and taken up at any time. `--cooldown H` lets the rate fall to zero over H hours at the
@@ -31,6 +31,7 @@ from training.objective import Codec, rate_distortion
 WARMUP_STEPS = 300
 CLIP_NORM = 1.0
 SAVE_SECONDS = 240
+SHOW_SECONDS = 1800  # samples and evaluations take a minute or two of a small machine
 LOG_STEPS = 100
 SAMPLE_QUALITIES = (10, 50, 90)
 
@@ -172,7 +173,7 @@ def train(
     held_out = next(Crops(valid or photos, size, seed=1).batches(4)).to(run.device)
     stop = [False]
     signal.signal(signal.SIGTERM, lambda *_: stop.__setitem__(0, True))
-    begin = last_save = last = time.monotonic()
+    begin = last_save = last_show = last = time.monotonic()
     first_step = run.step
     print(f"training from step {run.step}", flush=True)
     with ThreadPoolExecutor(1) as pool:
@@ -196,12 +197,14 @@ def train(
                 run.log(loss=loss, bpp=bpp, psnr=psnr)
             if now - last_save > SAVE_SECONDS:
                 run.save()
+                last_save = time.monotonic()
+            if now - last_show > SHOW_SECONDS:
                 sample(run.averaged(), held_out, run.out / "samples" / f"{run.step:07d}.png")
                 if valid is not None:
                     rows = evaluate(run.averaged(), valid)
                     run.log(valid=rows)
                     print("  ".join(f"q{r['q']}: {r['bpp']:.3f} bpp {r['psnr']:.2f} dB" for r in rows), flush=True)
-                last_save = time.monotonic()
+                last_show = time.monotonic()
     run.save(final)
 
 
