@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.objective import distortion
 from training.features import Features, bundled_weights, texture_distance
+from training.objective import distortion
 from training.train import WARMUP_STEPS, Run, evaluate, train
 
 STRENGTH = 1.0  # of the texture distance beside the distortion of the first stage, where it is strongest
