@@ -18,7 +18,7 @@ from torch import Tensor
 
 from training.features import Features, bundled_weights, texture_distance
 from training.objective import distortion
-from training.train import WARMUP_STEPS, Run, evaluate, train
+from training.train import WARMUP_STEPS, Run, train
 
 STRENGTH = 1.0  # of the texture distance beside the distortion of the first stage, where it is strongest
 TEXTURE_FULL, TEXTURE_NONE = 20.0, 70.0  # the qualities up to which it is strongest, and from which on nothing but distortion counts
@@ -96,8 +96,6 @@ def main() -> None:
         valid=options.valid,
         max_steps=options.steps,
     )
-    if options.valid is not None:
-        print("  ".join(f"q{r['q']}: {r['bpp']:.3f} bpp {r['psnr']:.2f} dB" for r in evaluate(run.averaged(), options.valid)), flush=True)
 
 
 if __name__ == "__main__":

@@ -156,6 +156,16 @@ def sample(codec: Codec, pixels: Tensor, path: Path) -> None:
     Image.fromarray((sheet * 255).round().byte().permute(1, 2, 0).cpu().numpy()).save(path)
 
 
+def show(run: Run, pixels: Tensor, valid: Path | None) -> None:
+    """A sheet of what the average makes of the batch, and its scores over held-out photos."""
+    codec = run.averaged()
+    sample(codec, pixels, run.out / "samples" / f"{run.step:07d}.png")
+    if valid is not None:
+        rows = evaluate(codec, valid)
+        run.log(valid=rows)
+        print("  ".join(f"q{r['q']}: {r['bpp']:.3f} bpp {r['psnr']:.2f} dB" for r in rows), flush=True)
+
+
 def train(
     photos: Path,
     run: Run,
@@ -168,7 +178,7 @@ def train(
     max_steps: int | None,
     final: str | None = None,
 ) -> None:
-    """For so many hours or steps, or until SIGTERM; then saved as `final`, or else as the run's checkpoint."""
+    """For so many hours or steps, or until SIGTERM; then saved as `final`, or else as the run's checkpoint, and shown unless stopped."""
     crops = Crops(photos, size, seed=run.step).batches(batch)
     held_out = next(Crops(valid or photos, size, seed=1).batches(4)).to(run.device)
     stop = [False]
@@ -199,13 +209,11 @@ def train(
                 run.save()
                 last_save = time.monotonic()
             if now - last_show > SHOW_SECONDS:
-                sample(run.averaged(), held_out, run.out / "samples" / f"{run.step:07d}.png")
-                if valid is not None:
-                    rows = evaluate(run.averaged(), valid)
-                    run.log(valid=rows)
-                    print("  ".join(f"q{r['q']}: {r['bpp']:.3f} bpp {r['psnr']:.2f} dB" for r in rows), flush=True)
+                show(run, held_out, valid)
                 last_show = time.monotonic()
     run.save(final)
+    if not stop[0]:
+        show(run, held_out, valid)
 
 
 def main() -> None:
