@@ -17,13 +17,14 @@ from sdfs.control import ControlClient, serving
 from sdfs.errors import StoreBusy
 from sdfs.store import is_store, read_owner
 from sdfs.tree.owner import Owner
-from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus, Trashed, Usage, Wish
+from sdfs.tree.status import Access, FileStatus, Listed, Statistics, StoreStatus, Trashed, Usage, Wish
 
 __all__ = [
     "Access",
     "FileStatus",
     "Listed",
     "Owner",
+    "Statistics",
     "StoreStatus",
     "Trashed",
     "Usage",

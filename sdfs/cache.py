@@ -23,6 +23,11 @@ class RenderCache:
         self._loads: dict[str, Future[bytes]] = {}
         self._pins: Counter[str] = Counter()
         self._bytes = 0
+        self.hits = 0
+        self.misses = 0
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._renders
 
     @property
     def size_bytes(self) -> int:
@@ -33,7 +38,9 @@ class RenderCache:
         with self._lock:
             if (render := self._renders.get(key)) is not None:
                 self._renders.move_to_end(key)
+                self.hits += 1
                 return render
+            self.misses += 1
             flight = self._loads.get(key)
             if flight is None:
                 mine = self._loads[key] = Future()

@@ -45,7 +45,7 @@ from sdfs.errors import (
     UserError,
 )
 from sdfs.tree.owner import Owner
-from sdfs.tree.status import Access, FileStatus, Listed, StoreStatus, Trashed, Usage, Wish
+from sdfs.tree.status import Access, FileStatus, Listed, Statistics, StoreStatus, Trashed, Usage, Wish
 
 _MAX_REQUEST_BYTES = 1 << 16
 _STALLED_SECONDS = 5.0  # what clients get to take their answers when the owner ends
@@ -193,6 +193,7 @@ _ANSWERS: dict[str, Callable[..., Any]] = {
     "find": lambda access, _, sha256, size: (found := access.find(sha256, size)) and asdict(found),
     "hand_over": lambda access, _: access.hand_over(),
     "status": lambda access, _: asdict(access.status()),
+    "statistics": lambda access, _: asdict(access.statistics()),
     "stat": lambda access, _, path: asdict(access.stat(path)),
     "list": lambda access, _, path: [asdict(listed) for listed in access.list(path)],
     "read_to": _read_to,
@@ -232,6 +233,9 @@ class ControlClient:
 
     def status(self) -> StoreStatus:
         return StoreStatus(**self._ask("status"))
+
+    def statistics(self) -> Statistics:
+        return Statistics(**self._ask("statistics"))
 
     def stat(self, path: str) -> FileStatus:
         return FileStatus(**self._ask("stat", path=path))

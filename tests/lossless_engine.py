@@ -15,6 +15,7 @@ import lz4.frame
 
 from sdfs import container
 from sdfs.container import KIND_LZ4, KIND_RAW
+from sdfs.engine.client import EngineStats
 from sdfs.errors import NotAPicture, SdfsError
 from sdfs.settings import EncodeSettings
 from sdfs.signatures import picture_format
@@ -43,6 +44,9 @@ class LosslessEngine:
 
     def warm(self) -> None:
         pass
+
+    def stats(self) -> EngineStats:
+        return EngineStats("unloaded", None, 0, 0, 0, 0, 0, 0)
 
     def close(self) -> None:
         pass

@@ -10,7 +10,26 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sdfs.cli import add, cat, du, exit_codes, fsck, get, init, ls, model, mount, recompress, service, stat, sync, trash, umount, watch
+from sdfs.cli import (
+    add,
+    cat,
+    du,
+    exit_codes,
+    fsck,
+    get,
+    init,
+    ls,
+    model,
+    mount,
+    recompress,
+    service,
+    stat,
+    stats,
+    sync,
+    trash,
+    umount,
+    watch,
+)
 from sdfs.cli.output import complain
 
 
@@ -50,6 +69,7 @@ app.command("get")(get.run)
 app.command("cat")(cat.run)
 app.command("ls")(ls.run)
 app.command("stat")(stat.run)
+app.command("stats")(stats.run)
 app.command("sync")(sync.run)
 app.command("watch", context_settings=watch.SETTINGS)(watch.run)
 app.command("recompress")(recompress.run)

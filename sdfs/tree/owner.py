@@ -31,7 +31,8 @@ from sdfs.tree.inode import key_of
 from sdfs.tree.pending import Pending
 from sdfs.tree.recompressing import recompress
 from sdfs.tree.renders import Engine, Renders, read_header
-from sdfs.tree.status import FileStatus, Listed, State, StoreStatus, Trashed, Usage, Wish
+from sdfs.tree.statistics import Census, count, engine_figures, resident_bytes
+from sdfs.tree.status import FileStatus, Listed, State, Statistics, StoreStatus, Trashed, Usage, Wish
 from sdfs.tree.tree import Tree
 
 _CHUNK_BYTES = 1 << 20
@@ -62,8 +63,10 @@ class Owner:
         self._adding = threading.Lock()
         self._engine = engine()
         self._cache = RenderCache(cache_bytes)
-        self.tree = Tree(self.store, Renders(self._engine, self._cache), Pending())
+        self.renders = Renders(self._engine, self._cache)
+        self.tree = Tree(self.store, self.renders, Pending())
         self.compressor = Compressor(self.tree, self._engine)
+        self._census = Census(self._files)
 
     def interrupt(self) -> None:
         """Let nobody wait for the queue any more: it is not worked again."""
@@ -74,6 +77,7 @@ class Owner:
         self.tree.inodes.commit_all()
         self._engine.close()
         self.compressor.stop()
+        self._census.close()
         self.store.close()
 
     # Access
@@ -170,22 +174,29 @@ class Owner:
             raise UserError(f"{self.store.root} is mounted read-only, at {self.mountpoint}: mount it without -o ro for that")
 
     def status(self) -> StoreStatus:
-        counts: dict[str, int] = dict.fromkeys(("latent", "exact", "pending", "plain", "damaged"), 0)
-        logical = stored = 0
-        for path, _ in self.store.walk():
-            with contextlib.suppress(OSError):
-                file = self._file_status(path, with_header=False)
-                counts[file.state] += 1
-                logical += file.logical_bytes
-                stored += file.stored_bytes
         return StoreStatus(
             store=self.store.root,
             pid=os.getpid(),
             mountpoint=self.mountpoint,
-            **asdict(self.store.settings) | counts,
-            logical_bytes=logical,
-            stored_bytes=stored,
+            **asdict(self.store.settings) | asdict(count(self._files())),
             cache_bytes=self._cache.size_bytes,
+        )
+
+    def statistics(self) -> Statistics:
+        counts, age = self._census.counts()
+        return Statistics(
+            store=self.store.root,
+            pid=os.getpid(),
+            mountpoint=self.mountpoint,
+            **asdict(counts),
+            counted_seconds_ago=age,
+            queued=len(self.tree.pending),
+            **self.renders.meters.figures(),
+            memory_hits=self._cache.hits,
+            memory_misses=self._cache.misses,
+            memory_bytes=self._cache.size_bytes,
+            **engine_figures(self._engine.stats()),
+            resident_bytes=resident_bytes(os.getpid()),
         )
 
     def stat(self, path: str) -> FileStatus:
@@ -267,6 +278,11 @@ class Owner:
         self.unmount()
 
     # one file
+
+    def _files(self) -> Iterator[FileStatus]:
+        for path, _ in self.store.walk():
+            with contextlib.suppress(OSError):
+                yield self._file_status(path, with_header=False)
 
     def _listed(self, backing: str) -> Listed:
         status = os.lstat(backing)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,11 +18,13 @@ from typing import Any, Protocol
 from sdfs import container
 from sdfs.cache import RenderCache
 from sdfs.container import KIND_LATENT, KIND_RAW, PREAMBLE_BYTES, Preamble
+from sdfs.engine.client import EngineStats
 from sdfs.errors import DamagedError, SdfsError
 from sdfs.files import read_all
 from sdfs.settings import EncodeSettings
 from sdfs.store import Store
 from sdfs.tree.raw import Checked, Payload
+from sdfs.tree.statistics import Meters
 
 REMEMBERED = 1 << 16
 _log = logging.getLogger("sdfs.tree")
@@ -33,6 +36,7 @@ class Engine(Protocol):
     def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> Future[bytes]: ...
     def decode(self, key: str, blob: bytes, *, model: str | None = None) -> Future[bytes]: ...
     def warm(self) -> None: ...
+    def stats(self) -> EngineStats: ...
     def close(self) -> None: ...
 
 
@@ -70,6 +74,7 @@ class Renders:
 
     def __init__(self, engine: Engine, cache: RenderCache) -> None:
         self.cache = cache
+        self.meters = Meters()
         self._engine = engine
         self._checked = Checked()
         self._canonical: set[str] = set()
@@ -93,7 +98,11 @@ class Renders:
         return self._checked.check(fd, *container.raw_payload(preamble, header, os.fstat(fd).st_size))
 
     def _render(self, key: str, header: dict[str, Any], fd: int, preamble: Preamble) -> Render:
-        return Render(self.cache.get(key, lambda: self._decode(key, fd, preamble, header)))
+        began_at = time.perf_counter()
+        reads = self.meters.cached_reads if key in self.cache else self.meters.decoded_reads
+        render = self.cache.get(key, lambda: self._decode(key, fd, preamble, header))
+        reads.add(time.perf_counter() - began_at)
+        return Render(render)
 
     def report(self, key: str, path: str | None, error: SdfsError) -> None:
         """Log that a file cannot be read: once, until it can."""
@@ -102,7 +111,8 @@ class Renders:
             _log.error("%s cannot be read: %s", path, error)
 
     def _decode(self, key: str, fd: int, preamble: Preamble, header: dict[str, Any]) -> bytes:
-        render = self._engine.decode(key, read_all(fd)).result()
+        with self.meters.decodes.timing(_pixels(header)):
+            render = self._engine.decode(key, read_all(fd)).result()
         if len(render) != preamble.rendered_size:
             raise DamagedError(f"render: want {preamble.rendered_size} bytes, have {len(render)}")
         have = hashlib.sha256(render).hexdigest()
@@ -117,3 +127,8 @@ class Renders:
             self._canonical.discard(key)
             raise DamagedError("the render differs from the one before it; open the file again")
         return render
+
+
+def _pixels(header: dict[str, Any]) -> int:
+    width, height = header.get("width"), header.get("height")
+    return width * height if isinstance(width, int) and isinstance(height, int) else 0

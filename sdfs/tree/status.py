@@ -1,4 +1,4 @@
-"""What SDFS says of a store and its files: the dataclasses behind `sdfs stat`, `ls` and `status`, and the xattr `user.sdfs.status`."""
+"""What SDFS says of a store and its files: the dataclasses behind `sdfs stat`, `stats` and `ls`, and the xattr `user.sdfs.status`."""
 
 from __future__ import annotations
 
@@ -63,6 +63,54 @@ class StoreStatus:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """How many files a store has of each kind, and what all of them take."""
+
+    latent: int
+    exact: int
+    pending: int
+    plain: int
+    damaged: int
+    logical_bytes: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a store holds, and what its owner did since it began. A read is the first of one who opened a shrunk picture."""
+
+    store: str
+    pid: int
+    mountpoint: str | None
+    latent: int  # this and the next six: `Counts`
+    exact: int
+    pending: int
+    plain: int
+    damaged: int
+    logical_bytes: int
+    stored_bytes: int
+    counted_seconds_ago: float
+    queued: int  # pending now
+    decoded: int  # pictures, for readers
+    decoded_megapixels: float
+    decode_seconds: float  # in which there was one to decode: waiting and starting the engine included
+    decode_megapixels_per_second: float | None
+    decoded_reads: int  # that had to wait for the engine
+    decoded_p50_seconds: float | None
+    decoded_p99_seconds: float | None
+    cached_reads: int
+    cached_p50_seconds: float | None
+    cached_p99_seconds: float | None
+    memory_hits: int  # of the cache of renders
+    memory_misses: int
+    memory_bytes: int
+    engine_state: str  # 'unloaded' | 'starting' | 'running' | 'idle' | 'backing off'
+    engine_starts: int
+    engine_resident_bytes: int | None
+    resident_bytes: int | None  # of the owner
+
+
+@dataclass(frozen=True)
 class Usage:
     """What a file, or all in a folder, takes."""
 
@@ -118,6 +166,9 @@ class Access(Protocol):
         """Have the owner close the store soon, so that somebody else can mount it. Raises StoreBusy where it cannot."""
 
     def status(self) -> StoreStatus: ...
+
+    def statistics(self) -> Statistics:
+        """Cheap: the files are counted now and then only, which it waits for the first time. Raises StoreBusy where the owner ends."""
 
     def stat(self, path: str) -> FileStatus: ...
 

@@ -138,6 +138,14 @@ def test_both_see_the_same(owner: Access, client: Access, picture: Path) -> None
     client.add(picture, "a")
     assert client.stat("a") == owner.stat("a")
     assert client.list("/") == owner.list("/")
+
+
+def test_statistics_come_through_the_socket(owner: Access, client: Access, picture: Path) -> None:
+    client.add(picture, "a")
+    client.sync(lambda done, total: None)
+    content(client, "a")
+    told = client.statistics()
+    assert (told.pid, told.decoded, told.decoded_megapixels) == (os.getpid(), 1, owner.statistics().decoded_megapixels)
     assert client.status() == owner.status()
 
 
