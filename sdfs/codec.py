@@ -32,7 +32,7 @@ class _Candidate:
 
 
 class Codec:
-    """With its models resident. Not thread-safe: one call at a time."""
+    """With its models resident. Thread-safe; how much memory it takes grows with the calls that are under way."""
 
     def __init__(self, device: str | None = None, dtype: str | None = None) -> None:
         """As for `resident.Models`."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -23,9 +25,10 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 class Models:
     """The bundled model is always there. Others are loaded when they are asked for, and leave, the least recently used first, when
-    their weights would together exceed the budget; one that is alone may.
+    their weights would together exceed the budget; one that is alone may. One that is still used when it has to leave stays, and counts,
+    until its user lets go of it, and is not loaded a second time meanwhile.
 
-    Not thread-safe.
+    Thread-safe. Who asks for a model that is loaded does not wait for one that is being loaded.
     """
 
     def __init__(self, device: str | None = None, dtype: str | None = None, *, budget_bytes: int = BUDGET_BYTES) -> None:
@@ -34,7 +37,10 @@ class Models:
         self._dtype = _DTYPES[dtype] if dtype else None
         self._budget_bytes = budget_bytes
         self.bundled = BundledModel(self._device, self._dtype or (torch.bfloat16 if self._device.type == "cuda" else fastest_dtype()))
-        self._loaded: OrderedDict[str, PretrainedModel] = OrderedDict()  # by the hash of their weights
+        self._loading = threading.Lock()  # taken before `_listing`
+        self._listing = threading.Lock()  # guards these, by the hash of their weights:
+        self._loaded: OrderedDict[str, PretrainedModel] = OrderedDict()
+        self._alive: WeakValueDictionary[str, PretrainedModel] = WeakValueDictionary()  # what is loaded or used
 
     def named(self, name: str) -> ResidentModel:
         """As the user names it. Raises ModelMissing, ModelError."""
@@ -56,16 +62,31 @@ class Models:
         return self.bundled
 
     def _load(self, model: models.Model) -> PretrainedModel:
-        if (loaded := self._loaded.get(model.weights_sha256)) is None:
+        if (found := self._find(model)) is not None:
+            return found
+        with self._loading:
+            if (found := self._find(model)) is not None:
+                return found
             from sdfs.resident.pretrained import PretrainedModel
 
             self._make_room(model.weights_bytes)
-            loaded = self._loaded[model.weights_sha256] = PretrainedModel(model, self._device, self._dtype)
-        self._loaded.move_to_end(model.weights_sha256)
-        return loaded
+            made = PretrainedModel(model, self._device, self._dtype)
+            with self._listing:
+                self._loaded[model.weights_sha256] = self._alive[model.weights_sha256] = made
+            return made
+
+    def _find(self, model: models.Model) -> PretrainedModel | None:
+        with self._listing:
+            if (found := self._alive.get(model.weights_sha256)) is not None:
+                self._loaded[model.weights_sha256] = found
+                self._loaded.move_to_end(model.weights_sha256)
+            return found
 
     def _make_room(self, wanted_bytes: int) -> None:
-        while self._loaded and sum(model.autoencoder.bytes_resident for model in self._loaded.values()) + wanted_bytes > self._budget_bytes:
-            self._loaded.popitem(last=False)
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
+        with self._listing:
+            while (
+                self._loaded and sum(model.autoencoder.bytes_resident for model in self._alive.values()) + wanted_bytes > self._budget_bytes
+            ):
+                self._loaded.popitem(last=False)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()

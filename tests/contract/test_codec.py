@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,17 @@ def test_a_truncated_picture_is_refused(codec: Codec, photo: NDArray[np.uint8]) 
     source = saved(photo, "JPEG", quality=90)
     with pytest.raises(NotAPicture):
         codec.encode(source[: len(source) // 2], EncodeSettings(50))
+
+
+def test_what_is_encoded_and_decoded_at_once_is_the_same_as_one_after_the_other(codec: Codec, photo: NDArray[np.uint8]) -> None:
+    source = saved(photo[:256, :256], "JPEG", quality=92)
+    blob = codec.encode(source, EncodeSettings(50))
+    render = codec.decode(blob)
+    with ThreadPoolExecutor(2) as threads:
+        encode = threads.submit(codec.encode, source, EncodeSettings(50))
+        decodes = [threads.submit(codec.decode, blob) for _ in range(3)]
+        assert encode.result() == blob
+        assert {decode.result() for decode in decodes} == {render}
 
 
 @pytest.fixture(scope="module")
