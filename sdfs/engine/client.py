@@ -5,9 +5,10 @@ Why this is right, in short:
 - `_conduct` (one thread) alone starts children and sends; each child has one thread (`_listen`) that alone receives from it.
   All other state is under `_changed`. Futures are completed outside it, since their callbacks may ask for more.
 - A request is in exactly one place: a waiting queue, or `_in_flight`. It leaves `_in_flight` by its answer or by the child's end.
-- At most one encode is with the child, and none is sent while a decode waits here: a decode waits for no more than the encode that
-  is running.
-- The child says BEGUN before it works on a request: when it dies, that request is to blame, and the others just wait again.
+- At most one encode is with the child, and none is sent while a decode waits here. The child works on it beside a decode, which does not
+  wait for it.
+- The child says BEGUN before it works on a request: when it dies, those it has not answered are to blame, and the others just wait
+  again. Where an encode and a decode are to blame, they are not sent together again, so that the innocent one is blamed once.
 - The owner decides about idle unloading, under the lock and with nothing in flight: no request can be lost to it.
 - Nobody forks: the child is spawned, and ends by itself when its socket closes, which also the owner's death does.
 """
@@ -96,7 +97,7 @@ class _Child:
         """Raises OSError where it cannot be started."""
         self.ready = False
         self.retired = False  # told to go: its end is no failure
-        self.begun = 0  # id of the request it works on
+        self.begun: set[int] = set()  # ids of the requests it works on: one encode and one decode at most
         self.socket, theirs = socket.socketpair()
         try:
             with theirs:
@@ -281,21 +282,23 @@ class Engine:
         return self._retry_at - time.monotonic()
 
     def _next_request(self) -> _Request | None:
-        """No encode while a decode waits: a child that is done with those it has would begin the encode before it gets the next."""
-        encodes = sum(request.type == protocol.ENCODE for request in self._in_flight.values())
-        for waiting, room in (
-            (self._decodes, MAX_DECODES_IN_FLIGHT - (len(self._in_flight) - encodes)),
-            (self._encodes, MAX_ENCODES_IN_FLIGHT - encodes),
-        ):
-            while room > 0 and waiting:
-                request = waiting.popleft()
-                if request.wanted():
-                    return request
-                self._forget(request)
-                request.drop()
-            if waiting:
-                break
-        return None
+        """No encode while a decode waits, or beside a decode if one of them was at work when a child died."""
+        decodes = [request for request in self._in_flight.values() if request.type == protocol.DECODE]
+        self._drop_unwanted(self._decodes)
+        if self._decodes:
+            return self._decodes.popleft() if len(decodes) < MAX_DECODES_IN_FLIGHT else None
+        self._drop_unwanted(self._encodes)
+        if not self._encodes or len(self._in_flight) - len(decodes) >= MAX_ENCODES_IN_FLIGHT:
+            return None
+        suspects = any(request.attempts for request in (self._encodes[0], *decodes))
+        return None if decodes and suspects else self._encodes.popleft()
+
+    def _drop_unwanted(self, waiting: deque[_Request]) -> None:
+        """From the front of a queue, so that its first is one that somebody waits for."""
+        while waiting and not waiting[0].wanted():
+            request = waiting.popleft()
+            self._forget(request)
+            request.drop()
 
     def _start(self) -> None:
         try:
@@ -340,9 +343,10 @@ class Engine:
                 child.ready = True
                 self._load_error = None
             elif message.type == protocol.BEGUN:
-                child.begun = message.id
+                child.begun.add(message.id)
             request = self._in_flight.pop(message.id, None) if message.type in (protocol.RESULT, protocol.ERROR) else None
             if request is not None:
+                child.begun.discard(message.id)
                 self._forget(request)
                 self._failures = 0
                 self._answered += 1
@@ -372,11 +376,10 @@ class Engine:
         for request in failed:
             request.complete(error)
 
-    def _wait_again(self, begun: int) -> list[_Request]:
+    def _wait_again(self, begun: set[int]) -> list[_Request]:
         """Put what is in flight back to the front of the queues, in its order; returns what has used up its attempts."""
-        for id_, request in self._in_flight.items():
-            if id_ == begun or begun not in self._in_flight:  # died between two requests: then any may be to blame
-                request.attempts += 1
+        for id_ in begun & self._in_flight.keys() or self._in_flight:  # died between two requests: then any may be to blame
+            self._in_flight[id_].attempts += 1
         failed = []
         for id_ in sorted(self._in_flight, reverse=True):
             request = self._in_flight.pop(id_)

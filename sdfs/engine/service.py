@@ -1,12 +1,17 @@
-"""The engine process: holds the model, encodes and decodes one request at a time, decodes first.
+"""The engine process: holds the model, decodes one request at a time and encodes one at a time.
 
-Run by the client as `python -m sdfs.engine.service FD`, FD being its end of a socket pair. The main thread only reads, a second
-one works: so a decode that arrives during an encode is taken next, and the end of the stream (the owner unloads the engine, or
-died) ends the process at once, whatever it is busy with.
+Run by the client as `python -m sdfs.engine.service FD`, FD being its end of a socket pair. The main thread only reads, so that the end
+of the stream (the owner unloads the engine, or died) ends the process at once, whatever it is busy with.
+
+A reader does not wait for an encode: decodes have a thread of their own, and that of the encodes, with the threads that libraries start
+from it, has a lower priority, so that the kernel takes the processors from it wherever it is. An encode that gave way between pieces of
+its own choosing, in place of the kernel's, would need such places in every library, and does not have them: a deflate of a large PNG, a
+JPEG XL, a tile of a large model take seconds. Memory stays bounded, for at most one encode and one decode are under way.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -20,36 +25,52 @@ from sdfs.engine.protocol import Message
 from sdfs.errors import SdfsError
 from sdfs.settings import EncodeSettings
 
+ENCODE_NICENESS = 10  # to that of the decodes: a tenth of their share of a processor
 OOM_SCORE_ADJ = 500  # the kernel takes the engine, which costs one retry, before the mount, which costs open files
 _log = logging.getLogger("sdfs.engine")
 
 
 class Coder(Protocol):
-    """What is served: `sdfs.codec.Codec`, or a stand-in."""
+    """What is served: `sdfs.codec.Codec`, or a stand-in. An encode and a decode may be under way at once, in two threads."""
 
     def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> bytes: ...
 
     def decode(self, blob: bytes, *, model: str | None = None) -> bytes: ...
 
 
+class _Answers:
+    """What two threads send, one message at a time."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._sending = threading.Lock()
+
+    def send(self, message: Message) -> None:
+        """Raises OSError where the owner is gone."""
+        with self._sending:
+            protocol.send(self._sock, message)
+
+
 def serve(sock: socket.socket, codec: Coder) -> None:
     """Answer requests until the peer closes. Work may still be under way on return: the caller ends the process."""
-    requests: queue.PriorityQueue[tuple[int, int, Message]] = queue.PriorityQueue()
-    threading.Thread(target=_work, args=(sock, codec, requests), name="engine-work", daemon=True).start()
-    with sock.makefile("rb") as stream:
+    answers = _Answers(sock)
+    queues: dict[int, queue.SimpleQueue[Message]] = {}
+    for type_, niceness in ((protocol.DECODE, 0), (protocol.ENCODE, ENCODE_NICENESS)):
+        queues[type_] = queue.SimpleQueue()
+        threading.Thread(target=_work, args=(answers, codec, queues[type_], niceness), daemon=True).start()
+    with contextlib.suppress(OSError), sock.makefile("rb") as stream:
+        answers.send(Message(protocol.READY))
         while (message := protocol.receive(stream)) is not None:
-            requests.put((0 if message.type == protocol.DECODE else 1, message.id, message))
+            queues[message.type].put(message)
 
 
-def _work(sock: socket.socket, codec: Coder, requests: queue.PriorityQueue[tuple[int, int, Message]]) -> None:
-    try:
-        protocol.send(sock, Message(protocol.READY))
+def _work(answers: _Answers, codec: Coder, requests: queue.SimpleQueue[Message], niceness: int) -> None:
+    os.nice(niceness)  # on Linux, of this thread and those it will start
+    with contextlib.suppress(OSError):  # the owner is gone; the reading thread ends the process
         while True:
-            request = requests.get()[2]
-            protocol.send(sock, Message(protocol.BEGUN, request.id))
-            protocol.send(sock, _answer(codec, request))
-    except OSError:
-        pass  # the owner is gone; the reading thread ends the process
+            request = requests.get()
+            answers.send(Message(protocol.BEGUN, request.id))
+            answers.send(_answer(codec, request))
 
 
 def _answer(codec: Coder, request: Message) -> Message:

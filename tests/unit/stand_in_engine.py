@@ -18,7 +18,8 @@ class Obedient:
     """Input: words, space-separated. Output: the input in capitals, after the words were obeyed.
 
     log FILE NAME: append NAME and a newline to FILE; sleep SECONDS; wait FILE: until it exists; die; die-once FILE: unless it exists,
-    create it and die; raise CLASS; zero-divide; score: answer with the process's oom_score_adj; session: with its session id.
+    create it and die; raise CLASS; zero-divide; score: answer with the process's oom_score_adj; session: with its session id;
+    nice: with the niceness of the thread.
     """
 
     def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> bytes:
@@ -51,6 +52,8 @@ class Obedient:
                 return Path("/proc/self/oom_score_adj").read_bytes().strip()
             elif word == "session":
                 return str(os.getsid(0)).encode()
+            elif word == "nice":
+                return str(os.nice(0)).encode()
         return blob.upper()
 
 

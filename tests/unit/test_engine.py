@@ -19,8 +19,9 @@ import pytest
 
 from sdfs import errors
 from sdfs.engine import protocol
-from sdfs.engine.client import Engine, backoff_seconds
+from sdfs.engine.client import MAX_DECODES_IN_FLIGHT, Engine, backoff_seconds
 from sdfs.engine.protocol import Message
+from sdfs.engine.service import ENCODE_NICENESS
 from sdfs.errors import EngineError, NotAPicture
 from sdfs.settings import DEFAULTS, Effort, EncodeSettings
 
@@ -92,15 +93,36 @@ def test_the_child_is_in_a_session_of_its_own(engine: Engine) -> None:
 # order
 
 
-def test_decodes_go_before_encodes_that_wait(engine: Engine, tmp_path: Path) -> None:
+def test_a_decode_does_not_wait_for_an_encode_that_has_begun(engine: Engine, tmp_path: Path) -> None:
     log, go = tmp_path / "log", tmp_path / "go"
-    jobs = [engine.encode(f"log {log} encode{n} wait {go}".encode(), DEFAULTS) for n in range(3)]
+    encode = engine.encode(f"log {log} encode wait {go}".encode(), DEFAULTS)
     until(lambda: log.exists())
-    jobs += [engine.decode(f"key{n}", f"log {log} decode{n}".encode()) for n in range(8)]
-    until(lambda: engine.stats().in_flight == 5)
+    assert engine.decode("key", b"blob").result(PATIENCE) == b"BLOB"
+    assert not encode.done()
     go.touch()
-    wait(jobs, PATIENCE)
-    assert log.read_text().split() == ["encode0", *(f"decode{n}" for n in range(8)), "encode1", "encode2"]
+    encode.result(PATIENCE)
+
+
+def test_no_encode_begins_while_a_decode_waits_for_the_child(engine: Engine, tmp_path: Path) -> None:
+    log, go = tmp_path / "log", tmp_path / "go"
+    decodes = [engine.decode(f"key{n}", f"wait {go}".encode()) for n in range(MAX_DECODES_IN_FLIGHT + 1)]
+    encode = engine.encode(f"log {log} began".encode(), DEFAULTS)
+    until(lambda: engine.stats().in_flight == MAX_DECODES_IN_FLIGHT)
+    assert engine.stats().waiting_encodes == 1
+    go.touch()
+    wait([*decodes, encode], PATIENCE)
+    assert log.exists()
+
+
+def test_requests_of_a_kind_are_worked_on_one_at_a_time_in_their_order(engine: Engine, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    wait([engine.decode(f"key{n}", f"log {log} {n}-begins sleep 0.01 log {log} {n}-ends".encode()) for n in range(4)], PATIENCE)
+    assert log.read_text().split() == [f"{n}-{what}" for n in range(4) for what in ("begins", "ends")]
+
+
+def test_the_processors_are_the_decodes_before_the_encodes(engine: Engine) -> None:
+    decode, encode = engine.decode("key", b"nice").result(PATIENCE), engine.encode(b"nice", DEFAULTS).result(PATIENCE)
+    assert int(encode.split()[0]) == min(int(decode) + ENCODE_NICENESS, 19)  # the largest there is
 
 
 # single flight
@@ -126,6 +148,14 @@ def test_a_cancelled_caller_takes_nothing_from_the_others(engine: Engine, tmp_pa
     assert first.cancel()
     go.touch()
     assert second.result(PATIENCE).startswith(b"WAIT")
+
+
+def test_who_asks_for_a_key_whose_callers_have_all_gone_gets_it(engine: Engine, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    assert engine.decode("key", f"wait {go}".encode()).cancel()
+    job = engine.decode("key", f"wait {go}".encode())
+    go.touch()
+    assert job.result(PATIENCE).startswith(b"WAIT")
 
 
 def test_a_decode_that_nobody_wants_any_more_is_not_run(engine: Engine, tmp_path: Path) -> None:
@@ -189,6 +219,27 @@ def test_requests_that_wait_behind_a_deadly_one_do_not_pay_for_it(engine: Engine
     innocent = [engine.decode("innocent", b"a"), engine.encode(b"b", DEFAULTS)]
     assert [job.result(PATIENCE) for job in innocent] == [b"A", f"B AT {DEFAULTS}".encode()]
     assert all(isinstance(job.exception(PATIENCE), EngineError) for job in deadly)
+
+
+def test_an_encode_does_not_pay_for_a_deadly_decode_beside_it(engine: Engine, tmp_path: Path) -> None:
+    log, go = tmp_path / "log", tmp_path / "go"
+    encode = engine.encode(f"log {log} began wait {go}".encode(), DEFAULTS)
+    until(lambda: log.exists())
+    assert isinstance(engine.decode("deadly", b"die").exception(PATIENCE), EngineError)
+    go.touch()
+    encode.result(PATIENCE)
+
+
+def test_a_decode_does_not_pay_for_a_deadly_encode_beside_it(engine: Engine, tmp_path: Path) -> None:
+    log, go = tmp_path / "log", tmp_path / "go"
+    decode = engine.decode("key", f"log {log} began wait {go}".encode())
+    until(lambda: log.exists())
+    encode = engine.encode(b"die", DEFAULTS)
+    until(lambda: engine.stats().starts == 2)
+    assert not encode.done()
+    go.touch()
+    assert decode.result(PATIENCE).startswith(b"LOG")
+    assert isinstance(encode.exception(PATIENCE), EngineError)
 
 
 def test_a_child_killed_while_idle_is_replaced_at_the_next_request(engine: Engine) -> None:
