@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 import torch
+from safetensors import SafetensorError
 
 from sdfs import models
 from sdfs.autoencoders.runner import fastest_dtype
-from sdfs.errors import ModelError
+from sdfs.errors import ModelError, SdfsError
 from sdfs.resident.model import HASH_DIGITS, BundledModel, ResidentModel
 from sdfs.settings import BUNDLED
 
@@ -20,13 +25,23 @@ if TYPE_CHECKING:
     from sdfs.resident.pretrained import PretrainedModel
 
 BUDGET_BYTES = 4 << 30
+RETRY_SECONDS = 5.0  # until a model that did not load is tried again
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+Loaded = TypeVar("Loaded")
+_log = logging.getLogger("sdfs.engine")
+
+
+class _Failure(NamedTuple):
+    message: str
+    at: float  # monotonic
 
 
 class Models:
     """The bundled model is always there. Others are loaded when they are asked for, and leave, the least recently used first, when
     their weights would together exceed the budget; one that is alone may. One that is still used when it has to leave stays, and counts,
     until its user lets go of it, and is not loaded a second time meanwhile.
+
+    A model that cannot be loaded is ModelError to who asks for it, logged once, and tried again when RETRY_SECONDS have passed.
 
     Thread-safe. Who asks for a model that is loaded does not wait for one that is being loaded.
     """
@@ -36,15 +51,25 @@ class Models:
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._dtype = _DTYPES[dtype] if dtype else None
         self._budget_bytes = budget_bytes
-        self.bundled = BundledModel(self._device, self._dtype or (torch.bfloat16 if self._device.type == "cuda" else fastest_dtype()))
-        self._loading = threading.Lock()  # taken before `_listing`
+        self._bundled: BundledModel | None = None
+        self._failures: dict[str, _Failure] = {}  # by the names in their messages
+        self._loading = threading.Lock()  # guards what is above; taken before `_listing`
         self._listing = threading.Lock()  # guards these, by the hash of their weights:
         self._loaded: OrderedDict[str, PretrainedModel] = OrderedDict()
         self._alive: WeakValueDictionary[str, PretrainedModel] = WeakValueDictionary()  # what is loaded or used
+        with contextlib.suppress(ModelError):  # who needs it will hear of it
+            self.bundled()
+
+    def bundled(self) -> BundledModel:
+        """Raises ModelError."""
+        if self._bundled is None:
+            with self._loading:
+                self._bundled = self._bundled or self._try("the bundled model", self._load_bundled)
+        return self._bundled
 
     def named(self, name: str) -> ResidentModel:
         """As the user names it. Raises ModelMissing, ModelError."""
-        return self.bundled if name == BUNDLED else self._load(models.resolve(name))
+        return self.bundled() if name == BUNDLED else self._load(models.resolve(name))
 
     def of_blob(self, header: Mapping[str, Any], *, instead: str | None = None) -> ResidentModel:
         """The model that a blob's header asks for, or a compatible one named `instead`. Raises ModelMissing, ModelError."""
@@ -56,10 +81,11 @@ class Models:
             return self._load(other)
         if not wanted.startswith(f"{BUNDLED}-"):
             return self._load(models.of_blob(wanted, weights))
-        if (self.bundled.id, self.bundled.weights_sha256[:HASH_DIGITS]) != (wanted, weights):
-            have = f"{self.bundled.id} with {self.bundled.weights_sha256[:HASH_DIGITS]}"
+        bundled = self.bundled()
+        if (bundled.id, bundled.weights_sha256[:HASH_DIGITS]) != (wanted, weights):
+            have = f"{bundled.id} with {bundled.weights_sha256[:HASH_DIGITS]}"
             raise ModelError(f"the blob needs autoencoder {wanted} with weights {weights}; this SDFS has {have}")
-        return self.bundled
+        return bundled
 
     def _load(self, model: models.Model) -> PretrainedModel:
         if (found := self._find(model)) is not None:
@@ -67,13 +93,34 @@ class Models:
         with self._loading:
             if (found := self._find(model)) is not None:
                 return found
-            from sdfs.resident.pretrained import PretrainedModel
-
-            self._make_room(model.weights_bytes)
-            made = PretrainedModel(model, self._device, self._dtype)
+            made = self._try(model.id, partial(self._load_pretrained, model))
             with self._listing:
                 self._loaded[model.weights_sha256] = self._alive[model.weights_sha256] = made
             return made
+
+    def _load_bundled(self) -> BundledModel:
+        return BundledModel(self._device, self._dtype or (torch.bfloat16 if self._device.type == "cuda" else fastest_dtype()))
+
+    def _load_pretrained(self, model: models.Model) -> PretrainedModel:
+        from sdfs.resident.pretrained import PretrainedModel
+
+        self._make_room(model.weights_bytes)
+        return PretrainedModel(model, self._device, self._dtype)
+
+    def _try(self, name: str, load: Callable[[], Loaded]) -> Loaded:
+        last = self._failures.get(name)
+        if last is not None and time.monotonic() < last.at + RETRY_SECONDS:
+            raise ModelError(last.message)
+        try:
+            made = load()
+        except (SdfsError, OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            message = str(error) if isinstance(error, ModelError) else f"{name} cannot be loaded: {type(error).__name__}: {error}"
+            if last is None or last.message != message:
+                _log.error("%s", message)
+            self._failures[name] = _Failure(message, time.monotonic())
+            raise ModelError(message) from error
+        self._failures.pop(name, None)
+        return made
 
     def _find(self, model: models.Model) -> PretrainedModel | None:
         with self._listing:

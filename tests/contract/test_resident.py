@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from sdfs.codec import Codec
 from sdfs.container import KIND_LATENT, Blob
 from sdfs.errors import DamagedError, ModelError, ModelMissing
 from sdfs.resident import HASH_DIGITS, Models
+from sdfs.resident import models as resident_models
 from sdfs.resident.model import Encoded, ResidentModel
 from sdfs.settings import BUNDLED, Effort, EncodeSettings
 from tests.small_models import kl, saved, tiny
@@ -104,8 +107,40 @@ def test_threads_that_ask_for_a_model_at_once_get_the_same(model_folders: dict[s
         assert len({id(model) for model in threads.map(resident.named, [folder] * 4)}) == 1
 
 
+@pytest.fixture
+def misfit(tmp_path: Path, model_folders: dict[str, Path]) -> Path:
+    """A model whose configuration is not that of its weights."""
+    folder = shutil.copytree(model_folders["AutoencoderTiny"], tmp_path / "misfit")
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"latent_channels": 4', '"latent_channels": 5'))
+    return folder
+
+
+def test_a_model_that_does_not_load_is_logged_once(misfit: Path, caplog: pytest.LogCaptureFixture) -> None:
+    resident = Models("cpu", "float32")
+    for _ in range(3):
+        with pytest.raises(ModelError, match="local:misfit"):
+            resident.named(str(misfit))
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(60.0, pytest.raises(ModelError, match="local:misfit")), (0.0, nullcontext())], ids=["before", "after"]
+)
+def test_a_model_that_did_not_load_is_tried_again_after_a_pause(
+    seconds: float, expected: AbstractContextManager[Any], misfit: Path, model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resident_models, "RETRY_SECONDS", seconds)
+    resident = Models("cpu", "float32")
+    with pytest.raises(ModelError):
+        resident.named(str(misfit))
+    shutil.copy(model_folders["AutoencoderTiny"] / "config.json", misfit)
+    with expected:
+        resident.named(str(misfit))
+
+
 def test_the_bundled_model_is_always_there(resident: Models) -> None:
-    assert resident.named(BUNDLED) is resident.bundled
+    assert resident.named(BUNDLED) is resident.bundled()
 
 
 def test_a_model_that_is_not_here_is_named_with_the_command_that_gets_it(resident: Models) -> None:
