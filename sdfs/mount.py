@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sdfs import background, fuse, mount_options
 from sdfs.access import take_over
+from sdfs.cache import DiskCache
 from sdfs.control import serving
 from sdfs.errors import MountError, NotAStore
 from sdfs.fuse_operations import Operations
@@ -113,6 +114,16 @@ def _check_places(root: Path, mountpoint: Path, *, allow_nonempty: bool) -> None
         raise MountError(f"{mountpoint} is not empty, and the mount would hide what it has: take an empty folder, or use -o nonempty")
 
 
+def _disk_cache(root: Path, mountpoint: Path, options: MountOptions) -> DiskCache | None:
+    if options.disk_cache is None:
+        return None
+    folder = Path(os.path.realpath(options.disk_cache))
+    for place in (root, mountpoint):
+        if place == folder or place in folder.parents:
+            raise MountError(f"the folder for renders {folder} is inside {place}: take one elsewhere")
+    return DiskCache(str(folder), options.disk_cache_bytes)
+
+
 def _awaits_mount(mountpoint: Path) -> bool:
     """Whether it is an automounter that is mounted there."""
     device = mountpoint.stat().st_dev
@@ -141,6 +152,7 @@ def _serve(
         owner.read_only = owner.read_only or options.read_only
         owner.mountpoint = str(mountpoint)
         owner.unmount = lambda: _fusermount(mountpoint, lazy=False)
+        owner.renders.disk = _disk_cache(root, mountpoint, options)
         operations = Operations(owner, read_only=owner.read_only, shared=options.shared, on_mounted=on_mounted)
         try:
             fuse.Fuse(operations, str(mountpoint), **fuse.arguments(str(root), options.fuse, read_only=owner.read_only))

@@ -5,10 +5,17 @@ those about access times, which are the backing filesystem's business, it passes
 should not believe to have it.
 """
 
+# Paths as they were given.
+# ruff: noqa: PTH117
+
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from sdfs.cache import DEFAULT_DISK_BYTES
 from sdfs.errors import UserError
 
 _OWN = ("ro", "rw", "nonempty")
@@ -27,22 +34,49 @@ class MountOptions:
     read_only: bool = False
     nonempty: bool = False  # the mountpoint may have files, which the mount hides
     shared: bool = False  # others than who mounts may come: everybody, or root
+    disk_cache: str | None = None  # a folder for renders
+    disk_cache_bytes: int = DEFAULT_DISK_BYTES
     fuse: tuple[str, ...] = ()  # flags for libfuse; of two that contradict each other the later counts
 
 
 def parse(options: str) -> MountOptions:
     """Of options that contradict each other the last counts. Raises UserError, which names the first that SDFS does not take."""
     chosen: dict[str, None] = {}
+    values: dict[str, Any] = {}
     for option in filter(None, options.split(",")):
-        if option in _TAKEN:
+        name, equals, value = option.partition("=")
+        if equals and name in _WITH_VALUE:
+            field, read = _WITH_VALUE[name]
+            values[field] = read(value)
+        elif option in _TAKEN:
             chosen.pop(option, None)
             chosen[option] = None
         elif option not in _PASSED_OVER and not option.startswith(_PASSED_OVER_PREFIXES):
-            raise UserError(f"mount option {option}: SDFS does not take it, but {', '.join(_TAKEN)}; docs/CLI.md explains them")
+            raise UserError(f"mount option {option}: SDFS does not take it, but {_ALL}; docs/CLI.md explains them")
     order = list(chosen)
     return MountOptions(
         read_only=next((option == "ro" for option in reversed(order) if option in ("ro", "rw")), False),
         nonempty="nonempty" in chosen,
         shared=not chosen.keys().isdisjoint(_SHARING),
         fuse=tuple(option for option in order if option not in _OWN),
+        **values,
     )
+
+
+def _folder(value: str) -> str:
+    if not os.path.isabs(value):
+        raise UserError(f"mount option disk_cache={value}: want a folder from the root down, as in /var/cache/sdfs")
+    return value
+
+
+def _bytes(value: str) -> int:
+    if not (value.isascii() and value.isdigit()):
+        raise UserError(f"mount option disk_cache_size={value}: want a number of bytes")
+    return int(value)
+
+
+_WITH_VALUE: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "disk_cache": ("disk_cache", _folder),
+    "disk_cache_size": ("disk_cache_bytes", _bytes),
+}
+_ALL = ", ".join((*_TAKEN, *(f"{name}=…" for name in _WITH_VALUE)))

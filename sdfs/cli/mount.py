@@ -10,6 +10,8 @@ def run(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="The store.")],
     mountpoint: Annotated[Path, typer.Argument(metavar="MOUNTPOINT", help="An empty folder; made if it is not there.")],
     foreground: Annotated[bool, typer.Option("--foreground", "-f", help="Stay in the foreground until it is unmounted.")] = False,
+    disk_cache: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep what was decoded in a folder of yours, too.")] = None,
+    disk_cache_size: Annotated[int | None, typer.Option(metavar="BYTES", min=0, help="At most so much of it: 4 GiB if not given.")] = None,
     options: Annotated[
         list[str] | None,
         typer.Option("-o", help="Separated by commas: ro, nonempty, allow_other …; docs/CLI.md has them all.", metavar="OPTIONS"),
@@ -18,4 +20,11 @@ def run(
     """Mount a store, in the background."""
     from sdfs.mount import run as mount
 
-    mount(store, mountpoint, foreground=foreground, options=",".join(options or ()))
+    chosen = [*(options or ())]
+    if disk_cache is not None:
+        if "," in str(disk_cache.absolute()):
+            raise typer.BadParameter(f"--disk-cache {disk_cache}: the folder's path must have no comma")
+        chosen.append(f"disk_cache={disk_cache.absolute()}")
+    if disk_cache_size is not None:
+        chosen.append(f"disk_cache_size={disk_cache_size}")
+    mount(store, mountpoint, foreground=foreground, options=",".join(chosen))

@@ -88,7 +88,8 @@ def _fields(statistics: Statistics) -> dict[str, str | None]:
         "decoded": f"{it.decoded:,} pictures" + (f", {rate:.1f} MP/s" if rate is not None else ""),
         "reads that decode": _reads(it.decoded_reads, it.decoded_p50_seconds, it.decoded_p99_seconds),
         "reads that do not": _reads(it.cached_reads, it.cached_p50_seconds, it.cached_p99_seconds),
-        "cache in memory": f"{it.memory_hits:,} hits, {it.memory_misses:,} misses, {_megabytes(it.memory_bytes)}",
+        "cache in memory": _cache(it.memory_hits, it.memory_misses, it.memory_bytes),
+        "cache on disk": _cache(it.disk_hits, it.disk_misses, it.disk_bytes),
         "engine": it.engine_state + (f", {engine}" if engine else ""),
         "memory": _memory(it.resident_bytes),
     }
@@ -96,6 +97,10 @@ def _fields(statistics: Statistics) -> dict[str, str | None]:
 
 def _reads(count: int, p50: float | None, p99: float | None) -> str:
     return f"{count:,}" + (f", p50 {1000 * p50:.3g} ms, p99 {1000 * p99:.3g} ms" if p50 is not None and p99 is not None else "")
+
+
+def _cache(hits: int | None, misses: int | None, size: int | None) -> str | None:
+    return None if size is None else f"{hits:,} hits, {misses:,} misses, {_megabytes(size)}"
 
 
 def _megabytes(size: int) -> str:

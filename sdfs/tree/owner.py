@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from sdfs import container
-from sdfs.cache import DEFAULT_BYTES, RenderCache
+from sdfs.cache import DEFAULT_BYTES, DiskCache, RenderCache
 from sdfs.container import KIND_LATENT, PREAMBLE_BYTES, Preamble
 from sdfs.engine.client import Engine as ChildEngine
 from sdfs.errors import DamagedError, EngineError, NameTaken, StoreBusy, StoreFull, StoreTooNew, UserError
@@ -78,6 +78,8 @@ class Owner:
         self._engine.close()
         self.compressor.stop()
         self._census.close()
+        if self.renders.disk is not None:
+            self.renders.disk.close()
         self.store.close()
 
     # Access
@@ -195,6 +197,7 @@ class Owner:
             memory_hits=self._cache.hits,
             memory_misses=self._cache.misses,
             memory_bytes=self._cache.size_bytes,
+            **_disk_figures(self.renders.disk),
             **engine_figures(self._engine.stats()),
             resident_bytes=resident_bytes(os.getpid()),
         )
@@ -343,6 +346,13 @@ class Owner:
         """Refuse a folder that is reached through a symbolic link: it may be outside the store."""
         if os.path.realpath(folder) != folder.rstrip("/"):
             raise OSError(errno.ELOOP, "there is a symbolic link on the way", self.tree.virtual(folder))
+
+
+def _disk_figures(disk: DiskCache | None) -> dict[str, Any]:
+    """Fields of `Statistics`."""
+    if disk is None:
+        return {"disk_hits": None, "disk_misses": None, "disk_bytes": None}
+    return {"disk_hits": disk.hits, "disk_misses": disk.misses, "disk_bytes": disk.size_bytes}
 
 
 def _latent_blob(backing: str) -> bytes | None:

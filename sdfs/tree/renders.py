@@ -1,4 +1,4 @@
-"""From a blob to what a reader gets: the engine behind the cache, and the checks on what it returns; or the payload of a raw blob.
+"""From a blob to what a reader gets: the engine behind the caches, and the checks on what it returns; or the payload of a raw blob.
 
 `canonical`: the last render of a blob equalled the hash that its header records. Only then may the kernel keep pages of it over a
 close, for only then is a later render known to be the same; should it differ all the same, it is refused, once, rather than mixed
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sdfs import container
-from sdfs.cache import RenderCache
+from sdfs.cache import DiskCache, RenderCache
 from sdfs.container import KIND_LATENT, KIND_RAW, PREAMBLE_BYTES, Preamble
 from sdfs.engine.client import EngineStats
 from sdfs.errors import DamagedError, SdfsError
@@ -74,6 +74,7 @@ class Renders:
 
     def __init__(self, engine: Engine, cache: RenderCache) -> None:
         self.cache = cache
+        self.disk: DiskCache | None = None  # set by a mount that is to have one, before its first reader
         self.meters = Meters()
         self._engine = engine
         self._checked = Checked()
@@ -98,10 +99,16 @@ class Renders:
         return self._checked.check(fd, *container.raw_payload(preamble, header, os.fstat(fd).st_size))
 
     def _render(self, key: str, header: dict[str, Any], fd: int, preamble: Preamble) -> Render:
-        began_at = time.perf_counter()
-        reads = self.meters.cached_reads if key in self.cache else self.meters.decoded_reads
-        render = self.cache.get(key, lambda: self._decode(key, fd, preamble, header))
-        reads.add(time.perf_counter() - began_at)
+        began_at, decoded = time.perf_counter(), key not in self.cache
+
+        def load() -> bytes:
+            nonlocal decoded
+            kept = self._from_disk(key, preamble, header)
+            decoded = kept is None
+            return self._decode(key, fd, preamble, header) if kept is None else kept
+
+        render = self.cache.get(key, load)
+        (self.meters.decoded_reads if decoded else self.meters.cached_reads).add(time.perf_counter() - began_at)
         return Render(render)
 
     def report(self, key: str, path: str | None, error: SdfsError) -> None:
@@ -115,18 +122,37 @@ class Renders:
             render = self._engine.decode(key, read_all(fd)).result()
         if len(render) != preamble.rendered_size:
             raise DamagedError(f"render: want {preamble.rendered_size} bytes, have {len(render)}")
-        have = hashlib.sha256(render).hexdigest()
-        want = str(header.get("render" if preamble.kind == KIND_LATENT else "original_sha256"))
-        if have.startswith(want):
-            if len(self._canonical) >= REMEMBERED:
-                self._canonical.clear()
-            self._canonical.add(key)
+        if _is_recorded(render, preamble, header):
+            self._note_canonical(key)
         elif preamble.kind != KIND_LATENT:
-            raise DamagedError(f"content hash: want {want}, have {have}")
+            raise DamagedError(f"content hash: want {header.get('original_sha256')}, have {hashlib.sha256(render).hexdigest()}")
         elif key in self._canonical:
             self._canonical.discard(key)
             raise DamagedError("the render differs from the one before it; open the file again")
+        if self.disk is not None:
+            self.disk.put(key, render)
         return render
+
+    def _from_disk(self, key: str, preamble: Preamble, header: dict[str, Any]) -> bytes | None:
+        """Not one that differs from a canonical render, of which the kernel may still have pages."""
+        render = None if self.disk is None else self.disk.get(key, preamble.rendered_size)
+        if render is None:
+            return None
+        if _is_recorded(render, preamble, header):
+            self._note_canonical(key)
+            return render
+        return render if preamble.kind == KIND_LATENT and key not in self._canonical else None
+
+    def _note_canonical(self, key: str) -> None:
+        if len(self._canonical) >= REMEMBERED:
+            self._canonical.clear()
+        self._canonical.add(key)
+
+
+def _is_recorded(render: bytes, preamble: Preamble, header: dict[str, Any]) -> bool:
+    """Whether it has the hash, or begins with the part of it, that the header has."""
+    recorded = header.get("render" if preamble.kind == KIND_LATENT else "original_sha256")
+    return hashlib.sha256(render).hexdigest().startswith(str(recorded))
 
 
 def _pixels(header: dict[str, Any]) -> int:

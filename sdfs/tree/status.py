@@ -104,6 +104,9 @@ class Statistics:
     memory_hits: int  # of the cache of renders
     memory_misses: int
     memory_bytes: int
+    disk_hits: int | None  # the second tier of it; None: there is none
+    disk_misses: int | None
+    disk_bytes: int | None
     engine_state: str  # 'unloaded' | 'starting' | 'running' | 'idle' | 'backing off'
     engine_starts: int
     engine_resident_bytes: int | None

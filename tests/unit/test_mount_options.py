@@ -60,3 +60,15 @@ def test_what_is_for_mount_and_systemd_is_passed_over(option: str) -> None:
 def test_everything_else_is_refused_by_name(option: str) -> None:
     with pytest.raises(UserError, match=f"mount option {option}:.*ro, rw.*docs/CLI.md"):
         parse(f"ro,{option}")
+
+
+def test_renders_on_a_disk() -> None:
+    assert parse("ro,disk_cache=/var/cache/a=b,disk_cache_size=1000") == MountOptions(
+        read_only=True, disk_cache="/var/cache/a=b", disk_cache_bytes=1000
+    )
+
+
+@pytest.mark.parametrize("option", ["disk_cache=", "disk_cache=cache", "disk_cache_size=", "disk_cache_size=4G", "disk_cache_size=-1"])
+def test_a_value_that_cannot_be_meant_is_refused(option: str) -> None:
+    with pytest.raises(UserError, match=f"mount option {option}: want"):
+        parse(option)
