@@ -4,6 +4,9 @@ The grid is cut into slices of up to SLICE x SLICE positions, each coded by itse
 is coded in five passes: hyperlatents, then the four of `priors.learned`. Positions that pad a slice to a multiple of
 HYPER_FACTOR are class 0.
 
+An encoder may be told what error is worth: of a symbol and the next one towards 0 it then takes the one that costs less, in error and
+bits together (rate-distortion optimised quantisation). Decoders do not know.
+
 The quantised latents are int16 multiples of 1/16 symbol unit; dequantised, they are latents again.
 """
 
@@ -17,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdfs.autoencoders.bundled import CHANNELS
+from sdfs.autoencoders.bundled import CHANNELS, axes
 from sdfs.entropy import Classes, Decoder, Symbols, Tables, encode, scale_class
 from sdfs.errors import DamagedError
 from sdfs.priors.learned import HYPER, HYPER_FACTOR, ExactPrior, HyperEncoder, checkerboard
@@ -27,6 +30,7 @@ LATENT_LIMIT = 2000.0  # symbol units; quantised latents are clamped to this whe
 _HYPER_SYMBOL_LIMIT = 63
 
 Quantised = NDArray[np.int16]  # (256, h, w), in 1/16 symbol units
+Worth = NDArray[np.float32]  # (2, h, w): bits that a squared error of 1 is worth, in the latents of luma and of chroma
 
 
 class LearnedCoder:
@@ -43,13 +47,20 @@ class LearnedCoder:
         self._hyper_encoder.load_state_dict({k: v.float() for k, v in part("hyper_encoder.").items()})
         self._hyper_encoder.requires_grad_(False)
         self._tables = Tables(*(weights[f"entropy.{name}"].numpy().astype(np.int32) for name in ("reach", "frequencies")))
+        self._bits = self._tables.bits()
+        self._chroma = np.array([int(axis > 0) for axis in axes(CHANNELS)])
 
-    def encode(self, latents: NDArray[np.float32], quality: int) -> tuple[bytes, Quantised]:
-        """(256, h, w) float32 -> the bytes of all slices, and the latents a decoder will get."""
+    def encode(self, latents: NDArray[np.float32], quality: int, worth: Worth | None = None) -> tuple[bytes, Quantised]:
+        """(256, h, w) float32 -> the bytes of all slices, and the latents a decoder will get.
+
+        `worth`: as of `sdfs.trade_off`; without, latents are rounded to the nearest.
+        """
         out = bytearray()
         quantised = np.empty(latents.shape, np.int16)
         for rows, columns in _slices(*latents.shape[1:]):
-            data, quantised[:, rows, columns] = self._encode_slice(latents[:, rows, columns], quality)
+            part = None if worth is None else worth[:, rows, columns]
+            passes, quantised[:, rows, columns] = self._quantise(latents[:, rows, columns], quality, part)
+            data = encode(passes, self._tables)
             out += len(data).to_bytes(4, "little") + data
         return bytes(out), quantised
 
@@ -75,17 +86,14 @@ class LearnedCoder:
         steps = np.exp2(-self._prior.gains(torch.tensor([quality]))[0].numpy()) / 16
         return quantised.astype(np.float32) * steps.astype(np.float32)[:, None, None]
 
-    def symbols(self, latents: NDArray[np.float32], quality: int) -> list[tuple[Symbols, Classes]]:
+    def symbols(self, latents: NDArray[np.float32], quality: int, worth: Worth) -> list[tuple[Symbols, Classes]]:
         """The symbols and classes of all passes of all slices: what calibration counts."""
-        parts = (self._quantise(latents[:, rows, columns], quality)[0] for rows, columns in _slices(*latents.shape[1:]))
+        slices = _slices(*latents.shape[1:])
+        parts = (self._quantise(latents[:, rows, columns], quality, worth[:, rows, columns])[0] for rows, columns in slices)
         return [one for passes in parts for one in passes]
 
-    def _encode_slice(self, latents: NDArray[np.float32], quality: int) -> tuple[bytes, Quantised]:
-        passes, quantised = self._quantise(latents, quality)
-        return encode(passes, self._tables), quantised
-
     @torch.no_grad()
-    def _quantise(self, latents: NDArray[np.float32], quality: int) -> tuple[list[tuple[Symbols, Classes]], Quantised]:
+    def _quantise(self, latents: NDArray[np.float32], quality: int, worth: Worth | None) -> tuple[list[tuple[Symbols, Classes]], Quantised]:
         rows, columns = latents.shape[1:]
         gain = torch.exp2(self._prior.gains(torch.tensor([quality]))).float()[:, :, None, None]
         y = (torch.from_numpy(latents)[None] * gain).clamp(-LATENT_LIMIT, LATENT_LIMIT)
@@ -96,15 +104,38 @@ class LearnedCoder:
         hyper = hyper.double() * torch.from_numpy(hyper_classes.reshape(hyper.shape) > 0)
         passes = [(hyper.numpy().astype(np.int32).ravel(), hyper_classes)]
         y = y.double()
+        prices = None if worth is None else self._prices(worth, gain, y.shape[2], y.shape[3])
 
         def step(channels: slice, parity: int, mean: Tensor, log2_scale: Tensor) -> Tensor:
             classes = _classes(log2_scale, inside[parity])
-            symbols = torch.floor(checkerboard(y[:, channels], parity) - mean + 0.5) * torch.from_numpy(classes.reshape(mean.shape) > 0)
+            residuals = checkerboard(y[:, channels], parity) - mean
+            if prices is None:
+                symbols = torch.floor(residuals + 0.5)
+            else:
+                symbols = self._cheapest(residuals, classes.reshape(mean.shape), checkerboard(prices[:, channels], parity))
+            symbols = symbols * torch.from_numpy(classes.reshape(mean.shape) > 0)
             passes.append((symbols.numpy().astype(np.int32).ravel(), classes))
             return symbols + mean
 
         decoded = self._prior.walk(hyper, quality, step)
         return passes, _to_quantised(decoded, rows, columns)
+
+    def _prices(self, worth: Worth, gain: Tensor, height: int, width: int) -> Tensor:
+        """(1, 256, height, width) float32: what a squared error of one symbol unit is worth, in bits."""
+        padded = np.pad(worth, ((0, 0), (0, height - worth.shape[1]), (0, width - worth.shape[2])), mode="edge")
+        return torch.from_numpy(padded[self._chroma])[None] / gain.square()
+
+    def _cheapest(self, residuals: Tensor, classes: Classes, prices: Tensor) -> Tensor:
+        """Of the nearest symbols and the next ones towards 0 those that cost less."""
+        magnitudes = residuals.abs()
+        nearest = torch.floor(magnitudes + 0.5)
+        lower = (nearest - 1).clamp(min=0)
+
+        def cost(symbols: Tensor) -> Tensor:
+            index = symbols.clamp(max=self._bits.shape[1] - 1).long().numpy()
+            return torch.from_numpy(self._bits[classes, index]) + prices * (magnitudes - symbols).square()
+
+        return residuals.sign() * torch.where(cost(lower) < cost(nearest), lower, nearest)
 
     @torch.no_grad()
     def _decode_slice(self, data: bytes, rows: int, columns: int, quality: int) -> Quantised:

@@ -22,6 +22,7 @@ from torch import Tensor
 from sdfs.autoencoders.runner import BundledAutoencoder
 from sdfs.entropy import CLASSES, PRECISION, Classes, Symbols, class_scale
 from sdfs.latent_coding import LearnedCoder
+from sdfs.trade_off import worth
 from training.data import load, pictures
 from training.objective import Codec
 
@@ -80,9 +81,9 @@ def calibrated(weights: dict[str, Tensor], photos: Path) -> dict[str, Tensor]:
     coder = LearnedCoder(weights | tables())
     files = pictures(photos)
     for path in files[:: max(1, len(files) // CALIBRATION_PICTURES)]:
+        photo = load(path, 512)
         for quality in CALIBRATION_QUALITIES:
-            latents = autoencoder.encode(load(path, 512), quality)
-            observe(coder.symbols(latents, quality))
+            observe(coder.symbols(autoencoder.encode(photo, quality), quality, worth(photo, quality)))
     return tables(counts)
 
 

@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from sdfs.autoencoders.bundled import Decoder, Encoder
 from sdfs.priors.learned import LOW, HyperEncoder, LearnedPrior, checkerboard, merge
 from sdfs.quality import ms_ssim
+from sdfs.trade_off import LAMBDA_HIGH, LAMBDA_LOW, LAMBDA_MIDDLE, STRUCTURE
 
-LAMBDA_LOW, LAMBDA_HIGH = 0.00003, 0.06  # weight of the squared error (0..255) against bits a pixel, at q = 0 and q = 100
-LAMBDA_MIDDLE = 0.003
-STRUCTURE = 5.0  # weight of 1 - MS-SSIM at LAMBDA_MIDDLE; it grows with the root of lambda, so that looks lead at low rates
 _SMALLEST_SCALE = 0.11  # below it a symbol costs nothing
 
 

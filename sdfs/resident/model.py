@@ -14,13 +14,16 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load
 
-from sdfs.autoencoders import Pixels
+from sdfs import trade_off
+from sdfs.autoencoders import Latents, Pixels
 from sdfs.autoencoders.runner import BundledAutoencoder
 from sdfs.errors import DamagedError
-from sdfs.latent_coding import LearnedCoder
+from sdfs.latent_coding import LearnedCoder, Worth
+from sdfs.quality import compare
 from sdfs.settings import Effort
 
 HASH_DIGITS = 16  # hex digits of a SHA-256 that a header keeps where it only tells versions apart
+_TRIED = (0.5, 1.0, 2.0)  # times what error is worth: what the best effort tries
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,21 @@ class BundledModel:
         self.id = self._autoencoder.id
 
     def encode(self, pixels: Pixels, quality: int, effort: Effort) -> Encoded:
-        section, quantised = self._coder.encode(self._autoencoder.encode(pixels, quality), quality)
+        latents = self._autoencoder.encode(pixels, quality)
+        if effort is Effort.FAST:
+            return self._encoded(latents, pixels, quality, None)
+        worth = trade_off.worth(pixels, quality)
+        if effort is Effort.NORMAL:
+            return self._encoded(latents, pixels, quality, worth)
+
+        def cost(tried: Encoded) -> float:
+            bits = 8 * len(tried.section) / (pixels.shape[0] * pixels.shape[1])
+            return trade_off.cost(compare(pixels, tried.pixels), bits, quality)
+
+        return min((self._encoded(latents, pixels, quality, worth * np.float32(factor)) for factor in _TRIED), key=cost)
+
+    def _encoded(self, latents: Latents, pixels: Pixels, quality: int, worth: Worth | None) -> Encoded:
+        section, quantised = self._coder.encode(latents, quality, worth)
         return Encoded(section, self._pixels(quantised, quality, *pixels.shape[:2]), latents_crc32(quantised))
 
     def decode(self, section: bytes, header: Mapping[str, Any], height: int, width: int) -> Pixels:

@@ -1,0 +1,70 @@
+"""What error may cost in bits at each quality: what the bundled codec is trained for, and what its encoder decides by.
+
+    lambda * MSE + STRUCTURE * sqrt(lambda / LAMBDA_MIDDLE) * (1 - MS-SSIM of luma) + bits a pixel
+
+lambda rises with the quality, evenly in its logarithm. MSE is of pixels of 0 ... 255.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdfs.autoencoders import Pixels
+from sdfs.autoencoders.bundled import FACTOR
+from sdfs.latent_coding import Worth
+from sdfs.quality import Scores
+
+LAMBDA_LOW, LAMBDA_MIDDLE, LAMBDA_HIGH = 0.00003, 0.003, 0.06  # lambda at quality 0, where STRUCTURE counts in full, and at 100
+STRUCTURE = 5.0
+
+# What MS-SSIM takes off for a squared error at a place: 1 / (2 variance + SSIM's second constant), of which SHARE was best by trying.
+_SHARE, _CONSTANT = 0.25, (0.03 * 255) ** 2
+_CAUTION = 1.5  # times what error costs: quantisation changes the contexts of what follows, too
+_BLOCK = 8  # pixels, per side, of a variance; a latent position sees 4 x 4 of them
+_STRIP = 64  # positions at a time: bounds memory
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
+
+
+def weight(quality: float) -> float:
+    """lambda."""
+    return float(LAMBDA_LOW * (LAMBDA_HIGH / LAMBDA_LOW) ** (quality / 100))
+
+
+def _of_structure(quality: float) -> float:
+    return STRUCTURE * math.sqrt(weight(quality) / LAMBDA_MIDDLE)
+
+
+def cost(scores: Scores, bits_a_pixel: float, quality: int) -> float:
+    """The whole of it, of a picture."""
+    squared_error = 255**2 / 10 ** (scores.psnr / 10)
+    return weight(quality) * squared_error + _of_structure(quality) * (1 - scores.ms_ssim) + bits_a_pixel
+
+
+def worth(pixels: Pixels, quality: int) -> Worth:
+    """How many bits a squared error of 1 is worth in the latents of each position: (2, ceil(H / 16), ceil(W / 16)), of luma and of chroma.
+
+    Where luma varies little it is worth more, for there MS-SSIM, and whoever looks, sees it.
+    """
+    rows, columns = -(-pixels.shape[0] // FACTOR), -(-pixels.shape[1] // FACTOR)
+    result = np.full((2, rows, columns), weight(quality) / 3, np.float32)  # MSE is the mean of three samples
+    for where, variance in _variances(pixels, rows, columns):
+        result[0, where] += _SHARE * _of_structure(quality) / (2 * variance + _CONSTANT)
+    return result * np.float32(_CAUTION)
+
+
+def _variances(pixels: Pixels, rows: int, columns: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Luma's variance within blocks, in the geometric mean over the 32 x 32 pixels around a position; strip by strip."""
+    for top in range(0, rows, _STRIP):
+        where = slice(top, min(top + _STRIP, rows))
+        lines = np.arange(where.start * FACTOR - _BLOCK, where.stop * FACTOR + _BLOCK).clip(0, len(pixels) - 1)
+        across = np.arange(-_BLOCK, columns * FACTOR + _BLOCK).clip(0, pixels.shape[1] - 1)
+        luma = pixels[lines][:, across] @ _LUMA
+        blocks = luma.reshape(len(lines) // _BLOCK, _BLOCK, len(across) // _BLOCK, _BLOCK)
+        # in logarithms, and with something added, so that one flat block does not make all of them flat
+        logarithms = np.log(blocks.var((1, 3)) + 20)
+        windows = np.lib.stride_tricks.sliding_window_view(logarithms, (4, 4))[::2, ::2]
+        yield where, np.exp(windows.mean((2, 3))) - 20

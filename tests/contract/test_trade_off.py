@@ -1,0 +1,89 @@
+"""sdfs.trade_off, and what the bundled codec's encoder makes of it: the effort."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import skimage
+import torch
+
+from sdfs import trade_off
+from sdfs.autoencoders.bundled import CHANNELS, axes
+from sdfs.quality import Scores, compare
+from sdfs.resident.model import BundledModel, Encoded
+from sdfs.settings import Effort
+
+QUALITY = 40
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    return np.ascontiguousarray(skimage.data.astronaut()[20:190, 100:300])
+
+
+@pytest.fixture(scope="module")
+def model() -> BundledModel:
+    return BundledModel(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="module")
+def encoded(model: BundledModel, picture: np.ndarray) -> dict[Effort, Encoded]:
+    return {effort: model.encode(picture, QUALITY, effort) for effort in Effort}
+
+
+def cost(picture: np.ndarray, one: Encoded) -> float:
+    return trade_off.cost(compare(picture, one.pixels), 8 * len(one.section) / picture[:, :, 0].size, QUALITY)
+
+
+def test_each_effort_costs_no_more_than_the_one_before(encoded: dict[Effort, Encoded], picture: np.ndarray) -> None:
+    fast, normal, best = (cost(picture, encoded[effort]) for effort in (Effort.FAST, Effort.NORMAL, Effort.BEST))
+    assert best <= normal < fast
+
+
+def test_more_effort_takes_fewer_bytes(encoded: dict[Effort, Encoded]) -> None:
+    assert len(encoded[Effort.NORMAL].section) < len(encoded[Effort.FAST].section)
+
+
+@pytest.mark.parametrize("effort", Effort)
+def test_a_decoder_does_not_know_of_effort(
+    effort: Effort, encoded: dict[Effort, Encoded], model: BundledModel, picture: np.ndarray
+) -> None:
+    one = encoded[effort]
+    header = {"quality": QUALITY, "latents_crc32": one.latents_crc32}
+    assert np.array_equal(model.decode(one.section, header, *picture.shape[:2]), one.pixels)
+
+
+def test_error_is_worth_more_where_the_picture_is_flat() -> None:
+    picture = np.full((96, 192, 3), 128, np.uint8)
+    picture[:, 96:] = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    luma, chroma = trade_off.worth(picture, QUALITY)
+    assert luma[:, :4].min() > 10 * luma[:, 8:].max()
+    assert np.ptp(chroma) == 0
+
+
+def test_error_is_worth_more_at_more_quality(picture: np.ndarray) -> None:
+    assert (trade_off.worth(picture, 41) > trade_off.worth(picture, 40)).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (16, 16), (17, 40), (5, 100)])
+def test_every_position_of_any_picture_has_a_worth(shape: tuple[int, int]) -> None:
+    worth = trade_off.worth(np.zeros((*shape, 3), np.uint8), QUALITY)
+    assert worth.shape == (2, -(-shape[0] // 16), -(-shape[1] // 16))
+    assert np.isfinite(worth).all()
+
+
+def test_strips_do_not_show(picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = trade_off.worth(picture, QUALITY)
+    monkeypatch.setattr(trade_off, "_STRIP", 3)
+    assert np.allclose(trade_off.worth(picture, QUALITY), whole, rtol=1e-5)
+
+
+def test_cost_adds_up() -> None:
+    perfect = trade_off.cost(Scores(100.0, 1.0), 0.5, 100)
+    assert perfect == pytest.approx(0.5, abs=1e-4)
+    assert trade_off.cost(Scores(30.0, 1.0), 0.5, 100) == pytest.approx(0.5 + 0.06 * 65.025)
+
+
+def test_half_of_the_channels_or_less_began_as_chroma() -> None:
+    of = axes(CHANNELS)
+    assert 0 < sum(axis > 0 for axis in of) <= CHANNELS // 2
