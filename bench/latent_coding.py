@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from scipy.cluster.vq import kmeans2
 from scipy.special import gammaln
@@ -210,7 +211,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     bench = Bench(options.model)
-    results = [result for path in pictures(options.photos) for result in bench.compare(path.stem, middle(path))]
+    results: list[Comparison] = []
+    for path in track(pictures(options.photos), console=Console(stderr=True)):
+        results += bench.compare(path.stem, middle(path))
     show(results, Console())
     if options.json:
         options.json.write_text(json.dumps([asdict(result) | {"saved": result.saved} for result in results], indent=1) + "\n")
