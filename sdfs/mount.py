@@ -6,6 +6,7 @@ run → checks → (background: fork, before any thread exists) → Owner → Fu
 # ruff: noqa: PTH100, PTH208
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -13,6 +14,7 @@ import resource
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -124,6 +126,14 @@ def _disk_cache(root: Path, mountpoint: Path, options: MountOptions) -> DiskCach
     return DiskCache(str(folder), options.disk_cache_bytes)
 
 
+def _metrics(owner: Owner, options: MountOptions) -> AbstractContextManager[None]:
+    if options.metrics is None:
+        return contextlib.nullcontext()
+    from sdfs.metrics import serving_metrics
+
+    return serving_metrics(owner, *options.metrics)
+
+
 def _awaits_mount(mountpoint: Path) -> bool:
     """Whether it is an automounter that is mounted there."""
     device = mountpoint.stat().st_dev
@@ -155,7 +165,8 @@ def _serve(
         owner.renders.disk = _disk_cache(root, mountpoint, options)
         operations = Operations(owner, read_only=owner.read_only, shared=options.shared, on_mounted=on_mounted)
         try:
-            fuse.Fuse(operations, str(mountpoint), **fuse.arguments(str(root), options.fuse, read_only=owner.read_only))
+            with _metrics(owner, options):
+                fuse.Fuse(operations, str(mountpoint), **fuse.arguments(str(root), options.fuse, read_only=owner.read_only))
         except RuntimeError as error:
             if not operations.mounted:
                 raise MountError(f"{mountpoint} cannot be mounted: libfuse ended with {error}; it has written why to stderr") from None

@@ -36,6 +36,7 @@ class MountOptions:
     shared: bool = False  # others than who mounts may come: everybody, or root
     disk_cache: str | None = None  # a folder for renders
     disk_cache_bytes: int = DEFAULT_DISK_BYTES
+    metrics: tuple[str, int] | None = None  # host and port to serve them at
     fuse: tuple[str, ...] = ()  # flags for libfuse; of two that contradict each other the later counts
 
 
@@ -75,8 +76,17 @@ def _bytes(value: str) -> int:
     return int(value)
 
 
+def _address(value: str) -> tuple[str, int]:
+    """HOST:PORT, [HOST]:PORT, or PORT of this machine alone."""
+    host, _, port = value.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+        raise UserError(f"mount option metrics={value}: want HOST:PORT, or a PORT")
+    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
+
+
 _WITH_VALUE: dict[str, tuple[str, Callable[[str], Any]]] = {
     "disk_cache": ("disk_cache", _folder),
     "disk_cache_size": ("disk_cache_bytes", _bytes),
+    "metrics": ("metrics", _address),
 }
 _ALL = ", ".join((*_TAKEN, *(f"{name}=…" for name in _WITH_VALUE)))

@@ -12,6 +12,7 @@ def run(
     foreground: Annotated[bool, typer.Option("--foreground", "-f", help="Stay in the foreground until it is unmounted.")] = False,
     disk_cache: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep what was decoded in a folder of yours, too.")] = None,
     disk_cache_size: Annotated[int | None, typer.Option(metavar="BYTES", min=0, help="At most so much of it: 4 GiB if not given.")] = None,
+    metrics: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Tell Prometheus what the mount does.")] = None,
     options: Annotated[
         list[str] | None,
         typer.Option("-o", help="Separated by commas: ro, nonempty, allow_other …; docs/CLI.md has them all.", metavar="OPTIONS"),
@@ -27,4 +28,6 @@ def run(
         chosen.append(f"disk_cache={disk_cache.absolute()}")
     if disk_cache_size is not None:
         chosen.append(f"disk_cache_size={disk_cache_size}")
+    if metrics is not None:
+        chosen.append(f"metrics={metrics}")
     mount(store, mountpoint, foreground=foreground, options=",".join(chosen))

@@ -26,6 +26,7 @@ from sdfs.tree.status import Counts, FileStatus
 PER_DECADE = 10
 BOUNDS = tuple(10 ** (step / PER_DECADE) for step in range(-6 * PER_DECADE, 3 * PER_DECADE + 1))  # seconds: 1 µs to 1,000 s
 REST = 20  # a store is not walked through again before so many times as long as that took last
+ENGINE_STATES = ("unloaded", "starting", "running", "idle", "backing off")
 PATIENCE_SECONDS = 0.2  # what who asks waits for a newer count
 
 

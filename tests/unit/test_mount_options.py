@@ -68,7 +68,34 @@ def test_renders_on_a_disk() -> None:
     )
 
 
-@pytest.mark.parametrize("option", ["disk_cache=", "disk_cache=cache", "disk_cache_size=", "disk_cache_size=4G", "disk_cache_size=-1"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "disk_cache=",
+        "disk_cache=cache",
+        "disk_cache_size=",
+        "disk_cache_size=4G",
+        "disk_cache_size=-1",
+        "metrics=",
+        "metrics=localhost",
+        "metrics=:0",
+        "metrics=65536",
+    ],
+)
 def test_a_value_that_cannot_be_meant_is_refused(option: str) -> None:
     with pytest.raises(UserError, match=f"mount option {option}: want"):
         parse(option)
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [
+        ("9100", ("127.0.0.1", 9100)),
+        (":9100", ("127.0.0.1", 9100)),
+        ("0.0.0.0:9100", ("0.0.0.0", 9100)),
+        ("[::1]:9100", ("::1", 9100)),
+        ("photos.lan:9100", ("photos.lan", 9100)),
+    ],
+)
+def test_metrics_are_for_this_machine_unless_a_host_is_named(value: str, address: tuple[str, int]) -> None:
+    assert parse(f"metrics={value}").metrics == address
