@@ -82,8 +82,8 @@ def _fields(statistics: Statistics) -> dict[str, str | None]:
     return {
         "mounted at": it.mountpoint,
         "files": ", ".join(f"{getattr(it, state):,} {state}" for state in states) + age,
-        "size": _megabytes(it.logical_bytes),
-        "stored": _megabytes(it.stored_bytes) + (f" ({100 * it.stored_bytes / it.logical_bytes:.1f} %)" if it.logical_bytes else ""),
+        "size": _bytes(it.logical_bytes),
+        "stored": _bytes(it.stored_bytes) + (f" ({100 * it.stored_bytes / it.logical_bytes:.1f} %)" if it.logical_bytes else ""),
         "pending now": f"{it.queued:,}",
         "decoded": f"{it.decoded:,} pictures" + (f", {rate:.1f} MP/s" if rate is not None else ""),
         "reads that decode": _reads(it.decoded_reads, it.decoded_p50_seconds, it.decoded_p99_seconds),
@@ -100,12 +100,13 @@ def _reads(count: int, p50: float | None, p99: float | None) -> str:
 
 
 def _cache(hits: int | None, misses: int | None, size: int | None) -> str | None:
-    return None if size is None else f"{hits:,} hits, {misses:,} misses, {_megabytes(size)}"
+    return None if size is None else f"{hits:,} hits, {misses:,} misses, {_bytes(size)}"
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
+def _bytes(size: int) -> str:
+    unit, name = next(((unit, name) for unit, name in ((1e9, "GB"), (1e6, "MB")) if size >= unit), (1e3, "kB"))
+    return f"{size / unit:,.1f} {name}"
 
 
 def _memory(size: int | None) -> str | None:
-    return None if size is None else f"{_megabytes(size)} resident"
+    return None if size is None else f"{_bytes(size)} resident"
