@@ -99,7 +99,16 @@ class Models:
             return made
 
     def _load_bundled(self) -> BundledModel:
-        return BundledModel(self._device, self._dtype or (torch.bfloat16 if self._device.type == "cuda" else fastest_dtype()))
+        def on(device: torch.device) -> BundledModel:
+            return BundledModel(device, self._dtype or (torch.bfloat16 if device.type == "cuda" else fastest_dtype()))
+
+        try:
+            return on(self._device)
+        except RuntimeError as error:
+            if self._device.type == "cpu":
+                raise
+            _log.warning("%s does not work, the CPU is used: %s", self._device, error)
+            return on(torch.device("cpu"))
 
     def _load_pretrained(self, model: models.Model) -> PretrainedModel:
         from sdfs.resident.pretrained import PretrainedModel

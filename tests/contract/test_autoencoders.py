@@ -7,9 +7,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sdfs.autoencoders import Autoencoder, runner
+from sdfs.autoencoders import Autoencoder
 from sdfs.autoencoders.bundled import CHANNELS, FACTOR, HALO, Decoder, Encoder, lapped_basis
+from sdfs.autoencoders.runner import BundledAutoencoder
 from sdfs.autoencoders.tiles import spans
+
+CPU = torch.device("cpu")
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -31,14 +34,75 @@ def test_a_picture_comes_back_in_its_size(autoencoder: Autoencoder, photo: NDArr
     assert psnr(decoded, picture) > 30
 
 
-def test_tiles_leave_no_seams(autoencoder: Autoencoder, photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = autoencoder.encode(photo, 50)
-    decoded = autoencoder.decode(whole, 50, *photo.shape[:2])
-    monkeypatch.setattr(runner, "TILE", 4)
-    tiled = autoencoder.encode(photo, 50)
-    assert np.abs(tiled - whole).max() < 0.5
-    difference = autoencoder.decode(whole, 50, *photo.shape[:2]).astype(int) - decoded
+def test_tiles_leave_no_seams(autoencoder: Autoencoder, weights: dict[str, torch.Tensor], photo: NDArray[np.uint8]) -> None:
+    small, picture = BundledAutoencoder(weights, "", CPU, torch.float32, tile=4), photo[:200, :150]
+    whole = autoencoder.encode(picture, 50)
+    assert np.abs(small.encode(picture, 50) - whole).max() < 1e-3
+    height, width = picture.shape[:2]
+    difference = small.decode(whole, 50, height, width).astype(int) - autoencoder.decode(whole, 50, height, width)
     assert np.abs(difference).max() <= 1
+
+
+def short_of_memory(monkeypatch: pytest.MonkeyPatch, most_positions: int, device: str = "cpu") -> list[int]:
+    """The device has no memory for tiles of more than so many latent positions per side. Returns what is tried."""
+    tried: list[int] = []
+    forward = Decoder.forward
+
+    def limited(self: Decoder, latents: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+        tried.append(latents.shape[2])
+        if latents.shape[2] > most_positions and latents.device.type == device:
+            raise torch.OutOfMemoryError("no memory is left")
+        return forward(self, latents, q)
+
+    monkeypatch.setattr(Decoder, "forward", limited)
+    return tried
+
+
+def test_tiles_become_smaller_where_memory_is_short(
+    weights: dict[str, torch.Tensor], photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    autoencoder = BundledAutoencoder(weights, "", CPU, torch.float32)
+    latents = autoencoder.encode(photo, 50)
+    decoded = autoencoder.decode(latents, 50, 512, 512)
+    tried = short_of_memory(monkeypatch, 26)
+    again = autoencoder.decode(latents, 50, 512, 512)
+    assert np.abs(again.astype(int) - decoded).max() <= 1
+    assert tried[:4] == [32, 32, 30, 18]  # 512 pixels in tiles of 96, 48, 24 and 12 positions, with halos of 6
+    tried.clear()
+    autoencoder.decode(latents, 50, 512, 512)
+    assert max(tried) <= 26
+
+
+def test_the_cpu_is_used_where_the_smallest_tile_does_not_fit_on_the_device(
+    autoencoder: Autoencoder, weights: dict[str, torch.Tensor], photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_of_memory(monkeypatch, 0, "meta")
+    latents = autoencoder.encode(photo[:64, :64], 50)
+    decoded = BundledAutoencoder(weights, "", torch.device("meta"), torch.float32).decode(latents, 50, 64, 64)
+    assert np.abs(decoded.astype(int) - autoencoder.decode(latents, 50, 64, 64)).max() <= 1
+
+
+def test_memory_that_does_not_suffice_for_the_smallest_tile_is_an_error(
+    weights: dict[str, torch.Tensor], photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    autoencoder = BundledAutoencoder(weights, "", CPU, torch.float32)
+    short_of_memory(monkeypatch, 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        autoencoder.decode(autoencoder.encode(photo[:64, :64], 50), 50, 64, 64)
+
+
+@pytest.mark.parametrize(("noise", "warnings"), [(0.0, 0), (1.0, 1)])
+def test_a_number_format_that_is_wrong_here_is_not_used(
+    noise: float, warnings: int, weights: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    forward = Decoder.forward
+
+    def inexact(self: Decoder, latents: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+        return forward(self, latents, q) + (noise if self.out.weight.dtype == torch.bfloat16 else 0)
+
+    monkeypatch.setattr(Decoder, "forward", inexact)
+    BundledAutoencoder(weights, "", CPU, torch.bfloat16)
+    assert [message.endswith("float32 is used") for message in caplog.messages] == [True] * warnings
 
 
 def test_the_transform_is_orthonormal() -> None:

@@ -139,6 +139,12 @@ def test_a_model_that_did_not_load_is_tried_again_after_a_pause(
         resident.named(str(misfit))
 
 
+def test_where_a_device_does_not_work_the_cpu_does(small_picture: NDArray[np.uint8], caplog: pytest.LogCaptureFixture) -> None:
+    model = Models("meta", "bfloat16").bundled()  # a device that keeps no numbers
+    assert model.encode(small_picture, 60, Effort.FAST).pixels.shape == small_picture.shape
+    assert "the CPU is used" in caplog.text
+
+
 def test_the_bundled_model_is_always_there(resident: Models) -> None:
     assert resident.named(BUNDLED) is resident.bundled()
 
