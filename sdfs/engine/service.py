@@ -108,6 +108,8 @@ def main() -> None:
     logging.basicConfig(stream=sys.stderr, format="sdfs engine: %(message)s")
     sock = socket.socket(fileno=int(sys.argv[1]))
     prefer_for_oom()
+    # read when torch is imported: threads that spin while they wait for each other are slow, at times tenfold, where other programs run
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         from sdfs.codec import Codec
 
