@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,19 +34,42 @@ _MOST_CHANNELS = 1 << 14
 _PROBE_POSITIONS = 2
 _LARGEST_LATENT = 1e4  # normalised ones are a few units large
 
+_log = logging.getLogger("sdfs.engine")
 logging.getLogger("diffusers").setLevel(logging.ERROR)
 
 
+@dataclass(frozen=True)
+class _Placed:
+    """A diffusers autoencoder, ready to run."""
+
+    model: Any
+    device: torch.device
+    dtype: torch.dtype
+    is_resort: bool = False  # the copy for where the memory did not suffice
+
+    @classmethod
+    def on(cls, model: Any, device: torch.device, dtype: torch.dtype, *, is_resort: bool = False) -> Self:
+        placed = model.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+        return cls(placed.eval().requires_grad_(False), device, dtype, is_resort)
+
+    def resort(self) -> Self:
+        copy = type(self.model).from_config(self.model.config)
+        copy.load_state_dict({name: value.cpu() for name, value in self.model.state_dict().items()})
+        return self.on(copy, torch.device("cpu"), fastest_dtype(), is_resort=True)
+
+
 class PretrainedAutoencoder:
-    """`encode` and `decode` are deterministic on one machine, and differ in the last bits between machines."""
+    """`encode` and `decode` are deterministic on one machine, and differ in the last bits between machines.
+
+    Thread-safe. Where the memory of its device does not suffice, it moves to the CPU, for good: smaller tiles would change the result.
+    """
 
     def __init__(self, model: Any, id: str, weights_sha256: str, device: torch.device, dtype: torch.dtype) -> None:
         """`model`: a diffusers autoencoder. Raises ModelError where it does not work."""
         self.id, self.weights_sha256 = id, weights_sha256
-        self._device, self._dtype = device, dtype
         self._scaling = float(model.config.get("scaling_factor") or 1.0)
         self._shift = float(model.config.get("shift_factor") or 0.0)
-        self._model = model.to(device=device, dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self._placed = _Placed.on(model, device, dtype)
         self.bytes_resident = sum(part.numel() * part.element_size() for part in model.parameters())
         self.factor, self.channels = self._probe()
         size = max(8, TILE_PIXELS // self.factor)
@@ -102,23 +127,41 @@ class PretrainedAutoencoder:
         return pixels[:height, :width]
 
     def _encode_tile(self, pixels: Pixels) -> Latents:
-        x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device).permute(2, 0, 1)[None]
-        x = (x.float() / 127.5 - 1).to(self._dtype)
-        out = self._model.encode(x)
-        z = out.latent_dist.mode() if hasattr(out, "latent_dist") else out.latents if hasattr(out, "latents") else out.latent
-        normalised = (z[0].float() - self._shift) * self._scaling
-        self._check(normalised, "latents")
-        return normalised.cpu().numpy()
+        return self._with_memory(lambda placed: self._encode_on(placed, pixels))
 
     def _decode_tile(self, latents: Latents) -> Latents:
-        z = torch.from_numpy(np.ascontiguousarray(latents)).to(self._device)[None] / self._scaling + self._shift
-        out = self._model.decode(z.to(self._dtype)).sample[0].float()
-        self._check(out, "pixels")
+        return self._with_memory(lambda placed: self._decode_on(placed, latents))
+
+    def _with_memory(self, work: Callable[[_Placed], Latents]) -> Latents:
+        placed = self._placed
+        try:
+            return work(placed)
+        except torch.OutOfMemoryError:
+            if placed.is_resort:
+                raise
+        if self._placed is placed:
+            _log.warning("too little memory on %s for %s: the CPU is used", placed.device, self.id)
+            self._placed = placed.resort()  # a copy, since another thread may still use the first
+        return work(self._placed)
+
+    def _encode_on(self, placed: _Placed, pixels: Pixels) -> Latents:
+        x = torch.from_numpy(np.ascontiguousarray(pixels)).to(placed.device).permute(2, 0, 1)[None]
+        x = (x.float() / 127.5 - 1).to(placed.dtype)
+        out = placed.model.encode(x)
+        z = out.latent_dist.mode() if hasattr(out, "latent_dist") else out.latents if hasattr(out, "latents") else out.latent
+        normalised = (z[0].float() - self._shift) * self._scaling
+        self._check(normalised, "latents", placed.dtype)
+        return normalised.cpu().numpy()
+
+    def _decode_on(self, placed: _Placed, latents: Latents) -> Latents:
+        z = torch.from_numpy(np.ascontiguousarray(latents)).to(placed.device)[None] / self._scaling + self._shift
+        out = placed.model.decode(z.to(placed.dtype)).sample[0].float()
+        self._check(out, "pixels", placed.dtype)
         return ((out + 1) * 127.5).cpu().numpy()
 
-    def _check(self, values: Tensor, what: str) -> None:
+    def _check(self, values: Tensor, what: str, dtype: torch.dtype) -> None:
         if not bool(values.abs().max() < _LARGEST_LATENT):  # false for NaN, too
-            raise ModelError(f"{self.id} gives {what} that are no numbers, or huge ones, in {str(self._dtype).removeprefix('torch.')}")
+            raise ModelError(f"{self.id} gives {what} that are no numbers, or huge ones, in {str(dtype).removeprefix('torch.')}")
 
     @torch.inference_mode()
     def _probe(self) -> tuple[int, int]:

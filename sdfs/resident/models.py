@@ -102,19 +102,23 @@ class Models:
         def on(device: torch.device) -> BundledModel:
             return BundledModel(device, self._dtype or (torch.bfloat16 if device.type == "cuda" else fastest_dtype()))
 
-        try:
-            return on(self._device)
-        except RuntimeError as error:
-            if self._device.type == "cpu":
-                raise
-            _log.warning("%s does not work, the CPU is used: %s", self._device, error)
-            return on(torch.device("cpu"))
+        return self._placed(on)
 
     def _load_pretrained(self, model: models.Model) -> PretrainedModel:
         from sdfs.resident.pretrained import PretrainedModel
 
         self._make_room(model.weights_bytes)
-        return PretrainedModel(model, self._device, self._dtype)
+        return self._placed(lambda device: PretrainedModel(model, device, self._dtype))
+
+    def _placed(self, load: Callable[[torch.device], Loaded]) -> Loaded:
+        """On the device, or on the CPU where that does not work."""
+        try:
+            return load(self._device)
+        except RuntimeError as error:
+            if self._device.type == "cpu":
+                raise
+            _log.warning("%s does not work, the CPU is used: %s", self._device, error)
+        return load(torch.device("cpu"))
 
     def _try(self, name: str, load: Callable[[], Loaded]) -> Loaded:
         last = self._failures.get(name)

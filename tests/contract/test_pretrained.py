@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from sdfs.autoencoders import pretrained
 from sdfs.autoencoders.pretrained import PretrainedAutoencoder
 from sdfs.errors import ModelError
 from tests.small_models import MODELS, kl, saved
@@ -48,6 +49,27 @@ def test_latents_have_the_shape_that_factor_and_channels_say(
     assert latents.dtype == np.float32
     decoded = model.decode(latents, 90, 130)
     assert (decoded.shape, decoded.dtype) == (small_picture.shape, np.uint8)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_copy_on_the_cpu_takes_over_where_memory_is_short(
+    name: str, model_folders: dict[str, Path], small_picture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(model_folders[name])
+    latents = model.encode(small_picture)
+    expected = model.decode(latents, 90, 130)
+
+    def no_memory(*args: Any) -> None:
+        raise torch.OutOfMemoryError("no memory is left")
+
+    monkeypatch.setattr(pretrained, "fastest_dtype", lambda: torch.float32)
+    model._placed.model.decoder.register_forward_pre_hook(no_memory)  # of the first one, whatever device it is on
+    assert np.abs(model.decode(latents, 90, 130).astype(int) - expected).max() <= 1
+    assert np.abs(model.encode(small_picture) - latents).max() < 1e-4
+
+    model._placed.model.decoder.register_forward_pre_hook(no_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        model.decode(latents, 90, 130)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2), (7, 130)])
