@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdfs.autoencoders.bundled import CHANNELS, axes
+from sdfs.autoencoders.bundled import CHANNELS
 from sdfs.entropy import Classes, Decoder, Symbols, Tables, encode, scale_class
 from sdfs.errors import DamagedError
 from sdfs.priors.learned import HYPER, HYPER_FACTOR, ExactPrior, HyperEncoder, checkerboard
@@ -30,7 +30,7 @@ LATENT_LIMIT = 2000.0  # symbol units; quantised latents are clamped to this whe
 _HYPER_SYMBOL_LIMIT = 63
 
 Quantised = NDArray[np.int16]  # (256, h, w), in 1/16 symbol units
-Worth = NDArray[np.float32]  # (2, h, w): bits that a squared error of 1 is worth, in the latents of luma and of chroma
+Worth = NDArray[np.float32]  # (h, w): bits that a squared error of 1 is worth, in the latents of a position
 
 
 class LearnedCoder:
@@ -48,7 +48,6 @@ class LearnedCoder:
         self._hyper_encoder.requires_grad_(False)
         self._tables = Tables(*(weights[f"entropy.{name}"].numpy().astype(np.int32) for name in ("reach", "frequencies")))
         self._bits = self._tables.bits()
-        self._chroma = np.array([int(axis > 0) for axis in axes(CHANNELS)])
 
     def encode(self, latents: NDArray[np.float32], quality: int, worth: Worth | None = None) -> tuple[bytes, Quantised]:
         """(256, h, w) float32 -> the bytes of all slices, and the latents a decoder will get.
@@ -58,7 +57,7 @@ class LearnedCoder:
         out = bytearray()
         quantised = np.empty(latents.shape, np.int16)
         for rows, columns in _slices(*latents.shape[1:]):
-            part = None if worth is None else worth[:, rows, columns]
+            part = None if worth is None else worth[rows, columns]
             passes, quantised[:, rows, columns] = self._quantise(latents[:, rows, columns], quality, part)
             data = encode(passes, self._tables)
             out += len(data).to_bytes(4, "little") + data
@@ -89,7 +88,7 @@ class LearnedCoder:
     def symbols(self, latents: NDArray[np.float32], quality: int, worth: Worth) -> list[tuple[Symbols, Classes]]:
         """The symbols and classes of all passes of all slices: what calibration counts."""
         slices = _slices(*latents.shape[1:])
-        parts = (self._quantise(latents[:, rows, columns], quality, worth[:, rows, columns])[0] for rows, columns in slices)
+        parts = (self._quantise(latents[:, rows, columns], quality, worth[rows, columns])[0] for rows, columns in slices)
         return [one for passes in parts for one in passes]
 
     @torch.no_grad()
@@ -120,10 +119,11 @@ class LearnedCoder:
         decoded = self._prior.walk(hyper, quality, step)
         return passes, _to_quantised(decoded, rows, columns)
 
-    def _prices(self, worth: Worth, gain: Tensor, height: int, width: int) -> Tensor:
+    @staticmethod
+    def _prices(worth: Worth, gain: Tensor, height: int, width: int) -> Tensor:
         """(1, 256, height, width) float32: what a squared error of one symbol unit is worth, in bits."""
-        padded = np.pad(worth, ((0, 0), (0, height - worth.shape[1]), (0, width - worth.shape[2])), mode="edge")
-        return torch.from_numpy(padded[self._chroma])[None] / gain.square()
+        padded = np.pad(worth, ((0, height - worth.shape[0]), (0, width - worth.shape[1])), mode="edge")
+        return torch.from_numpy(padded) / gain.square()
 
     def _cheapest(self, residuals: Tensor, classes: Classes, prices: Tensor) -> Tensor:
         """Of the nearest symbols and the next ones towards 0 those that cost less."""

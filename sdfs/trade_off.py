@@ -45,14 +45,15 @@ def cost(scores: Scores, bits_a_pixel: float, quality: int) -> float:
 
 
 def worth(pixels: Pixels, quality: int) -> Worth:
-    """How many bits a squared error of 1 is worth in the latents of each position: (2, ceil(H / 16), ceil(W / 16)), of luma and of chroma.
+    """How many bits a squared error of 1 is worth in the latents of each position: (ceil(H / 16), ceil(W / 16)).
 
-    Where luma varies little it is worth more, for there MS-SSIM, and whoever looks, sees it.
+    Where luma varies little it is worth more, for there MS-SSIM, and whoever looks, sees it. Chroma is worth as much, though MS-SSIM
+    does not look at it: otherwise flat areas would lose their colour first.
     """
     rows, columns = -(-pixels.shape[0] // FACTOR), -(-pixels.shape[1] // FACTOR)
-    result = np.full((2, rows, columns), weight(quality) / 3, np.float32)  # MSE is the mean of three samples
+    result = np.full((rows, columns), weight(quality) / 3, np.float32)  # MSE is the mean of three samples
     for where, variance in _variances(pixels, rows, columns):
-        result[0, where] += _SHARE * _of_structure(quality) / (2 * variance + _CONSTANT)
+        result[where] += _SHARE * _of_structure(quality) / (2 * variance + _CONSTANT)
     return result * np.float32(_CAUTION)
 
 

@@ -56,11 +56,6 @@ def _lowest(channels: int) -> list[tuple[int, int, int]]:
     return sorted(grid, key=lambda f: (cost[f[0]] * (math.hypot(f[1], f[2]) + 1), f))[:channels]
 
 
-def axes(channels: int) -> list[int]:
-    """Of each latent channel, which axis of colour it began on: 0 luma, 1 and 2 chroma."""
-    return [axis for axis, _, _ in _lowest(channels)]
-
-
 def initial_kernels(channels: int) -> Tensor:
     """(channels, 3, KERNEL, KERNEL) float32: the lowest frequencies of the separable lapped transform over luma and two chroma axes."""
     rows = lapped_basis(FACTOR)

@@ -8,7 +8,6 @@ import skimage
 import torch
 
 from sdfs import trade_off
-from sdfs.autoencoders.bundled import CHANNELS, axes
 from sdfs.quality import Scores, compare
 from sdfs.resident.model import BundledModel, Encoded
 from sdfs.settings import Effort
@@ -56,9 +55,8 @@ def test_a_decoder_does_not_know_of_effort(
 def test_error_is_worth_more_where_the_picture_is_flat() -> None:
     picture = np.full((96, 192, 3), 128, np.uint8)
     picture[:, 96:] = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
-    luma, chroma = trade_off.worth(picture, QUALITY)
-    assert luma[:, :4].min() > 10 * luma[:, 8:].max()
-    assert np.ptp(chroma) == 0
+    worth = trade_off.worth(picture, QUALITY)
+    assert worth[:, :4].min() > 10 * worth[:, 8:].max()
 
 
 def test_error_is_worth_more_at_more_quality(picture: np.ndarray) -> None:
@@ -68,7 +66,7 @@ def test_error_is_worth_more_at_more_quality(picture: np.ndarray) -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (16, 16), (17, 40), (5, 100)])
 def test_every_position_of_any_picture_has_a_worth(shape: tuple[int, int]) -> None:
     worth = trade_off.worth(np.zeros((*shape, 3), np.uint8), QUALITY)
-    assert worth.shape == (2, -(-shape[0] // 16), -(-shape[1] // 16))
+    assert worth.shape == (-(-shape[0] // 16), -(-shape[1] // 16))
     assert np.isfinite(worth).all()
 
 
@@ -82,8 +80,3 @@ def test_cost_adds_up() -> None:
     perfect = trade_off.cost(Scores(100.0, 1.0), 0.5, 100)
     assert perfect == pytest.approx(0.5, abs=1e-4)
     assert trade_off.cost(Scores(30.0, 1.0), 0.5, 100) == pytest.approx(0.5 + 0.06 * 65.025)
-
-
-def test_half_of_the_channels_or_less_began_as_chroma() -> None:
-    of = axes(CHANNELS)
-    assert 0 < sum(axis > 0 for axis in of) <= CHANNELS // 2
