@@ -20,7 +20,7 @@ from sdfs.settings import Effort, EncodeSettings
 from sdfs.signatures import HEAD_BYTES, picture_format
 
 LARGEST_SHARE = 0.5  # of the original's bytes that a latent blob may take
-QUALITY_STEP = 15  # a picture that fails the gate is tried again at so much more quality
+QUALITY_STEP = 12  # a picture that fails the gate is tried again at so much more quality
 QUALITY_TRIES = 3
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 

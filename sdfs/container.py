@@ -42,7 +42,7 @@ HEADER_DICTIONARY = (
     b'{"sections":[["file",{"runs":[["offset":54,"top_down":false}"lossless":true,"before":"tile":[64,16],"tiff""bmp""webp""png""jpeg"'
     b'null"grey":true,[0],"4:4:4""4:2:2"{"before":{"lossless":false,"before":0},'
     b'{"sections":[["latents",["metadata",]],"id":"","original_size":,"original_sha256":"","format":"jpeg","width":,"height":,'
-    b'"autoencoder":"bundled-","weights":"","quality":35,"grey":false,"latents_crc32":,"scores":{"psnr":,"ms_ssim":0.9},'
+    b'"autoencoder":"bundled-","weights":"","quality":50,"grey":false,"latents_crc32":,"scores":{"psnr":,"ms_ssim":0.9},'
     b'"recipe":{"progressive":false,"subsampling":"4:2:0","tables":[0,1,1]},"render":"","metadata_size":}'
 )
 MAX_RENDERED_BYTES = 1 << 40

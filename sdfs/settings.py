@@ -24,7 +24,7 @@ class Effort(StrEnum):
 class EncodeSettings:
     """Raises UserError where a value cannot be."""
 
-    quality: int = 35  # 0 … 100: where the search for what passes the gate starts
+    quality: int = 50  # 0 … 100: where the search for what passes the gate starts
     model: str = BUNDLED  # or as `sdfs model` names it
     effort: Effort = Effort.NORMAL
     min_psnr: float = 22.0  # the gate, 0 … 100 dB

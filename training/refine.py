@@ -21,7 +21,7 @@ from training.objective import distortion
 from training.train import WARMUP_STEPS, Run, train
 
 STRENGTH = 1.0  # of the texture distance beside the distortion of the first stage, where it is strongest
-TEXTURE_FULL, TEXTURE_NONE = 20.0, 70.0  # the qualities up to which it is strongest, and from which on nothing but distortion counts
+TEXTURE_FULL, TEXTURE_NONE = 37.0, 77.0  # the qualities up to which it is strongest, and from which on nothing but distortion counts
 
 
 def texture_weight(q: Tensor) -> Tensor:

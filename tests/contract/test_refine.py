@@ -136,7 +136,7 @@ def test_sigterm_saves(photos: Path, first_stage: Path, features: Path, tmp_path
 
 
 def test_high_qualities_are_left_to_the_distortion() -> None:
-    weights = texture_weight(torch.tensor([0.0, 20, 45, 70, 100]))
+    weights = texture_weight(torch.tensor([0.0, 37, 57, 77, 100]))
     assert weights[0] == weights[1] == 2 * weights[2] > 0
     assert weights[3] == weights[4] == 0
 
