@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdfs.autoencoders.bundled import Decoder, Encoder
@@ -13,6 +14,8 @@ from sdfs.priors.learned import LOW, HyperEncoder, LearnedPrior, checkerboard, m
 from sdfs.quality import ms_ssim
 from sdfs.trade_off import LAMBDA_HIGH, LAMBDA_LOW, LAMBDA_MIDDLE, STRUCTURE
 
+TONE = 0.01  # weight of the squared error of the means of TONE_CELL x TONE_CELL pixels, in the place of STRUCTURE
+TONE_CELL = 16
 _SMALLEST_SCALE = 0.11  # below it a symbol costs nothing
 
 
@@ -106,16 +109,21 @@ def _emphasis(q: Tensor) -> Tensor:
 
 
 def distortion(pixels: Tensor, reconstruction: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """(lambda * MSE) / sqrt(lambda / LAMBDA_MIDDLE) + STRUCTURE * (1 - MS-SSIM of luma), (B,); MSE of 0..255 pixels, (B,)."""
-    mse = (reconstruction - pixels).square().flatten(1).mean(1) * 65025
+    """(lambda * MSE) / sqrt(lambda / LAMBDA_MIDDLE) + STRUCTURE * (1 - MS-SSIM of luma) + TONE * MSE of cells, (B,); MSE, (B,).
+
+    MSE is of 0..255 pixels. MS-SSIM sees no chroma and the MSE hardly any tint, so that without the third term skies lost their colour.
+    """
+    error = reconstruction - pixels
+    mse = error.square().flatten(1).mean(1) * 65025
     structure = 1 - ms_ssim(luma(pixels), luma(reconstruction))
-    return LAMBDA_MIDDLE * _emphasis(q) * mse + STRUCTURE * structure, mse
+    tone = F.avg_pool2d(error, TONE_CELL).square().flatten(1).mean(1) * 65025
+    return LAMBDA_MIDDLE * _emphasis(q) * mse + STRUCTURE * structure + TONE * tone, mse
 
 
 def rate_distortion(codec: nn.Module, pixels: Tensor, q: Tensor) -> Loss:
-    """lambda * MSE + STRUCTURE * sqrt(lambda / LAMBDA_MIDDLE) * (1 - MS-SSIM of luma) + bits a pixel, lambda a function of q.
+    """lambda * MSE + sqrt(lambda / LAMBDA_MIDDLE) * (STRUCTURE * (1 - MS-SSIM of luma) + TONE * MSE of cells) + bits a pixel.
 
-    Each sample is weighted by lambda^-1/2, so that no end of the scale drowns the other.
+    lambda is a function of q. Each sample is weighted by lambda^-1/2, so that no end of the scale drowns the other.
     """
     reconstruction, bits = codec(pixels, q)
     bpp = bits / pixels[0, 0].numel()
