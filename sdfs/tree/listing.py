@@ -8,25 +8,32 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
+SHOWN = 16  # of a folder's files, to whom it concerns
+
 
 class Folder:
     """An open folder."""
 
-    def __init__(self, fd: int, hide: str | None, sync_name: Callable[[], None]) -> None:
-        """`sync_name` makes the folder's own name durable."""
+    def __init__(self, fd: int, hide: str | None, sync_name: Callable[[], None], show: Callable[[list[str]], None]) -> None:
+        """`sync_name` makes the folder's own name durable; `show` is told the names of up to SHOWN files at the end of a listing."""
         self._fd = fd
         self._hide = hide
         self._sync_name = sync_name
+        self._show = show
 
     def entries(self) -> Iterator[tuple[str, int]]:
         """Names and file types (the S_IFMT bits)."""
         yield ".", stat.S_IFDIR
         yield "..", stat.S_IFDIR
+        files: list[str] = []
         with os.scandir(self._fd) as entries:
             for entry in entries:
                 if entry.name != self._hide:
                     with contextlib.suppress(FileNotFoundError):
-                        yield entry.name, _file_type(entry)
+                        yield entry.name, (file_type := _file_type(entry))
+                        if file_type == stat.S_IFREG and len(files) < SHOWN:
+                            files.append(entry.name)
+        self._show(files)
 
     def fsync(self) -> None:
         with contextlib.suppress(FileNotFoundError):  # it was renamed or removed since it was opened

@@ -81,6 +81,10 @@ class Renders:
         self._canonical: set[str] = set()
         self._failed: set[str] = set()
 
+    def warm(self) -> None:
+        """Have the model loaded, without waiting for it."""
+        self._engine.warm()
+
     def is_canonical(self, key: str) -> bool:
         return key in self._canonical
 

@@ -19,6 +19,8 @@ import os
 import stat
 from functools import partial
 
+from sdfs.container import KIND_LATENT
+from sdfs.errors import SdfsError
 from sdfs.files import XATTR_PREFIX, rename_noreplace
 from sdfs.store import HIDDEN, INTERNAL, Store
 from sdfs.tree.attributes import Attributes, Targets, refuse_acl, refuse_own_xattr
@@ -47,6 +49,7 @@ class Tree:
         self.hidden: set[str] = set()  # backing paths that libfuse hid
         self.opener = Opener(self.inodes)
         self._targets = Targets(self.inodes)
+        self._renders = renders
 
     # paths
 
@@ -164,7 +167,16 @@ class Tree:
     def open_folder(self, path: str) -> Folder:
         backing = self.backing(path)
         fd = os.open(backing, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        return Folder(fd, INTERNAL if path == "/" else None, partial(self.folders.sync, backing))
+        return Folder(fd, INTERNAL if path == "/" else None, partial(self.folders.sync, backing), partial(self._foresee, backing))
+
+    def _foresee(self, folder: str, names: list[str]) -> None:
+        """Have the model loaded where one of these files is latents: whoever lists pictures is likely to open one."""
+        for name in names:
+            with contextlib.suppress(OSError, SdfsError):
+                blob = self.heads.look(f"{folder}/{name}")[1]
+                if blob is not None and blob.kind == KIND_LATENT:
+                    self._renders.warm()
+                    return
 
     # attributes
 

@@ -35,7 +35,7 @@ class GatedEngine(LosslessEngine):
         self.encoding, self.may_encode = threading.Event(), threading.Event()
         self.may_encode.set()
         self.failures: list[Exception] = []  # of the next encodes
-        self.encodes = self.decodes = 0
+        self.encodes = self.decodes = self.warmed = 0
 
     def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> Future[bytes]:
         self.encodes += 1
@@ -50,6 +50,9 @@ class GatedEngine(LosslessEngine):
     def decode(self, key: str, blob: bytes, *, model: str | None = None) -> Future[bytes]:
         self.decodes += 1
         return super().decode(key, blob)
+
+    def warm(self) -> None:
+        self.warmed += 1
 
 
 @pytest.fixture
@@ -179,6 +182,31 @@ class TestUnwrappedFiles:
         handle = tree.open("/a", os.O_RDONLY)
         assert not handle.keep_cache
         tree.release(handle)
+
+
+class TestAListing:
+    @staticmethod
+    def list_all(tree: Tree, path: str = "/") -> None:
+        folder = tree.open_folder(path)
+        list(folder.entries())
+        folder.release()
+
+    def test_of_latents_has_the_model_loaded(self, tree: Tree, root: Path, engine: GatedEngine) -> None:
+        (root / "photo.jpg").write_bytes(container.pack(container.KIND_LATENT, 100, {}, {}))
+        self.list_all(tree)
+        assert engine.warmed == 1
+
+    def test_of_other_files_does_not(self, owner: Owner, tree: Tree, root: Path, engine: GatedEngine) -> None:
+        write(tree, "/exact.jpg", PICTURE)
+        shrink(owner)
+        write(tree, "/text", b"no picture")
+        (root / "damaged").write_bytes(MAGIC + b"no preamble" * 9)
+        (root / "folder").mkdir()
+        (root / "folder" / "photo.jpg").write_bytes(container.pack(container.KIND_LATENT, 100, {}, {}))
+        self.list_all(tree)
+        assert engine.warmed == 0
+        self.list_all(tree, "/folder")
+        assert engine.warmed == 1
 
 
 class TestTheInternalFolder:
