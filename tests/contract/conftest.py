@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors.torch import load
 
 from sdfs.autoencoders.runner import BundledAutoencoder
@@ -48,6 +49,17 @@ def photo() -> NDArray[np.uint8]:
 
     picture: NDArray[np.uint8] = skimage.data.astronaut()
     return picture
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three, to train on; not to be changed."""
+    from skimage import data
+
+    folder = tmp_path_factory.mktemp("photos")
+    for name in ("astronaut", "coffee", "chelsea"):
+        Image.fromarray(getattr(data, name)()).save(folder / f"{name}.jpg", quality=95)
+    return folder
 
 
 @pytest.fixture(scope="session")

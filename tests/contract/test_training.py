@@ -18,16 +18,6 @@ from training.objective import Codec, rate_distortion
 from training.train import Run, evaluate, train
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from skimage import data
-
-    folder = tmp_path_factory.mktemp("photos")
-    for name in ("astronaut", "coffee", "chelsea"):
-        Image.fromarray(getattr(data, name)()).save(folder / f"{name}.jpg", quality=95)
-    return folder
-
-
 def steps(run: Run, photos: Path, count: int, valid: Path | None = None) -> None:
     train(photos, run, hours=1, cooldown=0, batch=2, size=64, valid=valid, max_steps=count)
 
