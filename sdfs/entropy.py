@@ -9,7 +9,8 @@ coded as an escape; its value stands in a list of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import constriction
 import numpy as np
@@ -93,6 +94,23 @@ def encode(passes: Sequence[tuple[Symbols, Classes]], tables: Tables) -> bytes:
         coder.encode_reverse(indices, tables.model(index))
     words = coder.get_compressed().astype("<u4")
     return _leb128(len(words)) + _leb128(len(escapes)) + words.tobytes() + bytes(escapes)
+
+
+def cheaper(
+    nearest: NDArray[Any], classes: Classes, bits: NDArray[np.float32], error: Callable[[NDArray[Any]], NDArray[Any]]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Of the magnitudes `nearest` and the next ones towards 0 those that cost less, and what they cost, in bits.
+
+    `bits` as of `Tables.bits`; `error`: what the error of magnitudes is worth, in bits.
+    """
+
+    def cost(magnitudes: NDArray[Any]) -> NDArray[Any]:
+        taken: NDArray[Any] = bits[classes, np.minimum(magnitudes, bits.shape[1] - 1).astype(np.int64)] + error(magnitudes)
+        return taken
+
+    lower = np.maximum(nearest - 1, 0)
+    of_nearest, of_lower = cost(nearest), cost(lower)
+    return np.where(of_lower < of_nearest, lower, nearest), np.minimum(of_lower, of_nearest)
 
 
 class Decoder:

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from sdfs.entropy import CLASSES, Classes, Decoder, Symbols, Tables, encode, scale_class
+from sdfs.entropy import CLASSES, Classes, Decoder, Symbols, Tables, cheaper, encode, scale_class
 from sdfs.errors import DamagedError
 from sdfs.priors import rotation
 from sdfs.priors.generic import BASE, LEVELS, PASSES, PROFILES, SHIFT_LIMIT, UNITS, Channels, GenericPrior, Planes, Where
@@ -223,15 +223,13 @@ class GenericCoder:
         """Of the nearest symbols and the next ones towards 0 those that cost less in error and bits; and what they cost, in bits."""
         magnitudes = np.abs(residuals)
         nearest = (2 * magnitudes + unit) // (2 * unit)
-        lower = np.maximum(nearest - 1, 0)
 
-        def cost(symbols: Symbols) -> NDArray[Any]:
+        def error(symbols: Symbols) -> NDArray[Any]:
             errors = (magnitudes - unit * symbols).astype(np.float32) / 16
-            bits: NDArray[np.float32] = self._bits[classes, np.minimum(symbols, self._bits.shape[1] - 1)]
-            return bits + errors * errors / np.float32(_BIT)
+            return errors * errors / np.float32(_BIT)
 
-        of_nearest, of_lower = cost(nearest), cost(lower)
-        return np.sign(residuals) * np.where(of_lower < of_nearest, lower, nearest), np.minimum(of_lower, of_nearest)
+        chosen, costs = cheaper(nearest, classes, self._bits, error)
+        return np.sign(residuals) * chosen, costs
 
 
 def _slices(rows: int, columns: int) -> Iterator[Where]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfs.autoencoders.bundled import CHANNELS
-from sdfs.entropy import Classes, Decoder, Symbols, Tables, encode, scale_class
+from sdfs.entropy import Classes, Decoder, Symbols, Tables, cheaper, encode, scale_class
 from sdfs.errors import DamagedError
 from sdfs.priors.learned import HYPER, HYPER_FACTOR, ExactPrior, HyperEncoder, checkerboard
 
@@ -127,15 +127,10 @@ class LearnedCoder:
 
     def _cheapest(self, residuals: Tensor, classes: Classes, prices: Tensor) -> Tensor:
         """Of the nearest symbols and the next ones towards 0 those that cost less."""
-        magnitudes = residuals.abs()
-        nearest = torch.floor(magnitudes + 0.5)
-        lower = (nearest - 1).clamp(min=0)
-
-        def cost(symbols: Tensor) -> Tensor:
-            index = symbols.clamp(max=self._bits.shape[1] - 1).long().numpy()
-            return torch.from_numpy(self._bits[classes, index]) + prices * (magnitudes - symbols).square()
-
-        return residuals.sign() * torch.where(cost(lower) < cost(nearest), lower, nearest)
+        magnitudes, worth = residuals.abs().numpy(), prices.numpy()
+        nearest = np.floor(magnitudes + 0.5)
+        chosen, _ = cheaper(nearest, classes, self._bits, lambda symbols: worth * np.square(magnitudes - symbols))
+        return residuals.sign() * torch.from_numpy(chosen)
 
     @torch.no_grad()
     def _decode_slice(self, data: bytes, rows: int, columns: int, quality: int) -> Quantised:
