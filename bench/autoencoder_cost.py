@@ -27,13 +27,13 @@ from rich.table import Table
 from sdfs.autoencoders import tone
 from sdfs.autoencoders.pretrained import CLASSES, PretrainedAutoencoder
 from sdfs.generic_coding import GenericCoder
+from sdfs.quality import compare
 from training.data import load, pictures
 
 SIZES = {"512 x 512": (512, 512), "12 MP": (3000, 4000), "48 MP": (6000, 8000)}
 COMPUTED = 2  # tiles of each picture
 WHOLE = 4  # times the usual side: the largest tile that a blob may ask for
 DRIFT_SIDE = 1536  # pixels; what a tile so large covers with some room
-STEP = 2.0  # of 0 … 255
 SD_1: dict[str, Any] = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -116,7 +116,7 @@ def drift(folder: Path, photos: Path) -> dict[str, dict[str, float]]:
             return autoencoder.decode(autoencoder.encode(photo), *photo.shape[:2])
 
         whole, tiled = seen((WHOLE * usual[0], usual[1])), seen(usual)
-        section, rounded = coder.encode(tone.measure(photo, tiled), np.full(3, STEP, np.float32))
+        section, rounded = coder.encode(tone.measure(photo, tiled), tone.STEPS)
         corrected = tone.apply(tiled, coder.dequantise(section, rounded))
         results[path.stem] = {
             "tiled_from_whole": rms(tone.measure(whole, tiled)),
@@ -125,18 +125,14 @@ def drift(folder: Path, photos: Path) -> dict[str, dict[str, float]]:
             "corrected_from_photo": rms(tone.measure(photo, corrected)),
             "largest_corrected": float(np.abs(tone.measure(photo, corrected)).max()),
             "bytes": len(section),
-            "psnr_tiled": psnr(photo, tiled),
-            "psnr_corrected": psnr(photo, corrected),
+            "psnr_tiled": compare(photo, tiled).psnr,
+            "psnr_corrected": compare(photo, corrected).psnr,
         }
     return results
 
 
 def rms(values: NDArray[np.float32]) -> float:
     return float(np.sqrt(np.square(values).mean()))
-
-
-def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    return float(10 * np.log10(255**2 / np.square(a.astype(np.float32) - b).mean()))
 
 
 def show(results: dict[str, dict[str, float]], console: Console, mean: bool) -> None:

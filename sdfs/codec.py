@@ -14,7 +14,7 @@ from sdfs import container
 from sdfs.container import KIND_LATENT, KIND_LZ4, Blob
 from sdfs.errors import DamagedError, DoesNotFit, KnownRender, PictureError, SdfsError, Unsuitable
 from sdfs.picture import MAX_PIXELS, Picture, find_marker, probe, render, unwrap_exact, wrap_exact
-from sdfs.quality import Scores, acceptable, compare
+from sdfs.quality import LUMA, Scores, acceptable, compare
 from sdfs.resident import HASH_DIGITS, Models, ResidentModel
 from sdfs.settings import Effort, EncodeSettings
 from sdfs.signatures import HEAD_BYTES, picture_format
@@ -22,7 +22,6 @@ from sdfs.signatures import HEAD_BYTES, picture_format
 LARGEST_SHARE = 0.5  # of the original's bytes that a latent blob may take
 QUALITY_STEP = 12  # a picture that fails the gate is tried again at so much more quality
 QUALITY_TRIES = 3
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ def _to_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.rint(pixels @ _LUMA).astype(np.uint8)
+    return np.rint(pixels @ LUMA).astype(np.uint8)
 
 
 def _marker(identity: str) -> bytes:

@@ -13,8 +13,8 @@ from torch import Tensor
 # Wang, Simoncelli, Bovik 2003, "Multi-scale structural similarity for image quality assessment"
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _SIGMA, _TAPS = 1.5, 11
-_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
+_C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 _STRIP = 2048  # rows compared at a time: bounds memory
 
 
@@ -49,7 +49,7 @@ def acceptable(scores: Scores, least: Scores) -> bool:
 
 def _luma(picture: NDArray[np.uint8]) -> Tensor:
     plane = picture.astype(np.float32)
-    return torch.from_numpy(plane @ _LUMA if plane.ndim == 3 else plane)[None, None]
+    return torch.from_numpy(plane @ LUMA if plane.ndim == 3 else plane)[None, None]
 
 
 def _blur(planes: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     for scale, weight in enumerate(_WEIGHTS):
         mean_a, mean_b, square_a, square_b, product = _blur(torch.cat([a, b, a * a, b * b, a * b])).chunk(5)
         variance_a, variance_b, covariance = square_a - mean_a**2, square_b - mean_b**2, product - mean_a * mean_b
-        similarity = (2 * covariance + _C2) / (variance_a + variance_b + _C2)
+        similarity = (2 * covariance + C2) / (variance_a + variance_b + C2)
         if scale == len(_WEIGHTS) - 1:
             similarity = similarity * (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
         result = result * similarity.flatten(1).mean(1).clamp(min=1e-6) ** weight

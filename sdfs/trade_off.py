@@ -9,29 +9,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sdfs.autoencoders import Pixels
 from sdfs.autoencoders.bundled import FACTOR
 from sdfs.latent_coding import Worth
-from sdfs.quality import Scores
+from sdfs.quality import C2, LUMA, Scores
 
 LAMBDA_LOW, LAMBDA_MIDDLE, LAMBDA_HIGH = 0.00003, 0.003, 0.06  # lambda at quality 0, where STRUCTURE counts in full, and at 100
 STRUCTURE = 5.0
 
 # What MS-SSIM takes off for a squared error at a place: 1 / (2 variance + SSIM's second constant), of which SHARE was best by trying.
-_SHARE, _CONSTANT = 0.25, (0.03 * 255) ** 2
+_SHARE = 0.25
 _CAUTION = 1.5  # times what error costs: quantisation changes the contexts of what follows, too
 _BLOCK = 8  # pixels, per side, of a variance; a latent position sees 4 x 4 of them
 _STRIP = 64  # positions at a time: bounds memory
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
+Quality = TypeVar("Quality", float, Tensor)
 
 
-def weight(quality: float) -> float:
+def weight(quality: Quality) -> Quality:
     """lambda."""
-    return float(LAMBDA_LOW * (LAMBDA_HIGH / LAMBDA_LOW) ** (quality / 100))
+    value: Quality = LAMBDA_LOW * (LAMBDA_HIGH / LAMBDA_LOW) ** (quality / 100)
+    return value
 
 
 def _of_structure(quality: float) -> float:
@@ -53,7 +56,7 @@ def worth(pixels: Pixels, quality: int) -> Worth:
     rows, columns = -(-pixels.shape[0] // FACTOR), -(-pixels.shape[1] // FACTOR)
     result = np.full((rows, columns), weight(quality) / 3, np.float32)  # MSE is the mean of three samples
     for where, variance in _variances(pixels, rows, columns):
-        result[where] += _SHARE * _of_structure(quality) / (2 * variance + _CONSTANT)
+        result[where] += _SHARE * _of_structure(quality) / (2 * variance + C2)
     return result * np.float32(_CAUTION)
 
 
@@ -63,7 +66,7 @@ def _variances(pixels: Pixels, rows: int, columns: int) -> Iterator[tuple[slice,
         where = slice(top, min(top + _STRIP, rows))
         lines = np.arange(where.start * FACTOR - _BLOCK, where.stop * FACTOR + _BLOCK).clip(0, len(pixels) - 1)
         across = np.arange(-_BLOCK, columns * FACTOR + _BLOCK).clip(0, pixels.shape[1] - 1)
-        luma = pixels[lines][:, across] @ _LUMA
+        luma = pixels[lines][:, across] @ LUMA
         blocks = luma.reshape(len(lines) // _BLOCK, _BLOCK, len(across) // _BLOCK, _BLOCK)
         # in logarithms, and with something added, so that one flat block does not make all of them flat
         logarithms = np.log(blocks.var((1, 3)) + 20)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sdfs.autoencoders.bundled import Decoder, Encoder
 from sdfs.priors.learned import LOW, HyperEncoder, LearnedPrior, checkerboard, merge
 from sdfs.quality import ms_ssim
-from sdfs.trade_off import LAMBDA_HIGH, LAMBDA_LOW, LAMBDA_MIDDLE, STRUCTURE
+from sdfs.trade_off import LAMBDA_MIDDLE, STRUCTURE, weight
 
 TONE = 0.01  # weight of the squared error of the means of TONE_CELL x TONE_CELL pixels, in the place of STRUCTURE
 TONE_CELL = 16
@@ -105,7 +105,7 @@ class Loss:
 
 def _emphasis(q: Tensor) -> Tensor:
     """sqrt(lambda / LAMBDA_MIDDLE), lambda a function of q."""
-    return torch.sqrt(LAMBDA_LOW / LAMBDA_MIDDLE * (LAMBDA_HIGH / LAMBDA_LOW) ** (q / 100))
+    return torch.sqrt(weight(q) / LAMBDA_MIDDLE)
 
 
 def distortion(pixels: Tensor, reconstruction: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sdfs.autoencoders import Pixels
 
 CELL = 64  # pixels, per side
+STEPS = np.full(3, 2.0, np.float32)  # to which corrections are rounded, of 0 … 255
 
 Tone = NDArray[np.float32]  # (3, ceil(H / CELL), ceil(W / CELL)), in units of pixels of 0 … 255
 

@@ -15,8 +15,6 @@ from sdfs.generic_coding import GenericCoder, steps_for
 from sdfs.resident.model import Encoded, check_latents, latents_crc32
 from sdfs.settings import Effort
 
-_TONE_STEPS = np.full(3, 2.0, np.float32)  # of 0 … 255
-
 
 class PretrainedModel:
     def __init__(self, model: models.Model, device: torch.device, dtype: torch.dtype | None) -> None:
@@ -30,7 +28,7 @@ class PretrainedModel:
     def encode(self, pixels: Pixels, quality: int, effort: Effort) -> Encoded:
         section, quantised = self._coder.encode(self.autoencoder.encode(pixels), steps_for(quality, self._relative_steps))
         decoded = self.autoencoder.decode(self._coder.dequantise(section, quantised), *pixels.shape[:2])
-        corrections, rounded = self._coder.encode(tone.measure(pixels, decoded), _TONE_STEPS)
+        corrections, rounded = self._coder.encode(tone.measure(pixels, decoded), tone.STEPS)
         seen = tone.apply(decoded, self._coder.dequantise(corrections, rounded))
         section = len(corrections).to_bytes(4, "little") + corrections + section
         return Encoded(section, seen, latents_crc32(quantised), {"tile": list(self.autoencoder.tile)})
