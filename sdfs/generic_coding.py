@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import safetensors.numpy
