@@ -152,23 +152,23 @@ class Decoder(nn.Module):
         self.out = _zero(_convolution(fine, 192, 3))
 
     def linear(self, latents: Tensor) -> Tensor:
-        """The lapped synthesis, as a 2 x 2 convolution over latents and a pixel shuffle (4 times faster than a transposed convolution)."""
+        """The lapped synthesis in units of 255 levels, as a 2 x 2 convolution over latents and a pixel shuffle (4 times faster than a
+        transposed convolution)."""
         # block (i, j) of the shifted grid lies between latents i-1 and i, j-1 and j
         weight = self.kernels.view(CHANNELS, 3, 2, FACTOR, 2, FACTOR).flip(2, 4).permute(1, 3, 5, 0, 2, 4)
         vertical, horizontal = self.parities
         x = torch.cat([latents[:, :, :1] * vertical, latents, latents[:, :, -1:] * vertical], 2)
         x = torch.cat([x[:, :, :, :1] * horizontal, x, x[:, :, :, -1:] * horizontal], 3)
-        blocks = F.conv2d(x, weight.reshape(3 * FACTOR * FACTOR, CHANNELS, 2, 2))
+        blocks = F.conv2d(x, weight.reshape(3 * FACTOR * FACTOR, CHANNELS, 2, 2) / 255)
         edge = (KERNEL - FACTOR) // 2
         return F.pixel_shuffle(blocks, FACTOR)[:, :, edge:-edge, edge:-edge]
 
     def forward(self, latents: Tensor, q: Tensor) -> Tensor:
         """(B, 256, h, w) float32, q (B,) in [0, 100] -> (B, 3, 16h, 16w) float32, about [0, 1], not clamped."""
         with torch.autocast(latents.device.type, enabled=False):
-            linear = self.linear(latents) / 255
+            linear = self.linear(latents)
         dtype = self.from_linear.weight.dtype
-        h = self.from_latents(torch.asinh(latents / _LATENT_SCALE).to(dtype)) + self.from_linear(
-            F.pixel_unshuffle((linear * 4).to(dtype), 8)
-        )
+        h = self.from_latents(torch.asinh(latents / _LATENT_SCALE).to(dtype))
+        h = h + self.from_linear(F.pixel_unshuffle(linear.to(dtype), 8) * 4)
         h = self.body(F.silu(h + interpolate(self.quality, q).to(dtype)[:, :, None, None]))
-        return linear + 0.25 * F.pixel_shuffle(self.out(F.silu(h)), 8).float() + 0.5
+        return torch.add(linear, F.pixel_shuffle(self.out(F.silu(h)), 8), alpha=0.25).add_(0.5)

@@ -90,7 +90,7 @@ class _Networks:
             for x in spans(columns, self.tile, _HALO):
                 tile = torch.from_numpy(np.ascontiguousarray(latents[:, y.outer, x.outer])).to(self.device)
                 out = self.decoder(tile[None], q)[0, :, scaled(y.kept, FACTOR), scaled(x.kept, FACTOR)]
-                rounded = (out.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
+                rounded = out.clamp_(0, 1).mul_(255).round_().to(torch.uint8).permute(1, 2, 0)
                 pixels[scaled(y.inner, FACTOR), scaled(x.inner, FACTOR)] = rounded.cpu().numpy()
         return pixels[:height, :width]
 
