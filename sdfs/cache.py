@@ -17,7 +17,7 @@ On a disk, in a folder that several owners may share:
 """
 
 # System calls on `str` paths and on descriptors.
-# ruff: noqa: PTH102, PTH104, PTH108, PTH116
+# ruff: noqa: PTH104, PTH108
 from __future__ import annotations
 
 import contextlib
@@ -26,7 +26,6 @@ import hashlib
 import logging
 import os
 import re
-import stat
 import tempfile
 import threading
 import time
@@ -35,6 +34,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from sdfs.errors import UserError
+from sdfs.files import make_private
 
 DEFAULT_BYTES = 256 << 20
 DEFAULT_DISK_BYTES = 4 << 30
@@ -120,7 +120,7 @@ class DiskCache:
     def __init__(self, folder: str, max_bytes: int = DEFAULT_DISK_BYTES) -> None:
         """Makes the folder. Raises UserError where it cannot be made, or is not only its user's; a full disk is no error."""
         try:
-            _make_private(folder)
+            make_private(folder, "is to hold what readers get")
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise UserError(f"{folder} cannot hold renders: {error.strerror}") from error
@@ -227,12 +227,3 @@ class DiskCache:
                 os.unlink(path)
             held -= size
         return held
-
-
-def _make_private(folder: str) -> None:
-    """Make the folder, or see that nobody else may enter it. Raises UserError, OSError."""
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(folder, 0o700)
-    status = os.stat(folder)
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise UserError(f"{folder} is to hold what readers get: it must be a folder of yours that nobody else may enter (mode 0700)")

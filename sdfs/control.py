@@ -12,7 +12,7 @@ surrogates.
 """
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH100, PTH102, PTH108, PTH116
+# ruff: noqa: PTH100, PTH108, PTH116
 from __future__ import annotations
 
 import contextlib
@@ -22,7 +22,6 @@ import logging
 import os
 import socket
 import socketserver
-import stat
 import tempfile
 import threading
 import time
@@ -44,6 +43,7 @@ from sdfs.errors import (
     StoreTooNew,
     UserError,
 )
+from sdfs.files import make_private
 from sdfs.tree.owner import Owner
 from sdfs.tree.status import Access, FileStatus, Listed, Statistics, StoreStatus, Trashed, Usage, Wish
 
@@ -61,19 +61,11 @@ def socket_path(root: str) -> str:
 
 
 def _runtime_folder() -> str:
-    for base in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.geteuid()}"):
-        if base and os.access(base, os.W_OK | os.X_OK):
-            return _private_folder(f"{base}/sdfs")
-    return _private_folder(f"{tempfile.gettempdir()}/sdfs-{os.geteuid()}")
-
-
-def _private_folder(path: str) -> str:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-    status = os.lstat(path)
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise UserError(f"{path} holds SDFS's sockets: it must be a folder of yours that nobody else may enter (mode 0700)")
-    return path
+    bases = (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.geteuid()}")
+    usable = (f"{base}/sdfs" for base in bases if base and os.access(base, os.W_OK | os.X_OK))
+    folder = next(usable, f"{tempfile.gettempdir()}/sdfs-{os.geteuid()}")
+    make_private(folder, "holds SDFS's sockets")
+    return folder
 
 
 # the owner's side

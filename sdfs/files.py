@@ -1,6 +1,7 @@
-"""What the standard library has no call for: whole reads and writes, holes, attributes, durable names; of single files, open or not."""
+"""What the standard library has no call for: whole reads and writes, holes, attributes, private folders, durable names."""
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
+# ruff: noqa: PTH102
 from __future__ import annotations
 
 import contextlib
@@ -8,8 +9,11 @@ import ctypes
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+from sdfs.errors import UserError
 
 XATTR_PREFIX = "user.sdfs."  # the store's own extended attributes: no program sees them listed, or copies them
 PLAIN_XATTR = XATTR_PREFIX + "plain"  # of an unwrapped picture: it stays so until it is written to
@@ -92,6 +96,15 @@ def _xattrs(fd: int) -> list[str]:
         if error.errno == errno.ENOTSUP:
             return []
         raise
+
+
+def make_private(folder: str, purpose: str) -> None:
+    """Make a folder, or see that it is one, no link, which nobody else may enter. Raises OSError, and UserError, which names `purpose`."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise UserError(f"{folder} {purpose}: it must be a folder of yours that nobody else may enter (mode 0700)")
 
 
 def fsync_path(path: str | Path) -> None:

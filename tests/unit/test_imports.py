@@ -50,7 +50,7 @@ OWNER_ROOMS: dict[str, set[str]] = {
     "sdfs.trash": {"sdfs.files"},
     "sdfs.store": {"sdfs.files", "sdfs.filesystems", "sdfs.trash", "sdfs.settings"},
     "sdfs.fsck": {"sdfs.store", "sdfs.trash", "sdfs.files", "sdfs.container"},
-    "sdfs.cache": set(),
+    "sdfs.cache": {"sdfs.files"},
     "sdfs.tree": {
         "sdfs.store",
         "sdfs.settings",
@@ -61,7 +61,7 @@ OWNER_ROOMS: dict[str, set[str]] = {
         "sdfs.container",
         "sdfs.signatures",
     },
-    "sdfs.control": {"sdfs.tree"},
+    "sdfs.control": {"sdfs.files", "sdfs.tree"},
     "sdfs.access": {"sdfs.tree", "sdfs.control", "sdfs.store", "sdfs.files"},
     "sdfs.printable": set(),
     "sdfs.notify": set(),
