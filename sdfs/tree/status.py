@@ -41,25 +41,12 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class StoreStatus:
+class Owned:
     """A store and its owner."""
 
     store: str
     pid: int
     mountpoint: str | None
-    quality: int  # this and the next four: its `EncodeSettings`
-    model: str
-    effort: str
-    min_psnr: float
-    min_ms_ssim: float
-    latent: int  # files
-    exact: int
-    pending: int
-    plain: int
-    damaged: int
-    logical_bytes: int
-    stored_bytes: int
-    cache_bytes: int
 
 
 @dataclass(frozen=True)
@@ -76,19 +63,21 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Statistics:
+class StoreStatus(Counts, Owned):
+    """What a store is set to, and what it holds."""
+
+    quality: int  # this and the next four: its `EncodeSettings`
+    model: str
+    effort: str
+    min_psnr: float
+    min_ms_ssim: float
+    cache_bytes: int
+
+
+@dataclass(frozen=True)
+class Statistics(Counts, Owned):
     """What a store holds, and what its owner did since it began. A read is the first of one who opened a shrunk picture."""
 
-    store: str
-    pid: int
-    mountpoint: str | None
-    latent: int  # this and the next six: `Counts`
-    exact: int
-    pending: int
-    plain: int
-    damaged: int
-    logical_bytes: int
-    stored_bytes: int
     counted_seconds_ago: float
     queued: int  # pending now
     decoded: int  # pictures, for readers
