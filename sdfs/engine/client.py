@@ -4,45 +4,35 @@ Why this is right, in short:
 
 - `_conduct` (one thread) alone starts children and sends; each child has one thread (`_listen`) that alone receives from it.
   All other state is under `_changed`. Futures are completed outside it, since their callbacks may ask for more.
-- A request is in exactly one place: a waiting queue, or `_in_flight`. It leaves `_in_flight` by its answer or by the child's end.
-- At most one encode is with the child, and none is sent while a decode waits here. The child works on it beside a decode, which does not
-  wait for it.
+- A request is in exactly one place: `_waiting`, or `_in_flight`. It leaves `_in_flight` by its answer or by the child's end.
 - The child says BEGUN before it works on a request: when it dies, those it has not answered are to blame, and the others just wait
-  again. Where an encode and a decode are to blame, they are not sent together again, so that the innocent one is blamed once.
+  again. In which order they wait is said in `sdfs.engine.requests`.
 - The owner decides about idle unloading, under the lock and with nothing in flight: no request can be lost to it.
 - Nobody forks: the child is spawned, and ends by itself when its socket closes, which also the owner's death does.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
-import os
-import socket
-import subprocess
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 from sdfs.engine import protocol
+from sdfs.engine.child import Child
 from sdfs.engine.protocol import Message
-from sdfs.errors import EngineError, SdfsError
+from sdfs.engine.requests import Request, Waiting
+from sdfs.errors import EngineError
 from sdfs.settings import EncodeSettings
 
 SERVICE = (sys.executable, "-P", "-m", "sdfs.engine.service")
-MAX_ENCODES_IN_FLIGHT = 1
-MAX_DECODES_IN_FLIGHT = 4
-MAX_ATTEMPTS = 2
 FIRST_BACKOFF_SECONDS = 0.1
 LAST_BACKOFF_SECONDS = 30.0
-EXIT_SECONDS = 5.0  # what a child gets to end after its socket closed, before it is killed
 _log = logging.getLogger("sdfs.engine")
 
 
@@ -63,76 +53,6 @@ class EngineStats:
     answered: int
 
 
-@dataclass(eq=False)
-class _Request:
-    type: int
-    payload: bytes
-    header: Mapping[str, Any] = field(default_factory=dict)
-    key: str | None = None  # single flight: whoever asks for the same key meanwhile joins `futures`
-    futures: list[Future[bytes]] = field(default_factory=list)
-    attempts: int = 0
-
-    def wanted(self) -> bool:
-        return not all(future.cancelled() for future in self.futures)
-
-    def drop(self) -> None:
-        """Tell whoever waits for several futures at once that these, all cancelled, are over."""
-        for future in self.futures:
-            future.set_running_or_notify_cancel()
-
-    def complete(self, result: bytes | SdfsError) -> None:
-        for future in self.futures:
-            if not future.set_running_or_notify_cancel():
-                continue
-            if isinstance(result, bytes):
-                future.set_result(result)
-            else:
-                future.set_exception(type(result)(*result.args))  # each its own: tracebacks are appended where it is raised
-
-
-class _Child:
-    """One engine process and the owner's end of its socket."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        """Raises OSError where it cannot be started."""
-        self.ready = False
-        self.retired = False  # told to go: its end is no failure
-        self.begun: set[int] = set()  # ids of the requests it works on: one encode and one decode at most
-        self.socket, theirs = socket.socketpair()
-        try:
-            with theirs:
-                self.process = subprocess.Popen(
-                    [*command, str(theirs.fileno())],
-                    stdin=subprocess.DEVNULL,
-                    stdout=2,  # what a library prints must not mix into the owner's data
-                    pass_fds=[theirs.fileno()],
-                    cwd="/",  # keep no folder busy
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},  # the owner's modules
-                    start_new_session=True,  # a terminal's Ctrl-C is for the owner
-                )
-        except OSError:
-            self.socket.close()
-            raise
-
-    def retire(self) -> None:
-        """End it now; it has nothing to lose. Its listening thread reaps it."""
-        self.retired = True
-        self.process.kill()
-
-    def reap(self) -> str:
-        """Wait for the end, which follows from its closed socket, and enforce it if need be; says how it ended."""
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)  # frees a thread that sends to it
-        self.socket.close()
-        try:
-            self.process.wait(EXIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        code = self.process.returncode
-        return f"killed by signal {-code}" if code < 0 else f"exit status {code}"
-
-
 class Engine:
     """Encodes and decodes in a child process. Thread-safe.
 
@@ -146,11 +66,9 @@ class Engine:
         self._command = SERVICE if command is None else tuple(command)
         self._changed = threading.Condition()
         self._ids = itertools.count(1)
-        self._encodes: deque[_Request] = deque()
-        self._decodes: deque[_Request] = deque()
-        self._by_key: dict[str, _Request] = {}
-        self._in_flight: dict[int, _Request] = {}
-        self._child: _Child | None = None
+        self._waiting = Waiting()
+        self._in_flight: dict[int, Request] = {}
+        self._child: Child | None = None
         self._threads: list[threading.Thread] = []
         self._warm_wanted = False
         self._load_error: EngineError | None = None
@@ -171,14 +89,19 @@ class Engine:
     def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> Future[bytes]:
         """The blob of a picture file, once no decode waits. All as in `sdfs.codec.Codec.encode`."""
         header = {"settings": asdict(settings), "reference_size": None if reference is None else len(reference)}
-        return self._submit(_Request(protocol.ENCODE, data + (reference or b""), header))
+        return self._submit(Request(protocol.ENCODE, data + (reference or b""), header))
 
-    def decode(self, key: str, blob: bytes, *, model: str | None = None) -> Future[bytes]:
+    def decode(self, key: str, blob: bytes, *, model: str | None = None, ahead: bool = False) -> Future[bytes]:
         """The render of a blob, before all encodes. `key` names the blob: calls with the same key meanwhile share one decode.
 
-        `model`: one to use instead of the blob's; the key has to tell it.
+        `model`: one to use instead of the blob's; the key has to tell it. `ahead`: no reader waits for it, until `hurry` is called.
         """
-        return self._submit(_Request(protocol.DECODE, blob, {"model": model}, key=key))
+        return self._submit(Request(protocol.DECODE, blob, {"model": model}, key, ahead))
+
+    def hurry(self, key: str) -> None:
+        """A reader waits for what is decoded ahead under this key, if it is."""
+        with self._changed:
+            self._waiting.hurry(key)
 
     def stats(self) -> EngineStats:
         with self._changed:
@@ -188,8 +111,8 @@ class Engine:
                 pid=child.process.pid if child else None,
                 starts=self._starts,
                 failures=self._failures,
-                waiting_encodes=len(self._encodes),
-                waiting_decodes=len(self._decodes),
+                waiting_encodes=self._waiting.encodes,
+                waiting_decodes=self._waiting.decodes,
                 in_flight=len(self._in_flight),
                 answered=self._answered,
             )
@@ -208,7 +131,7 @@ class Engine:
         while self._threads:  # the conducting thread may add one until it ends
             self._threads.pop().join()
 
-    def _submit(self, request: _Request) -> Future[bytes]:
+    def _submit(self, request: Request) -> Future[bytes]:
         future: Future[bytes] = Future()
         if len(request.payload) > protocol.MAX_PAYLOAD_BYTES:
             future.set_exception(EngineError(f"{len(request.payload)} bytes are more than the engine takes at once"))
@@ -216,15 +139,8 @@ class Engine:
         with self._changed:
             refusal = self._refusal()
             if refusal is None:
-                if request.key is not None:
-                    if (running := self._by_key.get(request.key)) is not None:
-                        running.futures.append(future)
-                        return future
-                    self._by_key[request.key] = request
-                request.futures.append(future)
-                (self._decodes if request.type == protocol.DECODE else self._encodes).append(request)
                 self._wake()
-                return future
+                return self._waiting.add(request)
         future.set_exception(refusal)
         return future
 
@@ -262,10 +178,10 @@ class Engine:
                     if wait_seconds is not None and wait_seconds <= 0:
                         return self._start
                 elif self._child.ready:
-                    if (request := self._next_request()) is not None:
+                    if (request := self._waiting.next(self._in_flight.values())) is not None:
                         id_ = next(self._ids)
                         self._in_flight[id_] = request
-                        return partial(self._send, self._child, Message(request.type, id_, request.header, request.payload))
+                        return partial(self._send, self._child, request.message(id_))
                     if not self._in_flight:
                         wait_seconds = self._active_at + self._idle_seconds - time.monotonic()
                         if wait_seconds <= 0:
@@ -277,32 +193,13 @@ class Engine:
 
     def _seconds_to_start(self) -> float | None:
         """How long until a child is to be started; None where nobody wants one."""
-        if not (self._warm_wanted or self._decodes or self._encodes):
+        if not (self._warm_wanted or self._waiting):
             return None
         return self._retry_at - time.monotonic()
 
-    def _next_request(self) -> _Request | None:
-        """No encode while a decode waits, or beside a decode if one of them was at work when a child died."""
-        decodes = [request for request in self._in_flight.values() if request.type == protocol.DECODE]
-        self._drop_unwanted(self._decodes)
-        if self._decodes:
-            return self._decodes.popleft() if len(decodes) < MAX_DECODES_IN_FLIGHT else None
-        self._drop_unwanted(self._encodes)
-        if not self._encodes or len(self._in_flight) - len(decodes) >= MAX_ENCODES_IN_FLIGHT:
-            return None
-        suspects = any(request.attempts for request in (self._encodes[0], *decodes))
-        return None if decodes and suspects else self._encodes.popleft()
-
-    def _drop_unwanted(self, waiting: deque[_Request]) -> None:
-        """From the front of a queue, so that its first is one that somebody waits for."""
-        while waiting and not waiting[0].wanted():
-            request = waiting.popleft()
-            self._forget(request)
-            request.drop()
-
     def _start(self) -> None:
         try:
-            child = _Child(self._command)
+            child = Child(self._command)
         except OSError as error:
             self._lost(None, f"could not be started: {error}")
             return
@@ -315,7 +212,7 @@ class Engine:
                 self._child = child
             self._start_thread("engine-listen", partial(self._listen, child))
 
-    def _send(self, child: _Child, message: Message) -> None:
+    def _send(self, child: Child, message: Message) -> None:
         try:
             protocol.send(child.socket, message)
         except OSError as error:
@@ -323,7 +220,7 @@ class Engine:
 
     # a child's listening thread
 
-    def _listen(self, child: _Child) -> None:
+    def _listen(self, child: Child) -> None:
         load_error = ""
         try:
             with child.socket.makefile("rb") as stream:
@@ -337,7 +234,7 @@ class Engine:
         how = child.reap()
         self._lost(child, load_error or how)
 
-    def _receive(self, child: _Child, message: Message) -> None:
+    def _receive(self, child: Child, message: Message) -> None:
         with self._changed:
             if message.type == protocol.READY:
                 child.ready = True
@@ -347,7 +244,7 @@ class Engine:
             request = self._in_flight.pop(message.id, None) if message.type in (protocol.RESULT, protocol.ERROR) else None
             if request is not None:
                 child.begun.discard(message.id)
-                self._forget(request)
+                self._waiting.forget(request)
                 self._failures = 0
                 self._answered += 1
             self._active_at = time.monotonic()
@@ -355,7 +252,7 @@ class Engine:
         if request is not None:
             request.complete(message.payload if message.type == protocol.RESULT else protocol.parse_error(message))
 
-    def _lost(self, child: _Child | None, how: str) -> None:
+    def _lost(self, child: Child | None, how: str) -> None:
         """`child` (None: it never came to be) has ended. Decide who waits again and who fails."""
         with self._changed:
             if child is not None and child.retired:
@@ -376,28 +273,18 @@ class Engine:
         for request in failed:
             request.complete(error)
 
-    def _wait_again(self, begun: set[int]) -> list[_Request]:
+    def _wait_again(self, begun: set[int]) -> list[Request]:
         """Put what is in flight back to the front of the queues, in its order; returns what has used up its attempts."""
         for id_ in begun & self._in_flight.keys() or self._in_flight:  # died between two requests: then any may be to blame
             self._in_flight[id_].attempts += 1
         failed = []
         for id_ in sorted(self._in_flight, reverse=True):
             request = self._in_flight.pop(id_)
-            if request.attempts < MAX_ATTEMPTS:
-                (self._decodes if request.type == protocol.DECODE else self._encodes).appendleft(request)
-            else:
-                self._forget(request)
+            if not self._waiting.put_back(request):
                 failed.append(request)
         return failed
 
-    def _take_all(self) -> list[_Request]:
-        left = [*self._in_flight.values(), *self._decodes, *self._encodes]
+    def _take_all(self) -> list[Request]:
+        left = [*self._in_flight.values(), *self._waiting.take_all()]
         self._in_flight.clear()
-        self._decodes.clear()
-        self._encodes.clear()
-        self._by_key.clear()
         return left
-
-    def _forget(self, request: _Request) -> None:
-        if request.key is not None:
-            self._by_key.pop(request.key, None)

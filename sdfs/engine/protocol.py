@@ -34,13 +34,15 @@ from sdfs.errors import (
 # owner → engine
 ENCODE = 1  # header {"settings": of `EncodeSettings`, "reference_size": int | null}, payload: a picture file and its reference
 DECODE = 2  # header {"model": str | null}, payload: a blob
+AHEAD = 3  # the same, but no reader waits for it
 # engine → owner
-READY = 3  # the model is loaded
-BEGUN = 4  # work on the request begins: a crash from now on is its fault and no other's
-RESULT = 5  # payload: a blob, or its render
-ERROR = 6  # header {"class": str, "message": str}; with id 0: the model could not be loaded
-TYPES = frozenset({ENCODE, DECODE, READY, BEGUN, RESULT, ERROR})
+READY = 4  # the model is loaded
+BEGUN = 5  # work on the request begins: a crash from now on is its fault and no other's
+RESULT = 6  # payload: a blob, or its render
+ERROR = 7  # header {"class": str, "message": str}; with id 0: the model could not be loaded
+TYPES = frozenset({ENCODE, DECODE, AHEAD, READY, BEGUN, RESULT, ERROR})
 
+DECODES_AT_ONCE = 2  # while one picture is in the network, another is read or rendered by a second processor
 MAX_HEADER_BYTES = 1 << 16
 MAX_PAYLOAD_BYTES = 1 << 32
 MAX_ERROR_TEXT = 4000  # characters; leaves the header far below its bound however they are escaped

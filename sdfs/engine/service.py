@@ -1,12 +1,13 @@
-"""The engine process: holds the model, decodes one request at a time and encodes one at a time.
+"""The engine process: holds the model, decodes a few requests at a time and encodes one at a time.
 
 Run by the client as `python -m sdfs.engine.service FD`, FD being its end of a socket pair. The main thread only reads, so that the end
 of the stream (the owner unloads the engine, or died) ends the process at once, whatever it is busy with.
 
-A reader does not wait for an encode: decodes have a thread of their own, and that of the encodes, with the threads that libraries start
+A reader does not wait for an encode: decodes have threads of their own, and that of the encodes, with the threads that libraries start
 from it, has a lower priority, so that the kernel takes the processors from it wherever it is. An encode that gave way between pieces of
 its own choosing, in place of the kernel's, would need such places in every library, and does not have them: a deflate of a large PNG, a
-JPEG XL, a tile of a large model take seconds. Memory stays bounded, for at most one encode and one decode are under way.
+JPEG XL, a tile of a large model take seconds. What is decoded ahead of readers stands between the two. Memory stays bounded, for the owner
+sends DECODES_AT_ONCE decodes, whoever they are for, and one encode at a time.
 """
 
 from __future__ import annotations
@@ -25,13 +26,19 @@ from sdfs.engine.protocol import Message
 from sdfs.errors import SdfsError
 from sdfs.settings import EncodeSettings
 
-ENCODE_NICENESS = 10  # to that of the decodes: a tenth of their share of a processor
+AHEAD_NICENESS = 5  # to that of readers' decodes: a third of their share of a processor
+ENCODE_NICENESS = 10  # a tenth of it
 OOM_SCORE_ADJ = 500  # the kernel takes the engine, which costs one retry, before the mount, which costs open files
+_THREADS = (
+    (protocol.DECODE, 0, protocol.DECODES_AT_ONCE),
+    (protocol.AHEAD, AHEAD_NICENESS, protocol.DECODES_AT_ONCE),
+    (protocol.ENCODE, ENCODE_NICENESS, 1),
+)
 _log = logging.getLogger("sdfs.engine")
 
 
 class Coder(Protocol):
-    """What is served: `sdfs.codec.Codec`, or a stand-in. An encode and a decode may be under way at once, in two threads."""
+    """What is served: `sdfs.codec.Codec`, or a stand-in. Several calls may be under way at once, in threads."""
 
     def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> bytes: ...
 
@@ -39,7 +46,7 @@ class Coder(Protocol):
 
 
 class _Answers:
-    """What two threads send, one message at a time."""
+    """What the threads send, one message at a time."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -55,9 +62,10 @@ def serve(sock: socket.socket, codec: Coder) -> None:
     """Answer requests until the peer closes. Work may still be under way on return: the caller ends the process."""
     answers = _Answers(sock)
     queues: dict[int, queue.SimpleQueue[Message]] = {}
-    for type_, niceness in ((protocol.DECODE, 0), (protocol.ENCODE, ENCODE_NICENESS)):
+    for type_, niceness, threads in _THREADS:
         queues[type_] = queue.SimpleQueue()
-        threading.Thread(target=_work, args=(answers, codec, queues[type_], niceness), daemon=True).start()
+        for _ in range(threads):
+            threading.Thread(target=_work, args=(answers, codec, queues[type_], niceness), daemon=True).start()
     with contextlib.suppress(OSError), sock.makefile("rb") as stream:
         answers.send(Message(protocol.READY))
         while (message := protocol.receive(stream)) is not None:

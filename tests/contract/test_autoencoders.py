@@ -125,7 +125,7 @@ def test_the_shifted_synthesis_is_the_transposed_convolution() -> None:
     with torch.no_grad():
         plain = torch.nn.functional.conv_transpose2d(latents, decoder.kernels, stride=FACTOR, padding=8)
         inner = slice(FACTOR, -FACTOR)
-        torch.testing.assert_close(decoder.linear(latents)[..., inner, inner], plain[..., inner, inner], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(255 * decoder.linear(latents)[..., inner, inner], plain[..., inner, inner], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("length", "tile", "halo"), [(1, 4, 2), (9, 4, 2), (8, 4, 1), (100, 7, 3)])

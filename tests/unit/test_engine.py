@@ -19,9 +19,9 @@ import pytest
 
 from sdfs import errors
 from sdfs.engine import protocol
-from sdfs.engine.client import MAX_DECODES_IN_FLIGHT, Engine, backoff_seconds
-from sdfs.engine.protocol import Message
-from sdfs.engine.service import ENCODE_NICENESS
+from sdfs.engine.client import Engine, backoff_seconds
+from sdfs.engine.protocol import DECODES_AT_ONCE, Message
+from sdfs.engine.service import AHEAD_NICENESS, ENCODE_NICENESS
 from sdfs.errors import EngineError, NotAPicture
 from sdfs.settings import DEFAULTS, Effort, EncodeSettings
 
@@ -105,24 +105,85 @@ def test_a_decode_does_not_wait_for_an_encode_that_has_begun(engine: Engine, tmp
 
 def test_no_encode_begins_while_a_decode_waits_for_the_child(engine: Engine, tmp_path: Path) -> None:
     log, go = tmp_path / "log", tmp_path / "go"
-    decodes = [engine.decode(f"key{n}", f"wait {go}".encode()) for n in range(MAX_DECODES_IN_FLIGHT + 1)]
+    decodes = [engine.decode(f"key{n}", f"wait {go}".encode()) for n in range(DECODES_AT_ONCE + 1)]
     encode = engine.encode(f"log {log} began".encode(), DEFAULTS)
-    until(lambda: engine.stats().in_flight == MAX_DECODES_IN_FLIGHT)
+    until(lambda: engine.stats().in_flight == DECODES_AT_ONCE)
     assert engine.stats().waiting_encodes == 1
     go.touch()
     wait([*decodes, encode], PATIENCE)
     assert log.exists()
 
 
-def test_requests_of_a_kind_are_worked_on_one_at_a_time_in_their_order(engine: Engine, tmp_path: Path) -> None:
+def test_encodes_are_worked_on_one_at_a_time_in_their_order(engine: Engine, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    wait([engine.decode(f"key{n}", f"log {log} {n}-begins sleep 0.01 log {log} {n}-ends".encode()) for n in range(4)], PATIENCE)
+    words = (f"log {log} {n}-begins sleep 0.01 log {log} {n}-ends" for n in range(4))
+    wait([engine.encode(each.encode(), DEFAULTS) for each in words], PATIENCE)
     assert log.read_text().split() == [f"{n}-{what}" for n in range(4) for what in ("begins", "ends")]
 
 
-def test_the_processors_are_the_decodes_before_the_encodes(engine: Engine) -> None:
+def test_some_decodes_are_worked_on_at_once_and_no_more(engine: Engine, tmp_path: Path) -> None:
+    log, go = tmp_path / "log", tmp_path / "go"
+    decodes = [engine.decode(f"key{n}", f"log {log} {n} wait {go}".encode()) for n in range(DECODES_AT_ONCE + 1)]
+    until(lambda: log.exists() and len(log.read_text().split()) == DECODES_AT_ONCE)
+    go.touch()
+    wait(decodes, PATIENCE)
+    assert sorted(log.read_text().split()[:DECODES_AT_ONCE]) == [str(n) for n in range(DECODES_AT_ONCE)]
+
+
+def test_the_processors_are_the_readers_decodes_before_those_ahead_and_the_encodes(engine: Engine) -> None:
     decode, encode = engine.decode("key", b"nice").result(PATIENCE), engine.encode(b"nice", DEFAULTS).result(PATIENCE)
-    assert int(encode.split()[0]) == min(int(decode) + ENCODE_NICENESS, 19)  # the largest there is
+    ahead = engine.decode("key", b"nice", ahead=True).result(PATIENCE)
+    assert int(ahead) == min(int(decode) + AHEAD_NICENESS, 19)  # the largest there is
+    assert int(encode.split()[0]) == min(int(decode) + ENCODE_NICENESS, 19)
+
+
+def busy(engine: Engine, log: Path, go: Path) -> list[Future[bytes]]:
+    """The child works on all the decodes that it takes, until `go` is there."""
+    decodes = [engine.decode(f"busy{n}", f"log {log} busy wait {go}".encode()) for n in range(DECODES_AT_ONCE)]
+    until(lambda: log.exists() and log.read_text().count("busy") == DECODES_AT_ONCE)
+    return decodes
+
+
+def test_what_is_decoded_ahead_waits_for_readers(engine: Engine, tmp_path: Path) -> None:
+    log, go = tmp_path / "log", tmp_path / "go"
+    jobs = busy(engine, log, go)
+    jobs += [engine.decode(f"ahead{n}", f"log {log} ahead sleep 0.05".encode(), ahead=True) for n in range(2)]
+    jobs += [engine.decode(f"reader{n}", f"log {log} reader sleep 0.05".encode()) for n in range(2)]
+    go.touch()
+    wait(jobs, PATIENCE)
+    assert log.read_text().split()[DECODES_AT_ONCE:] == ["reader"] * 2 + ["ahead"] * 2
+
+
+@pytest.mark.parametrize("how", ["join", "hurry"])
+def test_what_is_decoded_ahead_is_a_readers_once_one_waits_for_it(engine: Engine, tmp_path: Path, how: str) -> None:
+    log, go = tmp_path / "log", tmp_path / "go"
+    jobs = busy(engine, log, go)
+    jobs += [engine.decode(f"ahead{n}", f"log {log} ahead{n} sleep 0.05".encode(), ahead=True) for n in range(2)]
+    if how == "join":
+        jobs.append(engine.decode("ahead1", b"not this, which is the same"))
+    else:
+        engine.hurry("ahead1")
+    jobs += [engine.decode(f"reader{n}", f"log {log} reader sleep 0.05".encode()) for n in range(DECODES_AT_ONCE)]
+    go.touch()
+    wait(jobs, PATIENCE)
+    order = log.read_text().split()[DECODES_AT_ONCE:]
+    assert "ahead1" in order[:DECODES_AT_ONCE]
+    assert order[-1] == "ahead0"
+
+
+def test_what_is_decoded_ahead_comes_before_encodes(engine: Engine, tmp_path: Path) -> None:
+    log, go = tmp_path / "log", tmp_path / "go"
+    jobs = busy(engine, log, go)
+    jobs.append(engine.encode(f"log {log} encode".encode(), DEFAULTS))
+    jobs += [engine.decode(f"ahead{n}", f"log {log} ahead sleep 0.05".encode(), ahead=True) for n in range(DECODES_AT_ONCE + 1)]
+    go.touch()
+    wait(jobs, PATIENCE)
+    assert log.read_text().split()[-1] == "encode"
+
+
+def test_hurrying_what_is_not_decoded_ahead_does_nothing(engine: Engine) -> None:
+    engine.hurry("nothing")
+    assert engine.decode("key", b"a").result(PATIENCE) == b"A"
 
 
 # single flight
@@ -160,15 +221,14 @@ def test_who_asks_for_a_key_whose_callers_have_all_gone_gets_it(engine: Engine, 
 
 def test_a_decode_that_nobody_wants_any_more_is_not_run(engine: Engine, tmp_path: Path) -> None:
     log, go = tmp_path / "log", tmp_path / "go"
-    busy = [engine.decode(f"busy{n}", f"wait {go}".encode()) for n in range(4)]
+    jobs = busy(engine, log, go)
     unwanted = engine.decode("unwanted", f"log {log} ran".encode())
-    until(lambda: engine.stats().in_flight == 4)
     assert unwanted.cancel()
     go.touch()
-    wait([*busy, unwanted, engine.decode("last", b"")], PATIENCE)
+    wait([*jobs, unwanted, engine.decode("last", b"")], PATIENCE)
     with pytest.raises(CancelledError):
         unwanted.result(0)
-    assert not log.exists()
+    assert "ran" not in log.read_text()
 
 
 # errors
@@ -240,6 +300,17 @@ def test_a_decode_does_not_pay_for_a_deadly_encode_beside_it(engine: Engine, tmp
     go.touch()
     assert decode.result(PATIENCE).startswith(b"LOG")
     assert isinstance(encode.exception(PATIENCE), EngineError)
+
+
+def test_a_decode_does_not_pay_for_a_deadly_decode_beside_it(engine: Engine, tmp_path: Path) -> None:
+    log, go = tmp_path / "log", tmp_path / "go"
+    innocent = engine.decode("key", f"log {log} began wait {go}".encode())
+    until(lambda: log.exists())
+    deadly = engine.decode("deadly", b"die")
+    until(lambda: engine.stats().starts == 2)
+    go.touch()
+    assert innocent.result(PATIENCE).startswith(b"LOG")
+    assert isinstance(deadly.exception(PATIENCE), EngineError)
 
 
 def test_a_child_killed_while_idle_is_replaced_at_the_next_request(engine: Engine) -> None:
