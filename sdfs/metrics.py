@@ -69,6 +69,7 @@ def _of_files(it: Statistics) -> Iterator[Metric]:
 
 def _of_reads(it: Statistics) -> Iterator[Metric]:
     yield CounterMetricFamily("sdfs_decoded_pictures", "Pictures decoded for readers.", it.decoded)
+    yield CounterMetricFamily("sdfs_decoded_ahead_pictures", "Of these, begun before a reader asked for them.", it.decoded_ahead)
     yield CounterMetricFamily("sdfs_decoded_pixels", "Pixels of these.", round(it.decoded_megapixels * 1e6))
     yield CounterMetricFamily("sdfs_decode_seconds", "Time in which there was a picture to decode.", it.decode_seconds)
     caches = (

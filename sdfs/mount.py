@@ -163,6 +163,7 @@ def _serve(
         owner.mountpoint = str(mountpoint)
         owner.unmount = lambda: _fusermount(mountpoint, lazy=False)
         owner.renders.disk = _disk_cache(root, mountpoint, options)
+        owner.read_ahead(options.read_ahead)
         operations = Operations(owner, read_only=owner.read_only, shared=options.shared, on_mounted=on_mounted)
         try:
             with _metrics(owner, options):

@@ -26,6 +26,8 @@ _WHEN_AND_BY_WHOM = ("defaults", "auto", "noauto", "nofail", "_netdev", "user", 
 _ACCESS_TIMES = ("relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime", "diratime", "nodiratime")
 _ALWAYS_SO = ("default_permissions",)  # logical modes are not those of the backing
 _PASSED_OVER = (*_WHEN_AND_BY_WHOM, *_ACCESS_TIMES, *_ALWAYS_SO)
+_MOST_BYTES = 1 << 62
+_MOST_PICTURES = 64
 _PASSED_OVER_PREFIXES = ("x-", "X-", "comment=", "user=", "helper=", "uhelper=")
 
 
@@ -36,6 +38,7 @@ class MountOptions:
     shared: bool = False  # others than who mounts may come: everybody, or root
     disk_cache: str | None = None  # a folder for renders
     disk_cache_bytes: int = DEFAULT_DISK_BYTES
+    read_ahead: int = 4  # pictures; 0: none
     metrics: tuple[str, int] | None = None  # host and port to serve them at
     fuse: tuple[str, ...] = ()  # flags for libfuse; of two that contradict each other the later counts
 
@@ -70,10 +73,13 @@ def _folder(value: str) -> str:
     return value
 
 
-def _bytes(value: str) -> int:
-    if not (value.isascii() and value.isdigit()):
-        raise UserError(f"mount option disk_cache_size={value}: want a number of bytes")
-    return int(value)
+def _number(name: str, what: str, most: int) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        if not (value.isascii() and value.isdigit() and int(value) <= most):
+            raise UserError(f"mount option {name}={value}: want a number of {what}")
+        return int(value)
+
+    return read
 
 
 def _address(value: str) -> tuple[str, int]:
@@ -86,7 +92,8 @@ def _address(value: str) -> tuple[str, int]:
 
 _WITH_VALUE: dict[str, tuple[str, Callable[[str], Any]]] = {
     "disk_cache": ("disk_cache", _folder),
-    "disk_cache_size": ("disk_cache_bytes", _bytes),
+    "disk_cache_size": ("disk_cache_bytes", _number("disk_cache_size", "bytes", _MOST_BYTES)),
+    "read_ahead": ("read_ahead", _number("read_ahead", "pictures", _MOST_PICTURES)),
     "metrics": ("metrics", _address),
 }
 _ALL = ", ".join((*_TAKEN, *(f"{name}=…" for name in _WITH_VALUE)))

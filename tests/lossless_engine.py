@@ -32,7 +32,7 @@ class LosslessEngine:
             future.set_exception(error)
         return future
 
-    def decode(self, key: str, blob: bytes, *, model: str | None = None) -> Future[bytes]:
+    def decode(self, key: str, blob: bytes, *, model: str | None = None, ahead: bool = False) -> Future[bytes]:
         future: Future[bytes] = Future()
         try:
             parsed = container.parse(blob)
@@ -41,6 +41,9 @@ class LosslessEngine:
         except SdfsError as error:
             future.set_exception(error)
         return future
+
+    def hurry(self, key: str) -> None:
+        pass
 
     def warm(self) -> None:
         pass

@@ -12,6 +12,9 @@ def run(
     foreground: Annotated[bool, typer.Option("--foreground", "-f", help="Stay in the foreground until it is unmounted.")] = False,
     disk_cache: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep what was decoded in a folder of yours, too.")] = None,
     disk_cache_size: Annotated[int | None, typer.Option(metavar="BYTES", min=0, help="At most so much of it: 4 GiB if not given.")] = None,
+    read_ahead: Annotated[
+        int | None, typer.Option(metavar="PICTURES", min=0, max=64, help="Of a folder that is read in order; 4 if not given, 0 for none.")
+    ] = None,
     metrics: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Tell Prometheus what the mount does.")] = None,
     options: Annotated[
         list[str] | None,
@@ -28,6 +31,8 @@ def run(
         chosen.append(f"disk_cache={disk_cache.absolute()}")
     if disk_cache_size is not None:
         chosen.append(f"disk_cache_size={disk_cache_size}")
+    if read_ahead is not None:
+        chosen.append(f"read_ahead={read_ahead}")
     if metrics is not None:
         chosen.append(f"metrics={metrics}")
     mount(store, mountpoint, foreground=foreground, options=",".join(chosen))

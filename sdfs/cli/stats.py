@@ -85,7 +85,7 @@ def _fields(statistics: Statistics) -> dict[str, str | None]:
         "size": _bytes(it.logical_bytes),
         "stored": _bytes(it.stored_bytes) + (f" ({100 * it.stored_bytes / it.logical_bytes:.1f} %)" if it.logical_bytes else ""),
         "pending now": f"{it.queued:,}",
-        "decoded": f"{it.decoded:,} pictures" + (f", {rate:.1f} MP/s" if rate is not None else ""),
+        "decoded": f"{it.decoded:,} pictures, {it.decoded_ahead:,} ahead of readers" + (f", {rate:.1f} MP/s" if rate is not None else ""),
         "reads that decode": _reads(it.decoded_reads, it.decoded_p50_seconds, it.decoded_p99_seconds),
         "reads that do not": _reads(it.cached_reads, it.cached_p50_seconds, it.cached_p99_seconds),
         "cache in memory": _cache(it.memory_hits, it.memory_misses, it.memory_bytes),

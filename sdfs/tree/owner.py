@@ -29,6 +29,7 @@ from sdfs.tree.compressor import Compressor
 from sdfs.tree.importing import import_file
 from sdfs.tree.inode import key_of
 from sdfs.tree.pending import Pending
+from sdfs.tree.read_ahead import ReadAhead
 from sdfs.tree.recompressing import recompress
 from sdfs.tree.renders import Engine, Renders, read_header
 from sdfs.tree.statistics import Census, count, engine_figures, resident_bytes
@@ -67,6 +68,13 @@ class Owner:
         self.tree = Tree(self.store, self.renders, Pending())
         self.compressor = Compressor(self.tree, self._engine)
         self._census = Census(self._files)
+        self._read_ahead: ReadAhead | None = None
+
+    def read_ahead(self, pictures: int) -> None:
+        """From now on, have so many pictures decoded before readers, who read a folder in order, ask for them. 0: none."""
+        if pictures:
+            self._read_ahead = ReadAhead(self.tree.heads, self.renders, pictures)
+            self.renders.on_read = self._read_ahead.note
 
     def interrupt(self) -> None:
         """Let nobody wait for the queue any more: it is not worked again."""
@@ -76,6 +84,8 @@ class Owner:
         self.interrupt()
         self.tree.inodes.commit_all()
         self._engine.close()
+        if self._read_ahead is not None:
+            self._read_ahead.close()
         self.compressor.stop()
         self._census.close()
         if self.renders.disk is not None:

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -34,7 +35,8 @@ class Engine(Protocol):
     """What the tree needs of `sdfs.engine.client.Engine`."""
 
     def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> Future[bytes]: ...
-    def decode(self, key: str, blob: bytes, *, model: str | None = None) -> Future[bytes]: ...
+    def decode(self, key: str, blob: bytes, *, model: str | None = None, ahead: bool = False) -> Future[bytes]: ...
+    def hurry(self, key: str) -> None: ...
     def warm(self) -> None: ...
     def stats(self) -> EngineStats: ...
     def close(self) -> None: ...
@@ -74,7 +76,8 @@ class Renders:
 
     def __init__(self, engine: Engine, cache: RenderCache) -> None:
         self.cache = cache
-        self.disk: DiskCache | None = None  # set by a mount that is to have one, before its first reader
+        self.disk: DiskCache | None = None  # this and the next: set by a mount that is to have one, before its first reader
+        self.on_read: Callable[[str], None] | None = None  # told the path of every picture that a reader opens and the engine made
         self.meters = Meters()
         self._engine = engine
         self._checked = Checked()
@@ -88,30 +91,50 @@ class Renders:
     def is_canonical(self, key: str) -> bool:
         return key in self._canonical
 
+    def has_waiting_readers(self) -> bool:
+        """Whether the engine has more to decode than it works on."""
+        return self._engine.stats().waiting_decodes > 0
+
     def get(self, head: Head, fd: int, preamble: Preamble, path: str | None) -> Content:
         """Raises OSError, DamagedError, StoreTooNew, EngineError; the first failure of a blob is logged under `path`."""
         key, header = head
         try:
-            content = self._payload(header, fd, preamble) if preamble.kind == KIND_RAW else self._render(key, header, fd, preamble)
+            content = self._payload(header, fd, preamble) if preamble.kind == KIND_RAW else self._render(head, fd, preamble)
         except SdfsError as error:
             self.report(key, path, error)
             raise
         self._failed.discard(key)
+        if self.on_read is not None and path is not None and preamble.kind != KIND_RAW:
+            self.on_read(path)
         return content
+
+    def get_ahead(self, fd: int, preamble: Preamble) -> None:
+        """Have a render in the cache before a reader asks for it. Not of a raw blob. Raises as `get` does."""
+        head = read_header(fd, preamble)
+
+        def load() -> bytes:
+            blob = read_all(fd)
+            kept = self._from_disk(head, preamble, blob)
+            return self._decode(head, preamble, blob, ahead=True) if kept is None else kept
+
+        if head[0] not in self.cache:
+            self.cache.get(head[0], load)
 
     def _payload(self, header: dict[str, Any], fd: int, preamble: Preamble) -> Payload:
         return self._checked.check(fd, *container.raw_payload(preamble, header, os.fstat(fd).st_size))
 
-    def _render(self, key: str, header: dict[str, Any], fd: int, preamble: Preamble) -> Render:
+    def _render(self, head: Head, fd: int, preamble: Preamble) -> Render:
+        key = head[0]
         began_at, decoded = time.perf_counter(), key not in self.cache
 
         def load() -> bytes:
             nonlocal decoded
-            kept = self._from_disk(key, preamble, header)
+            blob = read_all(fd)
+            kept = self._from_disk(head, preamble, blob)
             decoded = kept is None
-            return self._decode(key, fd, preamble, header) if kept is None else kept
+            return self._decode(head, preamble, blob) if kept is None else kept
 
-        render = self.cache.get(key, load)
+        render = self.cache.get(key, load, on_wait=lambda: self._engine.hurry(key))
         (self.meters.decoded_reads if decoded else self.meters.cached_reads).add(time.perf_counter() - began_at)
         return Render(render)
 
@@ -121,9 +144,13 @@ class Renders:
             self._failed.add(key)
             _log.error("%s cannot be read: %s", path, error)
 
-    def _decode(self, key: str, fd: int, preamble: Preamble, header: dict[str, Any]) -> bytes:
-        with self.meters.decodes.timing(_pixels(header)):
-            render = self._engine.decode(key, read_all(fd)).result()
+    def _decode(self, head: Head, preamble: Preamble, blob: bytes, *, ahead: bool = False) -> bytes:
+        key, header = head
+        with self.meters.decodes.timing(_pixels(header), ahead=ahead):
+            answer = self._engine.decode(key, blob, ahead=ahead)
+            if ahead and self.cache.is_awaited(key):  # by a reader who came before the engine knew the key
+                self._engine.hurry(key)
+            render = answer.result()
         if len(render) != preamble.rendered_size:
             raise DamagedError(f"render: want {preamble.rendered_size} bytes, have {len(render)}")
         if _is_recorded(render, preamble, header):
@@ -134,12 +161,13 @@ class Renders:
             self._canonical.discard(key)
             raise DamagedError("the render differs from the one before it; open the file again")
         if self.disk is not None:
-            self.disk.put(key, render)
+            self.disk.put(_name(blob), render)
         return render
 
-    def _from_disk(self, key: str, preamble: Preamble, header: dict[str, Any]) -> bytes | None:
+    def _from_disk(self, head: Head, preamble: Preamble, blob: bytes) -> bytes | None:
         """Not one that differs from a canonical render, of which the kernel may still have pages."""
-        render = None if self.disk is None else self.disk.get(key, preamble.rendered_size)
+        key, header = head
+        render = None if self.disk is None else self.disk.get(_name(blob), preamble.rendered_size)
         if render is None:
             return None
         if _is_recorded(render, preamble, header):
@@ -151,6 +179,11 @@ class Renders:
         if len(self._canonical) >= REMEMBERED:
             self._canonical.clear()
         self._canonical.add(key)
+
+
+def _name(blob: bytes) -> str:
+    """Of its render in a folder that several owners share: by all its bytes, for its checksums keep nobody from making another one."""
+    return hashlib.sha256(blob).hexdigest()[:32]
 
 
 def _is_recorded(render: bytes, preamble: Preamble, header: dict[str, Any]) -> bool:

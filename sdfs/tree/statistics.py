@@ -64,6 +64,7 @@ class Decodes:
 
     def __init__(self) -> None:
         self.count = 0
+        self.ahead = 0  # of these, begun before a reader asked for them
         self.pixels = 0
         self.seconds = 0.0
         self._lock = threading.Lock()
@@ -71,25 +72,28 @@ class Decodes:
         self._since = 0.0
 
     @contextlib.contextmanager
-    def timing(self, pixels: int) -> Iterator[None]:
+    def timing(self, pixels: int, *, ahead: bool = False) -> Iterator[None]:
         """One that fails takes time, but is not counted."""
         self._change(1)
-        done = 0
+        done = False
         try:
             yield
-            done = 1
+            done = True
         finally:
-            self._change(-1, done, done * pixels)
+            self._change(-1)
+            if done:
+                with self._lock:
+                    self.count += 1
+                    self.ahead += ahead
+                    self.pixels += pixels
 
-    def _change(self, running: int, count: int = 0, pixels: int = 0) -> None:
+    def _change(self, running: int) -> None:
         now = time.perf_counter()
         with self._lock:
             if self._running:
                 self.seconds += now - self._since
             self._since = now
             self._running += running
-            self.count += count
-            self.pixels += pixels
 
 
 class Meters:
@@ -105,6 +109,7 @@ class Meters:
         seconds, pixels = self.decodes.seconds, self.decodes.pixels
         return {
             "decoded": self.decodes.count,
+            "decoded_ahead": self.decodes.ahead,
             "decoded_megapixels": pixels / 1e6,
             "decode_seconds": seconds,
             "decode_megapixels_per_second": pixels / seconds / 1e6 if pixels else None,

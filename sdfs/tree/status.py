@@ -81,6 +81,7 @@ class Statistics(Counts, Owned):
     counted_seconds_ago: float
     queued: int  # pending now
     decoded: int  # pictures, for readers
+    decoded_ahead: int  # of these, begun before a reader asked for them
     decoded_megapixels: float
     decode_seconds: float  # in which there was one to decode: waiting and starting the engine included
     decode_megapixels_per_second: float | None

@@ -58,6 +58,20 @@ def test_files_by_state(told: str) -> None:
     assert found[("sdfs_logical_bytes",)] == len(PICTURE) + 5
 
 
+def test_a_folder_read_in_order_is_decoded_ahead_of_its_reader(tmp_path: Path) -> None:
+    port, names = free_port(), [f"{n:02}.jpg" for n in range(40)]
+    with Mounted(tmp_path) as mounted:
+        for n, name in enumerate(names):
+            (mounted.path / name).write_bytes(PICTURE.replace(b"picture", b"pict%03d" % n))
+        mounted.sync()
+    with Mounted(tmp_path, f"metrics={port}") as mounted:
+        for name in names:
+            (mounted.path / name).read_bytes()
+        found = samples(scrape(port))
+    assert found[("sdfs_decoded_pictures_total",)] == len(names)
+    assert found[("sdfs_decoded_ahead_pictures_total",)] > 0
+
+
 def test_a_histogram_of_reads(told: str) -> None:
     found = samples(told)
     assert found["sdfs_read_seconds_count", "engine"] == found["sdfs_read_seconds_bucket", "engine", "+Inf"] == 1

@@ -84,6 +84,26 @@ def test_all_who_ask_at_once_share_one_load() -> None:
     assert len(loads) == 1
 
 
+def test_who_waits_for_anothers_load_is_known() -> None:
+    cache, may_load, waits = RenderCache(), threading.Event(), threading.Event()
+
+    def load() -> bytes:
+        assert not cache.is_awaited("key")
+        assert may_load.wait(10)
+        assert cache.is_awaited("key")
+        return b"render"
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.get, "key", load)
+        while "key" not in cache._loads:
+            pass
+        second = pool.submit(cache.get, "key", never, on_wait=waits.set)
+        assert waits.wait(10)
+        may_load.set()
+        assert first.result(10) == second.result(10) == b"render"
+    assert not cache.is_awaited("key")
+
+
 def test_an_error_is_raised_and_not_remembered() -> None:
     cache = RenderCache(100)
 

@@ -41,7 +41,7 @@ class Engine(LosslessEngine):
         future.set_result(container.pack(KIND_LATENT, len(data), header, {"file": b"latents"}))
         return future
 
-    def decode(self, key: str, blob: bytes, *, model: str | None = None) -> Future[bytes]:
+    def decode(self, key: str, blob: bytes, *, model: str | None = None, ahead: bool = False) -> Future[bytes]:
         self.decodes += 1
         future: Future[bytes] = Future()
         future.set_result(RENDERS[self.renders])

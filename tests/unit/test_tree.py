@@ -47,7 +47,7 @@ class GatedEngine(LosslessEngine):
             return future
         return super().encode(data, settings)
 
-    def decode(self, key: str, blob: bytes, *, model: str | None = None) -> Future[bytes]:
+    def decode(self, key: str, blob: bytes, *, model: str | None = None, ahead: bool = False) -> Future[bytes]:
         self.decodes += 1
         return super().decode(key, blob)
 
