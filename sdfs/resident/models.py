@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from sdfs.resident.pretrained import PretrainedModel
 
 BUDGET_BYTES = 4 << 30
-RETRY_SECONDS = 5.0  # until a model that did not load is tried again
+FIRST_RETRY_SECONDS = 5.0  # until a model that did not load is tried again; twice as long after each failure
+LAST_RETRY_SECONDS = 300.0
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Loaded = TypeVar("Loaded")
 _log = logging.getLogger("sdfs.engine")
@@ -33,7 +34,8 @@ _log = logging.getLogger("sdfs.engine")
 
 class _Failure(NamedTuple):
     message: str
-    at: float  # monotonic
+    pause_seconds: float
+    ends_at: float  # the pause; monotonic
 
 
 class Models:
@@ -41,7 +43,8 @@ class Models:
     their weights would together exceed the budget; one that is alone may. One that is still used when it has to leave stays, and counts,
     until its user lets go of it, and is not loaded a second time meanwhile.
 
-    A model that cannot be loaded is ModelError to who asks for it, logged once, and tried again when RETRY_SECONDS have passed.
+    A model that cannot be loaded is ModelError to who asks for it, logged once, and tried again after a pause, which grows from
+    FIRST_RETRY_SECONDS to LAST_RETRY_SECONDS while it fails.
 
     Thread-safe. Who asks for a model that is loaded does not wait for one that is being loaded.
     """
@@ -122,7 +125,7 @@ class Models:
 
     def _try(self, name: str, load: Callable[[], Loaded]) -> Loaded:
         last = self._failures.get(name)
-        if last is not None and time.monotonic() < last.at + RETRY_SECONDS:
+        if last is not None and time.monotonic() < last.ends_at:
             raise ModelError(last.message)
         try:
             made = load()
@@ -130,7 +133,8 @@ class Models:
             message = str(error) if isinstance(error, ModelError) else f"{name} cannot be loaded: {type(error).__name__}: {error}"
             if last is None or last.message != message:
                 _log.error("%s", message)
-            self._failures[name] = _Failure(message, time.monotonic())
+            pause = FIRST_RETRY_SECONDS if last is None else min(2 * last.pause_seconds, LAST_RETRY_SECONDS)
+            self._failures[name] = _Failure(message, pause, time.monotonic() + pause)
             raise ModelError(message) from error
         self._failures.pop(name, None)
         return made

@@ -7,7 +7,6 @@ import re
 import shutil
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from sdfs import container
+from sdfs import container, models
 from sdfs.codec import Codec
 from sdfs.container import KIND_LATENT, Blob
 from sdfs.errors import DamagedError, ModelError, ModelMissing
 from sdfs.resident import HASH_DIGITS, Models
 from sdfs.resident import models as resident_models
 from sdfs.resident.model import Encoded, ResidentModel
+from sdfs.resident.pretrained import PretrainedModel
 from sdfs.settings import BUNDLED, Effort, EncodeSettings
 from tests.small_models import kl, saved, tiny
 
@@ -124,19 +124,59 @@ def test_a_model_that_does_not_load_is_logged_once(misfit: Path, caplog: pytest.
     assert len(caplog.messages) == 1
 
 
-@pytest.mark.parametrize(
-    ("seconds", "expected"), [(60.0, pytest.raises(ModelError, match="local:misfit")), (0.0, nullcontext())], ids=["before", "after"]
-)
-def test_a_model_that_did_not_load_is_tried_again_after_a_pause(
-    seconds: float, expected: AbstractContextManager[Any], misfit: Path, model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resident_models, "RETRY_SECONDS", seconds)
-    resident = Models("cpu", "float32")
-    with pytest.raises(ModelError):
-        resident.named(str(misfit))
+class Clock:
+    """Of the models, in seconds, in place of `time`."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(resident_models, "time", clock)
+    return clock
+
+
+class Logbook(Models):
+    """Notes when it tries to load a model; keeps one in memory."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__("cpu", "float32", budget_bytes=0)
+        self.tries: list[float] = []
+        self._clock = clock
+
+    def _load_pretrained(self, model: models.Model) -> PretrainedModel:
+        self.tries.append(self._clock.now)
+        return super()._load_pretrained(model)
+
+
+def test_a_model_that_does_not_load_is_tried_again_after_pauses_that_grow_to_five_minutes(misfit: Path, clock: Clock) -> None:
+    resident = Logbook(clock)
+    for second in range(1000):
+        clock.now = second
+        with pytest.raises(ModelError, match="local:misfit"):
+            resident.named(str(misfit))
+    assert resident.tries == [0, 5, 15, 35, 75, 155, 315, 615, 915]
+
+
+def test_a_model_that_loads_has_its_failures_forgotten(misfit: Path, model_folders: dict[str, Path], clock: Clock) -> None:
+    resident, wrong = Logbook(clock), (misfit / "config.json").read_text()
+    for clock.now in (0, 5):
+        with pytest.raises(ModelError):
+            resident.named(str(misfit))
+    clock.now = 15
     shutil.copy(model_folders["AutoencoderTiny"] / "config.json", misfit)
-    with expected:
-        resident.named(str(misfit))
+    resident.named(str(misfit))
+    resident.named(str(model_folders["AutoencoderKL"]))  # it leaves the memory
+    (misfit / "config.json").write_text(wrong)
+    for clock.now in (20, 24, 25):
+        with pytest.raises(ModelError):
+            resident.named(str(misfit))
+    assert resident.tries[-2:] == [20, 25]
 
 
 def test_where_a_device_does_not_work_the_cpu_does(small_picture: NDArray[np.uint8], caplog: pytest.LogCaptureFixture) -> None:
