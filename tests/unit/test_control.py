@@ -6,7 +6,10 @@ import hashlib
 import io
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -14,9 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from sdfs import control
 from sdfs.access import Access, open_access, take_over
-from sdfs.control import ControlClient, socket_path
+from sdfs.control import ControlClient, server, socket_path
 from sdfs.errors import DamagedError, NameTaken, NotAStore, StoreBusy, UserError
 from sdfs.store import Store, init
 from sdfs.tree.owner import Owner
@@ -82,6 +84,28 @@ def test_an_owner_that_does_not_listen_is_busy(root: Path, monkeypatch: pytest.M
     with pytest.raises(StoreBusy), open_store(root):
         pass
     store.close()
+
+
+OWN = """
+import sys
+from pathlib import Path
+from sdfs.access import open_access
+with open_access(Path(sys.argv[1])):
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_an_owner_that_is_stopped_is_busy(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdfs.access._HANDOVER_SECONDS", 0.1)
+    monkeypatch.setattr("sdfs.control.client._PROBE_SECONDS", 0.1)
+    with subprocess.Popen([sys.executable, "-c", OWN, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGSTOP)
+        with pytest.raises(StoreBusy, match=f"process {process.pid}"), open_store(root):
+            pass
+        process.send_signal(signal.SIGCONT)
 
 
 @pytest.mark.usefixtures("owner")
@@ -180,7 +204,7 @@ def test_nonsense_is_answered_and_harms_nobody(owner: Access, root: Path, reques
 
 
 def test_a_client_that_never_asks_does_not_keep_the_owner(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "_STALLED_SECONDS", 0.2)
+    monkeypatch.setattr(server, "_STALLED_SECONDS", 0.2)
     with socket.socket(socket.AF_UNIX) as silent:
         with open_store(root):
             silent.connect(socket_path(str(root)))

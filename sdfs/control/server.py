@@ -1,18 +1,7 @@
-"""The owner's Unix socket: others use a store through the process that owns it.
-
-One request a connection. The client sends one line of JSON, {"request": name, "arguments": {…}}; the owner answers with lines of JSON:
-
-    {"progress": [done, total]}         any number of them, for `sync`
-    {"data": length}                    any number of them, for `read_to`; so many bytes of the file follow the line
-    {"ok": result}                      the end
-    {"error": [class name, message]}    the end; a class of `sdfs.errors`
-
-The socket is in a folder that only its user may enter; the store's lock file says where. Paths that cannot be decoded travel as lone
-surrogates.
-"""
+"""The owner's side of the control socket."""
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH100, PTH108, PTH116
+# ruff: noqa: PTH108, PTH116
 from __future__ import annotations
 
 import contextlib
@@ -25,32 +14,19 @@ import socketserver
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from sdfs.errors import (
-    DamagedError,
-    EngineError,
-    ModelError,
-    ModelMissing,
-    NameTaken,
-    SdfsError,
-    SourceChanged,
-    StoreBusy,
-    StoreFull,
-    StoreTooNew,
-    UserError,
-)
+from sdfs.control.protocol import pack_error
+from sdfs.errors import SdfsError
 from sdfs.files import make_private
 from sdfs.tree.owner import Owner
-from sdfs.tree.status import Access, FileStatus, Listed, Statistics, StoreStatus, Trashed, Usage, Wish
+from sdfs.tree.status import Access, Wish
 
 _MAX_REQUEST_BYTES = 1 << 16
 _STALLED_SECONDS = 5.0  # what clients get to take their answers when the owner ends
-_KINDS = (DamagedError, EngineError, ModelMissing, ModelError, NameTaken, SourceChanged, StoreBusy, StoreFull, StoreTooNew, UserError)
-_ERRORS: dict[str, type[SdfsError]] = {kind.__name__: kind for kind in _KINDS}
 _log = logging.getLogger("sdfs.control")
 
 
@@ -66,9 +42,6 @@ def _runtime_folder() -> str:
     folder = next(usable, f"{tempfile.gettempdir()}/sdfs-{os.geteuid()}")
     make_private(folder, "holds SDFS's sockets")
     return folder
-
-
-# the owner's side
 
 
 class ControlServer:
@@ -143,8 +116,7 @@ class _Connection(socketserver.StreamRequestHandler):
             answer = _ANSWERS[request["request"]]
             self.send({"ok": answer(cast(_Server, self.server).access, self, **request["arguments"])})
         except SdfsError as error:
-            name = next((name for name, kind in _ERRORS.items() if isinstance(error, kind)), "UserError")
-            self.send({"error": [name, str(error)]})
+            self.send({"error": pack_error(error)})
         except ConnectionError:
             raise
         except Exception as error:  # a bug, or a request of another version: the client is told, the owner lives on
@@ -195,99 +167,5 @@ _ANSWERS: dict[str, Callable[..., Any]] = {
     "restore": lambda access, _, name, folder: access.restore(name, folder),
     "empty_trash": lambda access, _: access.empty_trash(),
     "shutdown": lambda access, _: access.shutdown(),
+    "ping": lambda access, _: None,
 }
-
-
-# the others' side
-
-
-class ControlClient:
-    """`Access` through a socket. Raises ConnectionError or FileNotFoundError where nobody listens."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def add(self, source: Path, destination: str, sha256: str | None = None) -> str:
-        return str(self._ask("add", source=os.path.abspath(source), destination=destination, sha256=sha256))
-
-    def sync(self, progress: Callable[[int, int], None]) -> None:
-        self._ask("sync", on_progress=progress)
-
-    def settle(self, path: str, seconds: float) -> FileStatus:
-        return FileStatus(**self._ask("settle", path=path, seconds=seconds))
-
-    def find(self, sha256: str, size: int) -> FileStatus | None:
-        found = self._ask("find", sha256=sha256, size=size)
-        return None if found is None else FileStatus(**found)
-
-    def hand_over(self) -> None:
-        self._ask("hand_over")
-
-    def status(self) -> StoreStatus:
-        return StoreStatus(**self._ask("status"))
-
-    def statistics(self) -> Statistics:
-        return Statistics(**self._ask("statistics"))
-
-    def stat(self, path: str) -> FileStatus:
-        return FileStatus(**self._ask("stat", path=path))
-
-    def list(self, path: str) -> list[Listed]:
-        return [Listed(**listed) for listed in self._ask("list", path=path)]
-
-    def read_to(self, path: str, file: BinaryIO, model: str | None = None) -> None:
-        self._ask("read_to", on_data=file, path=path, model=model)
-
-    def recompress(self, path: str, wish: Wish) -> FileStatus:
-        return FileStatus(**self._ask("recompress", path=path, wish=asdict(wish)))
-
-    def usage(self, path: str) -> Usage:
-        return Usage(**self._ask("usage", path=path))
-
-    def trashed(self) -> Sequence[Trashed]:
-        return [Trashed(**trashed) for trashed in self._ask("trashed")]
-
-    def restore(self, name: str, folder: str | None) -> str:
-        return str(self._ask("restore", name=name, folder=folder))
-
-    def empty_trash(self) -> None:
-        self._ask("empty_trash")
-
-    def shutdown(self) -> None:
-        self._ask("shutdown")
-
-    def probe(self) -> None:
-        """Raises as all do where nobody listens."""
-        self._connect().close()
-
-    def _connect(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            connection.connect(self._path)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _ask(
-        self,
-        request: str,
-        *,
-        on_progress: Callable[[int, int], None] | None = None,
-        on_data: BinaryIO | None = None,
-        **arguments: object,
-    ) -> Any:
-        with self._connect() as connection, connection.makefile("rb") as answers:
-            connection.sendall(json.dumps({"request": request, "arguments": arguments}).encode() + b"\n")
-            for line in answers:
-                answer = json.loads(line)
-                if "ok" in answer:
-                    return answer["ok"]
-                if "error" in answer:
-                    name, message = answer["error"]
-                    raise _ERRORS.get(name, UserError)(message)
-                if on_progress is not None and "progress" in answer:
-                    on_progress(*answer["progress"])
-                if on_data is not None and "data" in answer:
-                    on_data.write(answers.read(answer["data"]))
-        raise StoreBusy("the process that owns the store ended before it answered: try again")

@@ -1,0 +1,21 @@
+"""The owner's Unix socket: others use a store through the process that owns it.
+
+One request a connection. The client sends one line of JSON, {"request": name, "arguments": {…}}; the owner answers with lines of JSON:
+
+    {"progress": [done, total]}         any number of them, for `sync`
+    {"data": length}                    any number of them, for `read_to`; so many bytes of the file follow the line
+    {"ok": result}                      the end
+    {"error": [class name, message]}    the end; a class of `sdfs.errors`
+
+The socket is in a folder that only its user may enter; the store's lock file says where. Paths that cannot be decoded travel as lone
+surrogates.
+
+    protocol   errors on their way
+    server     the owner's side
+    client     the others'
+"""
+
+from sdfs.control.client import ControlClient
+from sdfs.control.server import ControlServer, serving, socket_path
+
+__all__ = ["ControlClient", "ControlServer", "serving", "socket_path"]
