@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,12 +17,14 @@ from sdfs.errors import DamagedError, DoesNotFit, KnownRender, PictureError, Sdf
 from sdfs.picture import MAX_PIXELS, Picture, find_marker, probe, render, unwrap_exact, wrap_exact
 from sdfs.quality import LUMA, Scores, acceptable, compare
 from sdfs.resident import HASH_DIGITS, Models, ResidentModel
-from sdfs.settings import Effort, EncodeSettings
+from sdfs.room import Room
+from sdfs.settings import Effort, EncodeSettings, Memory
 from sdfs.signatures import HEAD_BYTES, picture_format
 
 LARGEST_SHARE = 0.5  # of the original's bytes that a latent blob may take
 QUALITY_STEP = 12  # a picture that fails the gate is tried again at so much more quality
 QUALITY_TRIES = 3
+DECODE_BYTES = 20  # for each pixel, besides what a tile takes: measured with photos of 12 and 48 MP
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,17 @@ class _Candidate:
 
 
 class Codec:
-    """With its models resident. Thread-safe; how much memory it takes grows with the calls that are under way."""
+    """With its models resident. Thread-safe."""
 
-    def __init__(self, device: str | None = None, dtype: str | None = None) -> None:
-        """As for `resident.Models`."""
-        self._models = Models(device, dtype)
+    def __init__(self, device: str | None = None, dtype: str | None = None, memory: Memory | None = None) -> None:
+        """`device`, `dtype`: as for `resident.Models`."""
+        memory = memory or Memory()
+        self._models = Models(device, dtype, budget_bytes=memory.ram // 2, device_bytes=memory.vram)
+        self._room = Room(memory.ram // 4)
+
+    def figures(self) -> dict[str, Any]:
+        """Where the bundled model is: "device" by name, "dtype", and "device_bytes" that torch holds there, None on a CPU."""
+        return self._models.figures()
 
     def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> bytes:
         """A blob: latents where the gate of the settings lets them pass, else the file exactly.
@@ -59,6 +68,7 @@ class Codec:
         """The file a reader gets: exactly preamble.rendered_size bytes.
 
         `model`: a compatible one to use instead of the blob's; where what that gives does not fit, it has a size of its own.
+        Waits while others are decoded and the memory does not suffice for all.
         Raises DamagedError, StoreTooNew, ModelMissing, ModelError.
         """
         parsed = container.parse(blob)
@@ -66,13 +76,14 @@ class Codec:
         if parsed.preamble.kind != KIND_LATENT:
             return unwrap_exact(parsed.preamble.kind, _section(parsed, "file"), size)
         try:
-            picture, marker = self._decode_latents(parsed, model), _marker(parsed.header["id"])
-            try:
-                return render(picture, size, marker)
-            except DoesNotFit:
-                if model is None:
-                    raise
-                return render(picture, None, marker)
+            with self._room.taking(DECODE_BYTES * _claimed_pixels(parsed.header)):
+                picture, marker = self._decode_latents(parsed, model), _marker(parsed.header["id"])
+                try:
+                    return render(picture, size, marker)
+                except DoesNotFit:
+                    if model is None:
+                        raise
+                    return render(picture, None, marker)
         except (LookupError, TypeError, ValueError, PictureError) as error:
             raise DamagedError(f"latent blob: {type(error).__name__}: {error}") from error
 
@@ -114,13 +125,22 @@ class Codec:
     def _decode_latents(self, blob: Blob, instead: str | None = None) -> Picture:
         header = blob.header
         width, height, quality = (int(header[key]) for key in ("width", "height", "quality"))
-        if min(width, height) < 1 or width * height > MAX_PIXELS or not 0 <= quality <= 100:
-            raise DamagedError(f"latent blob claims {width} x {height} pixels at quality {quality}")
+        _claimed_pixels(header)
+        if not 0 <= quality <= 100:
+            raise DamagedError(f"latent blob claims quality {quality}")
         rgb = self._models.of_blob(header, instead=instead).decode(_section(blob, "latents"), header, height, width)
         metadata = _decompress(_section(blob, "metadata"), int(header["metadata_size"]))
         if blob.preamble.rendered_size > _largest_render(width * height, len(metadata)):
             raise DamagedError(f"latent blob claims a render of {blob.preamble.rendered_size} bytes for {width} x {height} pixels")
         return Picture(header["format"], _to_grey(rgb) if header["grey"] else rgb, header["recipe"], metadata)
+
+
+def _claimed_pixels(header: Mapping[str, Any]) -> int:
+    """Raises DamagedError, ValueError, LookupError, TypeError."""
+    width, height = int(header["width"]), int(header["height"])
+    if min(width, height) < 1 or width * height > MAX_PIXELS:
+        raise DamagedError(f"latent blob claims {width} x {height} pixels")
+    return width * height
 
 
 def _candidate(data: bytes, picture: Picture, model: ResidentModel, quality: int, effort: Effort) -> _Candidate:

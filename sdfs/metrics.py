@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from sdfs.errors import StoreBusy, UserError
@@ -85,6 +85,12 @@ def _of_processes(it: Statistics) -> Iterator[Metric]:
     states = {state: float(state == it.engine_state) for state in ENGINE_STATES}
     yield _gauges("sdfs_engine_state", "1 for what the engine is doing.", "state", states)
     yield CounterMetricFamily("sdfs_engine_starts", "Times that the engine was started.", it.engine_starts)
+    if it.engine_device is not None:
+        device = InfoMetricFamily("sdfs_engine_device", "Where the bundled model is, and in which number format.")
+        device.add_metric([], {"device": it.engine_device, "dtype": it.engine_dtype or ""})
+        yield device
+    if it.engine_device_bytes is not None:
+        yield GaugeMetricFamily("sdfs_engine_device_memory_bytes", "Memory that the engine holds there.", it.engine_device_bytes)
     memory = {"mount": it.resident_bytes, "engine": it.engine_resident_bytes}
     yield _gauges("sdfs_resident_memory_bytes", "Memory of a process.", "process", memory)
 

@@ -40,7 +40,7 @@ def run(
     *,
     foreground: bool = False,
     options: str = "",
-    become_owner: Callable[[Path], Owner] = Owner,
+    become_owner: Callable[..., Owner] = Owner,
 ) -> None:
     """Mount a store.
 
@@ -51,7 +51,8 @@ def run(
     root, target = Path(os.path.realpath(store)), Path(os.path.abspath(mountpoint))
     if not is_store(root):
         raise NotAStore(f"{store} is no SDFS store: make it one with `sdfs init`")
-    serve = partial(_serve, root, target, chosen, become_owner)
+    own = partial(become_owner, cache_bytes=chosen.cache_bytes, memory=chosen.memory)
+    serve = partial(_serve, root, target, chosen, own)
     if foreground:
         background.log_to_stderr()
         with telling_of_mount(str(root), str(target)) as mounted:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sdfs.cache import DEFAULT_DISK_BYTES
+from sdfs.cache import DEFAULT_BYTES, DEFAULT_DISK_BYTES
 from sdfs.errors import UserError
+from sdfs.settings import Memory
 
 _OWN = ("ro", "rw", "nonempty")
 _SHARING = ("allow_other", "allow_root")
@@ -36,6 +37,8 @@ class MountOptions:
     read_only: bool = False
     nonempty: bool = False  # the mountpoint may have files, which the mount hides
     shared: bool = False  # others than who mounts may come: everybody, or root
+    cache_bytes: int = DEFAULT_BYTES  # for renders in memory
+    memory: Memory = field(default_factory=Memory)  # for the engine
     disk_cache: str | None = None  # a folder for renders
     disk_cache_bytes: int = DEFAULT_DISK_BYTES
     read_ahead: int = 4  # pictures; 0: none
@@ -58,11 +61,13 @@ def parse(options: str) -> MountOptions:
         elif option not in _PASSED_OVER and not option.startswith(_PASSED_OVER_PREFIXES):
             raise UserError(f"mount option {option}: SDFS does not take it, but {_ALL}; docs/CLI.md explains them")
     order = list(chosen)
+    memory = {name: values.pop(name) for name in ("ram", "vram") if name in values}
     return MountOptions(
         read_only=next((option == "ro" for option in reversed(order) if option in ("ro", "rw")), False),
         nonempty="nonempty" in chosen,
         shared=not chosen.keys().isdisjoint(_SHARING),
         fuse=tuple(option for option in order if option not in _OWN),
+        memory=Memory(**memory),
         **values,
     )
 
@@ -91,6 +96,9 @@ def _address(value: str) -> tuple[str, int]:
 
 
 _WITH_VALUE: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "cache_size": ("cache_bytes", _number("cache_size", "bytes", _MOST_BYTES)),
+    "ram": ("ram", _number("ram", "bytes", _MOST_BYTES)),
+    "vram": ("vram", _number("vram", "bytes", _MOST_BYTES)),
     "disk_cache": ("disk_cache", _folder),
     "disk_cache_size": ("disk_cache_bytes", _number("disk_cache_size", "bytes", _MOST_BYTES)),
     "read_ahead": ("read_ahead", _number("read_ahead", "pictures", _MOST_PICTURES)),

@@ -1,4 +1,4 @@
-"""What the owner of a store decides about new latents: how they are made, and what a reader has to get of them."""
+"""What the owner of a store decides about new latents, how they are made and what a reader has to get of them; and about memory."""
 
 from __future__ import annotations
 
@@ -56,3 +56,11 @@ def _want(fulfilled: bool, name: str, wanted: str, have: object) -> None:
 
 
 DEFAULTS = EncodeSettings()
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the engine may take, in bytes. One picture by itself gets what it needs of main memory."""
+
+    ram: int = 4 << 30
+    vram: int | None = None  # of a GPU's; None: all of it

@@ -113,6 +113,11 @@ class BundledAutoencoder:
         self._weights = weights
         self._networks = _Networks.load(weights, device, dtype, tile)
 
+    @property
+    def placed(self) -> tuple[torch.device, torch.dtype]:
+        """The device and the number format of the networks, for now."""
+        return self._networks.device, self._networks.decoder.from_linear.weight.dtype
+
     def encode(self, pixels: Pixels, quality: int) -> Latents:
         """(H, W, 3) uint8 -> (256, ceil(H/16), ceil(W/16)) float32. The last rows and columns are repeated up to a whole position."""
         return self._with_memory(lambda networks: networks.encode(pixels, quality))

@@ -10,6 +10,11 @@ def run(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="The store.")],
     mountpoint: Annotated[Path, typer.Argument(metavar="MOUNTPOINT", help="An empty folder; made if it is not there.")],
     foreground: Annotated[bool, typer.Option("--foreground", "-f", help="Stay in the foreground until it is unmounted.")] = False,
+    cache_size: Annotated[
+        int | None, typer.Option(metavar="BYTES", min=0, help="Of decoded pictures in memory: 256 MiB if not given.")
+    ] = None,
+    ram: Annotated[int | None, typer.Option(metavar="BYTES", min=0, help="What the engine may take: 4 GiB if not given.")] = None,
+    vram: Annotated[int | None, typer.Option(metavar="BYTES", min=0, help="Of a GPU's memory: all of it if not given.")] = None,
     disk_cache: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep what was decoded in a folder of yours, too.")] = None,
     disk_cache_size: Annotated[int | None, typer.Option(metavar="BYTES", min=0, help="At most so much of it: 4 GiB if not given.")] = None,
     read_ahead: Annotated[
@@ -29,10 +34,13 @@ def run(
         if "," in str(disk_cache.absolute()):
             raise typer.BadParameter(f"--disk-cache {disk_cache}: the folder's path must have no comma")
         chosen.append(f"disk_cache={disk_cache.absolute()}")
-    if disk_cache_size is not None:
-        chosen.append(f"disk_cache_size={disk_cache_size}")
-    if read_ahead is not None:
-        chosen.append(f"read_ahead={read_ahead}")
-    if metrics is not None:
-        chosen.append(f"metrics={metrics}")
+    values = {
+        "cache_size": cache_size,
+        "ram": ram,
+        "vram": vram,
+        "disk_cache_size": disk_cache_size,
+        "read_ahead": read_ahead,
+        "metrics": metrics,
+    }
+    chosen += [f"{name}={value}" for name, value in values.items() if value is not None]
     mount(store, mountpoint, foreground=foreground, options=",".join(chosen))

@@ -91,8 +91,14 @@ def _fields(statistics: Statistics) -> dict[str, str | None]:
         "cache in memory": _cache(it.memory_hits, it.memory_misses, it.memory_bytes),
         "cache on disk": _cache(it.disk_hits, it.disk_misses, it.disk_bytes),
         "engine": it.engine_state + (f", {engine}" if engine else ""),
+        "device": _device(it),
         "memory": _memory(it.resident_bytes),
     }
+
+
+def _device(it: Statistics) -> str | None:
+    held = "" if it.engine_device_bytes is None else f", {_bytes(it.engine_device_bytes)} held"
+    return None if it.engine_device is None else f"{it.engine_device}, {it.engine_dtype}{held}"
 
 
 def _reads(count: int, p50: float | None, p99: float | None) -> str:

@@ -18,19 +18,19 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 from sdfs.engine import protocol
 from sdfs.engine.child import Child
 from sdfs.engine.protocol import Message
 from sdfs.engine.requests import Request, Waiting
 from sdfs.errors import EngineError
-from sdfs.settings import EncodeSettings
+from sdfs.settings import EncodeSettings, Memory
 
-SERVICE = (sys.executable, "-P", "-m", "sdfs.engine.service")
 FIRST_BACKOFF_SECONDS = 0.1
 LAST_BACKOFF_SECONDS = 30.0
 _log = logging.getLogger("sdfs.engine")
@@ -51,6 +51,14 @@ class EngineStats:
     waiting_decodes: int
     in_flight: int
     answered: int
+    device: str | None = None  # this and the next: of the bundled model, as the child said last; None: nothing yet
+    dtype: str | None = None
+    device_bytes: int | None = None  # that it holds there; None: of the machine's own memory
+
+
+def _service(memory: Memory) -> tuple[str, ...]:
+    vram = () if memory.vram is None else ("--vram", str(memory.vram))
+    return (sys.executable, "-P", "-m", "sdfs.engine.service", "--ram", str(memory.ram), *vram)
 
 
 class Engine:
@@ -60,10 +68,10 @@ class Engine:
     loaded (then every request fails at once until the next try is due), or the engine was closed.
     """
 
-    def __init__(self, *, idle_seconds: float = 300.0, command: Sequence[str] | None = None) -> None:
+    def __init__(self, *, idle_seconds: float = 300.0, command: Sequence[str] | None = None, memory: Memory | None = None) -> None:
         """`command`: what to run in place of the service; gets the number of its socket as the last argument."""
         self._idle_seconds = idle_seconds
-        self._command = SERVICE if command is None else tuple(command)
+        self._command = _service(memory or Memory()) if command is None else tuple(command)
         self._changed = threading.Condition()
         self._ids = itertools.count(1)
         self._waiting = Waiting()
@@ -77,6 +85,7 @@ class Engine:
         self._active_at = 0.0  # monotonic: the last answer, or when it was loaded
         self._starts = 0
         self._answered = 0
+        self._figures: Mapping[str, Any] = {}  # fields of EngineStats
         self._closed = False
 
     def warm(self) -> None:
@@ -115,6 +124,7 @@ class Engine:
                 waiting_decodes=self._waiting.decodes,
                 in_flight=len(self._in_flight),
                 answered=self._answered,
+                **self._figures,
             )
 
     def close(self) -> None:
@@ -236,6 +246,8 @@ class Engine:
 
     def _receive(self, child: Child, message: Message) -> None:
         with self._changed:
+            if message.type in (protocol.READY, protocol.RESULT):
+                self._figures = message.header
             if message.type == protocol.READY:
                 child.ready = True
                 self._load_error = None

@@ -1,7 +1,7 @@
 """The engine process: holds the model, decodes a few requests at a time and encodes one at a time.
 
-Run by the client as `python -m sdfs.engine.service FD`, FD being its end of a socket pair. The main thread only reads, so that the end
-of the stream (the owner unloads the engine, or died) ends the process at once, whatever it is busy with.
+Run by the client as `python -m sdfs.engine.service [--ram BYTES] [--vram BYTES] FD`, FD being its end of a socket pair. The main thread
+only reads, so that the end of the stream (the owner unloads the engine, or died) ends the process at once, whatever it is busy with.
 
 A reader does not wait for an encode: decodes have threads of their own, and that of the encodes, with the threads that libraries start
 from it, has a lower priority, so that the kernel takes the processors from it wherever it is. An encode that gave way between pieces of
@@ -12,6 +12,7 @@ sends DECODES_AT_ONCE decodes, whoever they are for, and one encode at a time.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import os
@@ -19,12 +20,12 @@ import queue
 import socket
 import sys
 import threading
-from typing import Protocol
+from typing import Any, Protocol
 
 from sdfs.engine import protocol
 from sdfs.engine.protocol import Message
 from sdfs.errors import SdfsError
-from sdfs.settings import EncodeSettings
+from sdfs.settings import EncodeSettings, Memory
 
 AHEAD_NICENESS = 5  # to that of readers' decodes: a third of their share of a processor
 ENCODE_NICENESS = 10  # a tenth of it
@@ -43,6 +44,8 @@ class Coder(Protocol):
     def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> bytes: ...
 
     def decode(self, blob: bytes, *, model: str | None = None) -> bytes: ...
+
+    def figures(self) -> dict[str, Any]: ...
 
 
 class _Answers:
@@ -67,7 +70,7 @@ def serve(sock: socket.socket, codec: Coder) -> None:
         for _ in range(threads):
             threading.Thread(target=_work, args=(answers, codec, queues[type_], niceness), daemon=True).start()
     with contextlib.suppress(OSError), sock.makefile("rb") as stream:
-        answers.send(Message(protocol.READY))
+        answers.send(Message(protocol.READY, header=codec.figures()))
         while (message := protocol.receive(stream)) is not None:
             queues[message.type].put(message)
 
@@ -86,8 +89,10 @@ def _answer(codec: Coder, request: Message) -> Message:
         if request.type == protocol.ENCODE:
             data, reference = _parts(request)
             settings = EncodeSettings.parse(request.header["settings"])
-            return Message(protocol.RESULT, request.id, payload=codec.encode(data, settings, reference=reference))
-        return Message(protocol.RESULT, request.id, payload=codec.decode(request.payload, model=request.header["model"]))
+            result = codec.encode(data, settings, reference=reference)
+        else:
+            result = codec.decode(request.payload, model=request.header["model"])
+        return Message(protocol.RESULT, request.id, codec.figures(), result)
     except SdfsError as error:
         return protocol.pack_error(request.id, error)
     except Exception as error:
@@ -114,14 +119,19 @@ def prefer_for_oom() -> None:
 
 def main() -> None:
     logging.basicConfig(stream=sys.stderr, format="sdfs engine: %(message)s")
-    sock = socket.socket(fileno=int(sys.argv[1]))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--ram", type=int, default=Memory.ram)
+    parser.add_argument("--vram", type=int)
+    parser.add_argument("socket", type=int)
+    options = parser.parse_args()
+    sock = socket.socket(fileno=options.socket)
     prefer_for_oom()
     # read when torch is imported: threads that spin while they wait for each other are slow, at times tenfold, where other programs run
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         from sdfs.codec import Codec
 
-        codec = Codec()
+        codec = Codec(memory=Memory(options.ram, options.vram))
     except Exception as error:
         _log.exception("the model could not be loaded")
         protocol.send(sock, protocol.pack_error(0, error))

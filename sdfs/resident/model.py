@@ -61,6 +61,11 @@ class BundledModel:
         self._coder = LearnedCoder(weights)
         self.id = self._autoencoder.id
 
+    @property
+    def placed(self) -> tuple[torch.device, torch.dtype]:
+        """Where its networks are, and in which number format, for now."""
+        return self._autoencoder.placed
+
     def encode(self, pixels: Pixels, quality: int, effort: Effort) -> Encoded:
         latents = self._autoencoder.encode(pixels, quality)
         if effort is Effort.FAST:

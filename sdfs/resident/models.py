@@ -19,12 +19,11 @@ from sdfs import models
 from sdfs.autoencoders.runner import fastest_dtype
 from sdfs.errors import ModelError, SdfsError
 from sdfs.resident.model import HASH_DIGITS, BundledModel, ResidentModel
-from sdfs.settings import BUNDLED
+from sdfs.settings import BUNDLED, Memory
 
 if TYPE_CHECKING:
     from sdfs.resident.pretrained import PretrainedModel
 
-BUDGET_BYTES = 4 << 30
 FIRST_RETRY_SECONDS = 5.0  # until a model that did not load is tried again; twice as long after each failure
 LAST_RETRY_SECONDS = 300.0
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -49,9 +48,18 @@ class Models:
     Thread-safe. Who asks for a model that is loaded does not wait for one that is being loaded.
     """
 
-    def __init__(self, device: str | None = None, dtype: str | None = None, *, budget_bytes: int = BUDGET_BYTES) -> None:
-        """`device`: a torch device, default CUDA where there is one; `dtype`: 'float32' or 'bfloat16', default what suits each model."""
+    def __init__(
+        self, device: str | None = None, dtype: str | None = None, *, budget_bytes: int = Memory.ram, device_bytes: int | None = None
+    ) -> None:
+        """`device`: a torch device, default CUDA where there is one; `dtype`: 'float32' or 'bfloat16', default what suits each model.
+
+        `device_bytes`: of a CUDA device's memory, all that torch may take in this process. Where that does not suffice tiles become
+        smaller, and at last the CPU is used.
+        """
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if device_bytes is not None and self._device.type == "cuda":
+            share = device_bytes / torch.cuda.get_device_properties(self._device).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(1.0, share), self._device)
         self._dtype = _DTYPES[dtype] if dtype else None
         self._budget_bytes = budget_bytes
         self._bundled: BundledModel | None = None
@@ -69,6 +77,17 @@ class Models:
             with self._loading:
                 self._bundled = self._bundled or self._try("the bundled model", self._load_bundled)
         return self._bundled
+
+    def figures(self) -> dict[str, Any]:
+        """As `Codec.figures`."""
+        placed = None if self._bundled is None else self._bundled.placed
+        device, dtype = placed or (self._device, self._dtype)
+        on_cuda = device.type == "cuda"
+        return {
+            "device": torch.cuda.get_device_name(device) if on_cuda else device.type,
+            "dtype": str(dtype).removeprefix("torch."),
+            "device_bytes": torch.cuda.memory_reserved(device) if on_cuda else None,
+        }
 
     def named(self, name: str) -> ResidentModel:
         """As the user names it. Raises ModelMissing, ModelError."""

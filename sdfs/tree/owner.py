@@ -23,6 +23,7 @@ from sdfs.container import KIND_LATENT, PREAMBLE_BYTES, Preamble
 from sdfs.engine.client import Engine as ChildEngine
 from sdfs.errors import DamagedError, EngineError, NameTaken, StoreBusy, StoreFull, StoreTooNew, UserError
 from sdfs.files import fsync_path
+from sdfs.settings import Memory
 from sdfs.store import INTERNAL, Store
 from sdfs.tree import trash
 from sdfs.tree.compressor import Compressor
@@ -54,15 +55,20 @@ _FROM_HEADER: dict[str, type] = {  # a header's checksum does not make its value
 class Owner:
     """Owns a store from here to `close`. The worker runs once it is started, or somebody calls `sync`."""
 
-    def __init__(self, root: Path, *, engine: Callable[[], Engine] = ChildEngine, cache_bytes: int = DEFAULT_BYTES) -> None:
-        """Raises NotAStore, StoreTooNew, StoreBusy. `engine` makes the engine, which then belongs to the owner."""
+    def __init__(
+        self, root: Path, *, engine: Callable[[], Engine] | None = None, cache_bytes: int = DEFAULT_BYTES, memory: Memory | None = None
+    ) -> None:
+        """Raises NotAStore, StoreTooNew, StoreBusy.
+
+        `engine` makes the engine, which then belongs to the owner, in place of a child process that may take `memory`.
+        """
         self.store = Store(root)
         self.mountpoint: str | None = None
         self.read_only = self.store.read_only  # or set by a mount that is
         self.unmount: Callable[[], None] | None = None
         self.on_hand_over: Callable[[], None] | None = None  # told to close the owner soon, for somebody wants to mount the store
         self._adding = threading.Lock()
-        self._engine = engine()
+        self._engine = ChildEngine(memory=memory) if engine is None else engine()
         self._cache = RenderCache(cache_bytes)
         self.renders = Renders(self._engine, self._cache)
         self.tree = Tree(self.store, self.renders, Pending())

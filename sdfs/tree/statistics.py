@@ -208,6 +208,9 @@ def engine_figures(stats: EngineStats) -> dict[str, Any]:
     return {
         "engine_state": _engine_state(stats),
         "engine_starts": stats.starts,
+        "engine_device": stats.device,
+        "engine_dtype": stats.dtype,
+        "engine_device_bytes": stats.device_bytes,
         "engine_resident_bytes": None if stats.pid is None else resident_bytes(stats.pid),
     }
 

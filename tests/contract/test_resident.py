@@ -259,3 +259,7 @@ def noisy() -> Any:
     with torch.no_grad():
         made.decoder.layers[-1].weight.mul_(30)
     return made
+
+
+def test_it_says_where_the_bundled_model_is() -> None:
+    assert Models("cpu", "float32").figures() == {"device": "cpu", "dtype": "float32", "device_bytes": None}

@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from sdfs import errors
 from sdfs.engine.service import prefer_for_oom, serve
@@ -21,6 +22,9 @@ class Obedient:
     create it and die; raise CLASS; zero-divide; score: answer with the process's oom_score_adj; session: with its session id;
     nice: with the niceness of the thread.
     """
+
+    def figures(self) -> dict[str, Any]:
+        return {"device": "a stand-in", "dtype": "words", "device_bytes": 7}
 
     def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> bytes:
         return self.decode(data) + f" AT {settings}".encode()

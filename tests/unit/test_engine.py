@@ -90,6 +90,14 @@ def test_the_child_is_in_a_session_of_its_own(engine: Engine) -> None:
     assert engine.decode("key", b"session").result(PATIENCE) == str(pid_of(engine)).encode()
 
 
+def test_the_child_says_where_the_model_is(engine: Engine) -> None:
+    assert engine.stats().device is None
+    engine.warm()
+    until(lambda: engine.stats().state == "ready")
+    it = engine.stats()
+    assert (it.device, it.dtype, it.device_bytes) == ("a stand-in", "words", 7)
+
+
 # order
 
 

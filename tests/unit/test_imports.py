@@ -35,7 +35,8 @@ ENGINE_ROOMS: dict[str, set[str]] = {
         "sdfs.trade_off",
     },
     "sdfs.calibration": {"sdfs.autoencoders", "sdfs.picture", "sdfs.signatures", "sdfs.models"},
-    "sdfs.codec": {"sdfs.signatures", "sdfs.container", "sdfs.picture", "sdfs.quality", "sdfs.resident", "sdfs.settings"},
+    "sdfs.codec": {"sdfs.signatures", "sdfs.container", "sdfs.picture", "sdfs.quality", "sdfs.resident", "sdfs.room", "sdfs.settings"},
+    "sdfs.room": set(),
     "sdfs.engine.service": {"sdfs.engine.protocol", "sdfs.codec", "sdfs.settings"},
 }
 OWNER_ROOMS: dict[str, set[str]] = {
@@ -68,7 +69,7 @@ OWNER_ROOMS: dict[str, set[str]] = {
     "sdfs.printable": set(),
     "sdfs.notify": set(),
     "sdfs.models": set(),
-    "sdfs.mount_options": {"sdfs.cache"},
+    "sdfs.mount_options": {"sdfs.cache", "sdfs.settings"},
     "sdfs.fuse": set(),
     "sdfs.fuse_operations": {"sdfs.fuse", "sdfs.tree"},
     "sdfs.metrics": {"sdfs.tree"},

@@ -6,6 +6,7 @@ import pytest
 
 from sdfs.errors import UserError
 from sdfs.mount_options import MountOptions, parse
+from sdfs.settings import Memory
 
 
 @pytest.mark.parametrize("options", ["", ",", "defaults", "rw"])
@@ -99,3 +100,14 @@ def test_a_value_that_cannot_be_meant_is_refused(option: str) -> None:
 )
 def test_metrics_are_for_this_machine_unless_a_host_is_named(value: str, address: tuple[str, int]) -> None:
     assert parse(f"metrics={value}").metrics == address
+
+
+def test_memory_is_for_renders_and_for_the_engine() -> None:
+    parsed = parse("cache_size=1,ram=2,vram=3")
+    assert (parsed.cache_bytes, parsed.memory) == (1, Memory(ram=2, vram=3))
+
+
+@pytest.mark.parametrize("option", ["ram=4G", "ram=", "ram=-1", "vram=1.5", "cache_size=x", "read_ahead=65", "read_ahead=²"])
+def test_a_number_that_is_none_is_refused(option: str) -> None:
+    with pytest.raises(UserError, match=option):
+        parse(option)
