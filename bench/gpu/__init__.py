@@ -1,0 +1,1 @@
+"""What a GPU makes of the autoencoders. See __main__."""
