@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 FACTOR = 16  # pixels a latent position, per side
 CHANNELS = 256
+CELL = 8  # side of the pixels that are channels of one position to the networks
+CELL_CHANNELS = 3 * CELL**2
 KERNEL = 32  # side of the analysis and synthesis kernels
 HALO = 96  # pixels; no output pixel depends on latents (nor a latent on pixels) farther away than this
 QUALITIES = 101  # q = 0..100
@@ -119,7 +121,7 @@ class Encoder(nn.Module):
     def __init__(self, fine: int = 128, coarse: int = 192) -> None:
         super().__init__()
         self.kernels = nn.Parameter(initial_kernels(CHANNELS))
-        self.into = _convolution(192, fine, 3)
+        self.into = _convolution(CELL_CHANNELS, fine, 3)
         self.quality = nn.Parameter(torch.zeros(LEVELS, fine))
         self.body = nn.Sequential(Residual(fine), Residual(fine), nn.Conv2d(fine, coarse, 4, stride=2, padding=1), Residual(coarse, 1))
         self.out = _zero(_convolution(coarse, CHANNELS, 3))
@@ -130,7 +132,7 @@ class Encoder(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             linear = F.conv2d(_mirror(x.float() * 255, (KERNEL - FACTOR) // 2), self.kernels, stride=FACTOR)
         dtype = self.into.weight.dtype
-        h = self.into(F.pixel_unshuffle((x * 2).to(dtype), 8)) + interpolate(self.quality, q).to(dtype)[:, :, None, None]
+        h = self.into(F.pixel_unshuffle((x * 2).to(dtype), CELL)) + interpolate(self.quality, q).to(dtype)[:, :, None, None]
         return linear + _CORRECTION_SCALE * self.out(F.silu(self.body(F.silu(h)))).float()
 
 
@@ -146,29 +148,39 @@ class Decoder(nn.Module):
         self.from_latents = nn.Sequential(
             _convolution(CHANNELS, coarse, 3), Residual(coarse, 1), nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2)
         )
-        self.from_linear = _convolution(192, fine, 3)
+        self.from_linear = _convolution(CELL_CHANNELS, fine, 3)
         self.quality = nn.Parameter(torch.zeros(LEVELS, fine))
         self.body = nn.Sequential(Residual(fine), Residual(fine), Residual(fine))
-        self.out = _zero(_convolution(fine, 192, 3))
+        self.out = _zero(_convolution(fine, CELL_CHANNELS, 3))
 
     def linear(self, latents: Tensor) -> Tensor:
-        """The lapped synthesis in units of 255 levels, as a 2 x 2 convolution over latents and a pixel shuffle (4 times faster than a
-        transposed convolution)."""
-        # block (i, j) of the shifted grid lies between latents i-1 and i, j-1 and j
-        weight = self.kernels.view(CHANNELS, 3, 2, FACTOR, 2, FACTOR).flip(2, 4).permute(1, 3, 5, 0, 2, 4)
+        """The lapped synthesis in units of 255 levels, in cells of 8 x 8 pixels: (B, 192, 2h, 2w), as `pixel_unshuffle` orders them.
+
+        As a 2 x 2 convolution over latents it is four times as fast as transposed.
+        """
+        # block (i, j) of the shifted grid lies between latents i-1 and i, j-1 and j, and has 2 x 2 cells
+        weight = self.kernels.view(CHANNELS, 3, 2, 2, CELL, 2, 2, CELL).flip(2, 5).permute(3, 6, 1, 4, 7, 0, 2, 5)
         vertical, horizontal = self.parities
         x = torch.cat([latents[:, :, :1] * vertical, latents, latents[:, :, -1:] * vertical], 2)
         x = torch.cat([x[:, :, :, :1] * horizontal, x, x[:, :, :, -1:] * horizontal], 3)
-        blocks = F.conv2d(x, weight.reshape(3 * FACTOR * FACTOR, CHANNELS, 2, 2) / 255)
-        edge = (KERNEL - FACTOR) // 2
-        return F.pixel_shuffle(blocks, FACTOR)[:, :, edge:-edge, edge:-edge]
+        x = x.contiguous(memory_format=torch.channels_last)
+        blocks = F.conv2d(x, weight.reshape(4 * CELL_CHANNELS, CHANNELS, 2, 2) / 255).permute(0, 2, 3, 1)
+        batch, rows, columns, _ = blocks.shape
+        cells = (
+            blocks.reshape(batch, rows, columns, 2, 2, CELL_CHANNELS).transpose(2, 3).reshape(batch, 2 * rows, 2 * columns, CELL_CHANNELS)
+        )
+        return cells[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
 
     def forward(self, latents: Tensor, q: Tensor) -> Tensor:
         """(B, 256, h, w) float32, q (B,) in [0, 100] -> (B, 3, 16h, 16w) float32, about [0, 1], not clamped."""
+        return F.pixel_shuffle(self.cells(latents, q), CELL) + 0.5
+
+    def cells(self, latents: Tensor, q: Tensor) -> Tensor:
+        """The same about [-0.5, 0.5] and as cells: (B, 192, 2h, 2w) float32."""
         with torch.autocast(latents.device.type, enabled=False):
             linear = self.linear(latents)
         dtype = self.from_linear.weight.dtype
         h = self.from_latents(torch.asinh(latents / _LATENT_SCALE).to(dtype))
-        h = h + self.from_linear(F.pixel_unshuffle(linear.to(dtype), 8) * 4)
+        h = h + self.from_linear(linear.to(dtype) * 4)
         h = self.body(F.silu(h + interpolate(self.quality, q).to(dtype)[:, :, None, None]))
-        return torch.add(linear, F.pixel_shuffle(self.out(F.silu(h)), 8), alpha=0.25).add_(0.5)
+        return torch.add(linear, self.out(F.silu(h)), alpha=0.25)

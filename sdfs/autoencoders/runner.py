@@ -9,10 +9,11 @@ from typing import Self, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sdfs.autoencoders import Latents, Pixels
-from sdfs.autoencoders.bundled import CHANNELS, FACTOR, HALO, Decoder, Encoder
+from sdfs.autoencoders.bundled import CELL, CHANNELS, FACTOR, HALO, Decoder, Encoder
 from sdfs.autoencoders.tiles import scaled, spans
 
 TILE = 1536 // FACTOR  # latent positions a tile, per side: bounds memory at about 300 MB
@@ -89,9 +90,10 @@ class _Networks:
         for y in spans(rows, self.tile, _HALO):
             for x in spans(columns, self.tile, _HALO):
                 tile = torch.from_numpy(np.ascontiguousarray(latents[:, y.outer, x.outer])).to(self.device)
-                out = self.decoder(tile[None], q)[0, :, scaled(y.kept, FACTOR), scaled(x.kept, FACTOR)]
-                rounded = out.clamp_(0, 1).mul_(255).round_().to(torch.uint8).permute(1, 2, 0)
-                pixels[scaled(y.inner, FACTOR), scaled(x.inner, FACTOR)] = rounded.cpu().numpy()
+                cells = self.decoder.cells(tile[None], q)[:, :, scaled(y.kept, FACTOR // CELL), scaled(x.kept, FACTOR // CELL)]
+                rounded = cells.mul_(255).add_(127.5).clamp_(0, 255).round_().to(torch.uint8)
+                shuffled = F.pixel_shuffle(rounded, CELL)[0].permute(1, 2, 0)  # of bytes: a quarter of what floats take
+                pixels[scaled(y.inner, FACTOR), scaled(x.inner, FACTOR)] = shuffled.cpu().numpy()
         return pixels[:height, :width]
 
 

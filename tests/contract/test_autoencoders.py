@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from sdfs.autoencoders import Autoencoder
-from sdfs.autoencoders.bundled import CHANNELS, FACTOR, HALO, Decoder, Encoder, lapped_basis
+from sdfs.autoencoders.bundled import CELL, CHANNELS, FACTOR, HALO, Decoder, Encoder, lapped_basis
 from sdfs.autoencoders.runner import BundledAutoencoder
 from sdfs.autoencoders.tiles import spans
 
@@ -46,15 +46,15 @@ def test_tiles_leave_no_seams(autoencoder: Autoencoder, weights: dict[str, torch
 def short_of_memory(monkeypatch: pytest.MonkeyPatch, most_positions: int, device: str = "cpu") -> list[int]:
     """The device has no memory for tiles of more than so many latent positions per side. Returns what is tried."""
     tried: list[int] = []
-    forward = Decoder.forward
+    cells = Decoder.cells
 
     def limited(self: Decoder, latents: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
         tried.append(latents.shape[2])
         if latents.shape[2] > most_positions and latents.device.type == device:
             raise torch.OutOfMemoryError("no memory is left")
-        return forward(self, latents, q)
+        return cells(self, latents, q)
 
-    monkeypatch.setattr(Decoder, "forward", limited)
+    monkeypatch.setattr(Decoder, "cells", limited)
     return tried
 
 
@@ -95,12 +95,12 @@ def test_memory_that_does_not_suffice_for_the_smallest_tile_is_an_error(
 def test_a_number_format_that_is_wrong_here_is_not_used(
     noise: float, warnings: int, weights: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    forward = Decoder.forward
+    cells = Decoder.cells
 
     def inexact(self: Decoder, latents: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-        return forward(self, latents, q) + (noise if self.out.weight.dtype == torch.bfloat16 else 0)
+        return cells(self, latents, q) + (noise if self.out.weight.dtype == torch.bfloat16 else 0)
 
-    monkeypatch.setattr(Decoder, "forward", inexact)
+    monkeypatch.setattr(Decoder, "cells", inexact)
     BundledAutoencoder(weights, "", CPU, torch.bfloat16)
     assert [message.endswith("float32 is used") for message in caplog.messages] == [True] * warnings
 
@@ -125,7 +125,8 @@ def test_the_shifted_synthesis_is_the_transposed_convolution() -> None:
     with torch.no_grad():
         plain = torch.nn.functional.conv_transpose2d(latents, decoder.kernels, stride=FACTOR, padding=8)
         inner = slice(FACTOR, -FACTOR)
-        torch.testing.assert_close(255 * decoder.linear(latents)[..., inner, inner], plain[..., inner, inner], atol=1e-4, rtol=1e-4)
+        pixels = 255 * torch.nn.functional.pixel_shuffle(decoder.linear(latents), CELL)
+        torch.testing.assert_close(pixels[..., inner, inner], plain[..., inner, inner], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("length", "tile", "halo"), [(1, 4, 2), (9, 4, 2), (8, 4, 1), (100, 7, 3)])
