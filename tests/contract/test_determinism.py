@@ -1,0 +1,193 @@
+"""The integers that a blob decodes to are the same however they are computed; pixels are nearly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import resources
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from sdfs import container, latent_coding
+from sdfs.autoencoders import Pixels
+from sdfs.autoencoders.runner import LARGEST_ERROR, BundledAutoencoder
+from sdfs.codec import Codec
+from sdfs.container import KIND_LATENT, Blob
+from sdfs.generic_coding import GenericCoder
+from sdfs.latent_coding import LearnedCoder
+from sdfs.resident.model import latents_crc32
+from sdfs.settings import Effort, EncodeSettings
+from tests.vectors import reference
+from tests.vectors.make import picture
+from tests.vectors.reference import Weights, decode_latents
+from tests.vectors.test_generic_golden import GOLDEN as SECTIONS
+from tests.vectors.test_generic_golden import section
+from tests.vectors.test_golden import LATENT, WEIGHTS, blob
+
+CPU = torch.device("cpu")
+on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@contextmanager
+def without_onednn() -> Iterator[None]:
+    (before, *_) = torch.backends.mkldnn.set_flags(_enabled=False)
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(_enabled=before)
+
+
+WAYS: dict[str, Callable[[], AbstractContextManager[object]]] = {
+    "1 thread": lambda: threads(1),
+    "2 threads": lambda: threads(2),
+    "4 threads": lambda: threads(4),
+    "without oneDNN": without_onednn,
+    "denormals flushed": denormals_flushed,
+    "for training": torch.enable_grad,
+}
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    with WAYS[request.param]():
+        yield
+
+
+def decoded(coder: LearnedCoder, blob: Blob) -> NDArray[np.int16]:
+    rows, columns = (-(-blob.header[side] // 16) for side in ("height", "width"))
+    return coder.decode(blob.sections["latents"], rows, columns, blob.header["quality"])
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("name", LATENT)
+def test_a_golden_blob_holds_the_same_integers(name: str, coder: LearnedCoder) -> None:
+    golden = container.parse(blob(name))
+    assert latents_crc32(decoded(coder, golden)) == golden.header["latents_crc32"]
+
+
+@pytest.mark.usefixtures("way")
+def test_golden_sections_of_other_autoencoders_hold_the_same_integers() -> None:
+    coder = GenericCoder()
+    for name, golden in SECTIONS.items():
+        assert latents_crc32(coder.decode(section(name), *golden["shape"])) == golden["latents_crc32"], name
+
+
+def test_blobs_decoded_at_once_hold_the_same_integers(coder: LearnedCoder) -> None:
+    blobs = [container.parse(blob(name)) for name in LATENT] * 4
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda blob: latents_crc32(decoded(coder, blob)), blobs)
+        assert list(found) == [blob.header["latents_crc32"] for blob in blobs]
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("worth", [None, 1e-3])
+def test_a_decoder_elsewhere_gets_what_the_encoder_said(worth: float | None, coder: LearnedCoder) -> None:
+    latents = spread_latents(11, 9)
+    data, quantised = coder.encode(latents, 60, None if worth is None else np.full((11, 9), worth, np.float32))
+    with threads(1):
+        np.testing.assert_array_equal(coder.decode(data, 11, 9, 60), quantised)
+
+
+def spread_latents(rows: int, columns: int) -> NDArray[np.float32]:
+    """Of all magnitudes, more of the small ones."""
+    return (np.random.default_rng(2).normal(size=(256, rows, columns)) ** 5 * 20).astype(np.float32)
+
+
+def assert_reference_agrees(coder: LearnedCoder, latents: NDArray[np.float32], quality: int) -> None:
+    data, quantised = coder.encode(latents, quality)
+    rows, columns = latents.shape[1:]
+    header = {"height": 16 * rows, "width": 16 * columns, "quality": quality, "latents_crc32": latents_crc32(quantised)}
+    packed = container.pack(KIND_LATENT, 0, header, {"latents": data})
+    with resources.as_file(WEIGHTS) as path:
+        np.testing.assert_array_equal(decode_latents(packed, Weights(path))[1], quantised)
+
+
+def test_the_reference_decoder_puts_slices_together_in_the_same_way(coder: LearnedCoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (latent_coding, reference):
+        monkeypatch.setattr(module, "SLICE", 4)
+    assert_reference_agrees(coder, spread_latents(5, 6), 50)
+
+
+def test_the_reference_decoder_clamps_and_escapes_in_the_same_way(coder: LearnedCoder) -> None:
+    latents = spread_latents(3, 4)
+    latents[[0, 5, 31, 32, 200], 1, 2] = 1e9, -1e9, 3e4, -3e4, 1e9
+    assert_reference_agrees(coder, latents, 100)
+
+
+@pytest.mark.parametrize(("made_with", "read_with"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+@pytest.mark.parametrize("effort", Effort)
+def test_a_blob_made_in_one_number_format_is_read_in_another(made_with: str, read_with: str, effort: Effort) -> None:
+    """Its checksum over the integers would fail otherwise."""
+    data = picture("odd", "PNG")
+    packed = Codec("cpu", made_with).encode(data, EncodeSettings(50, effort=effort))
+    assert container.parse(packed).preamble.kind == KIND_LATENT
+    assert len(Codec("cpu", read_with).decode(packed)) == len(data)
+
+
+NETWORKS: dict[str, tuple[torch.dtype, int, Callable[[], AbstractContextManager[object]], int]] = {  # …, what may differ
+    "tiles of 2": (torch.float32, 2, nullcontext, 1),
+    "4 threads": (torch.float32, 96, lambda: threads(4), 1),
+    "without oneDNN": (torch.float32, 96, without_onednn, 1),
+    "bfloat16": (torch.bfloat16, 96, nullcontext, LARGEST_ERROR),
+    "bfloat16, tiles of 2": (torch.bfloat16, 2, nullcontext, LARGEST_ERROR),
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_pixels_are_nearly_the_same(
+    network: str, autoencoder: BundledAutoencoder, coder: LearnedCoder, weights: dict[str, torch.Tensor]
+) -> None:
+    dtype, tile, way, allowed = NETWORKS[network]
+    other = BundledAutoencoder(weights, "", CPU, dtype, tile=tile)
+    for name in LATENT:
+        wanted = pixels(autoencoder, coder, name).astype(int)
+        with way():
+            assert np.abs(pixels(other, coder, name) - wanted).max() <= allowed
+
+
+def pixels(autoencoder: BundledAutoencoder, coder: LearnedCoder, name: str) -> Pixels:
+    golden = container.parse(blob(name))
+    height, width, quality = (golden.header[key] for key in ("height", "width", "quality"))
+    return autoencoder.decode(coder.dequantise(decoded(coder, golden), quality), quality, height, width)
+
+
+@on_cuda
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("devices", [("cuda", "cpu"), ("cpu", "cuda")])
+def test_a_blob_made_on_one_device_is_read_on_another(devices: tuple[str, str], dtype: str) -> None:
+    data = picture("face", "PNG")
+    packed = Codec(devices[0], dtype).encode(data, EncodeSettings(50))
+    assert len(Codec(devices[1], dtype).decode(packed)) == len(data)
+
+
+@on_cuda
+@pytest.mark.parametrize(("dtype", "allowed"), [(torch.float32, 1), (torch.bfloat16, LARGEST_ERROR), (torch.float16, LARGEST_ERROR)])
+def test_pixels_are_nearly_the_same_on_a_gpu(
+    dtype: torch.dtype, allowed: int, autoencoder: BundledAutoencoder, coder: LearnedCoder, weights: dict[str, torch.Tensor]
+) -> None:
+    other = BundledAutoencoder(weights, "", torch.device("cuda"), dtype)
+    for name in LATENT:
+        assert np.abs(pixels(other, coder, name).astype(int) - pixels(autoencoder, coder, name)).max() <= allowed
