@@ -1,11 +1,11 @@
 """SDFS's bundled codec beside JPEG, WebP, AVIF and JPEG XL: curves, BD rates, and 512 x 512 pixels in 4,970 bytes.
 
-    python -m bench.rate_distortion PHOTOS... [--json FILE] [--figures FOLDER] [--sheets FOLDER]
+    python -m bench.rate_distortion PHOTOS... [--json FILE] [--figures FOLDER] [--sheets FOLDER] [--scale FOLDER]
 
 Every photo is coded whole, with each codec at some steps of its quality, for the curves; then the middle of it, scaled to 512 x 512,
 with each codec at the best quality that fits into 4,970 bytes, which is what Stable Diffusion's latents took for that in 2022. Bytes
 are of whole files without metadata, of SDFS of the whole blob. --figures draws the curves, --sheets the pictures of 4,970 bytes side
-by side.
+by side, --scale SDFS's qualities.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         figures.draw([result for one in measured for result in one.curves], options.figures)
     if options.sheets:
         sheets.draw(paths, [result for one in measured for result in one.limited], ours, options.sheets, f".{options.sheet_type}")
+    if options.scale:
+        sheets.draw_scale(paths, ours[-1], options.scale, f".{options.sheet_type}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything measured")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="curves, as PNG and SVG")
     parser.add_argument("--sheets", type=Path, metavar="FOLDER", help="pictures side by side, and where SDFS does worst")
+    parser.add_argument("--scale", type=Path, metavar="FOLDER", help="the squares at some of SDFS's qualities, side by side")
     parser.add_argument("--sheet-type", choices=["png", "webp"], default="png")
     return parser
 

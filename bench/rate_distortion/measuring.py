@@ -96,17 +96,17 @@ class Bench:
         judge = Judge(pixels, self._features)
         for codec in self._codecs:
             for setting in codec.steps:
-                yield _result(path.stem, codec, setting, codec.encode(pixels, setting), judge)
+                yield result_of(path.stem, codec, setting, codec.encode(pixels, setting), judge)
 
     def _limited(self, path: Path) -> Iterator[Result]:
         pixels = square(path)
         judge = Judge(pixels, self._features)
         for codec in self._codecs:
             setting, data = best_within(LIMIT_BYTES, codec.settings, partial(codec.encode, pixels))
-            yield _result(path.stem, codec, setting, data, judge)
+            yield result_of(path.stem, codec, setting, data, judge)
 
 
-def _result(name: str, codec: Codec, setting: float, data: bytes, judge: Judge) -> Result:
+def result_of(name: str, codec: Codec, setting: float, data: bytes, judge: Judge) -> Result:
     decoded = codec.decode(data)
     return Result(name, codec.name, setting, decoded.shape[0] * decoded.shape[1], data, judge.scores(decoded))
 

@@ -9,13 +9,15 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from bench.rate_distortion.codecs import Codec, Pixels
-from bench.rate_distortion.measuring import LIMIT_BYTES, SIDE, Result, square
+from bench.rate_distortion.measuring import LIMIT_BYTES, SIDE, Result, result_of, square
+from bench.rate_distortion.scores import Features, Judge
 from bench.rate_distortion.tables import OURS
 
 CAPTION = 44  # pixels
 GAP = 8
 RIVAL = "AVIF"
 WORST = 6  # pictures
+QUALITIES = (0, 20, 35, 50, 75)
 Tile = tuple[str, Pixels]
 
 
@@ -33,6 +35,21 @@ def draw(paths: Sequence[Path], results: Sequence[Result], codecs: Sequence[Code
         _sheet(of_worst, 3).save(folder / f"worst{suffix}", quality=90)
 
 
+def draw_scale(paths: Sequence[Path], ours: Codec, folder: Path, suffix: str) -> None:
+    """`folder`/PICTURE-scale of each: the square as it was, and at QUALITIES."""
+    folder.mkdir(parents=True, exist_ok=True)
+    features = Features()
+    for path in paths:
+        pixels = square(path)
+        judge = Judge(pixels, features)
+        tiles = [("as it was", pixels)]
+        for quality in QUALITIES:
+            data = ours.encode(pixels, quality)
+            result = result_of(path.stem, ours, quality, data, judge)
+            tiles.append((f"quality {quality}: {len(data):,} bytes, {result.rate:.2f} bits a pixel\n{_scores(result)}", ours.decode(data)))
+        _sheet(tiles, 2).save(folder / f"{path.stem}-scale{suffix}", quality=90)
+
+
 def worst(results: Sequence[Result]) -> list[str]:
     """The pictures where SDFS is the furthest behind, the worst first."""
     of = {(r.picture, r.codec): r.scores.ssimulacra2 for r in results}
@@ -46,9 +63,12 @@ def _with_rival(tiles: Sequence[Tile]) -> list[Tile]:
 
 def _caption(result: Result) -> str:
     fits = "" if result.fits else f", does not get into {LIMIT_BYTES:,}"
+    return f"{result.codec}: {len(result.data):,} bytes{fits}\n{_scores(result)}"
+
+
+def _scores(result: Result) -> str:
     s = result.scores
-    measured = f"PSNR {s.psnr:.2f} dB, MS-SSIM {s.ms_ssim:.4f}, SSIMULACRA2 {s.ssimulacra2:.1f}, features {s.feature_distance:.3f}"
-    return f"{result.codec}: {len(result.data):,} bytes{fits}\n{measured}"
+    return f"PSNR {s.psnr:.2f} dB, MS-SSIM {s.ms_ssim:.4f}, SSIMULACRA2 {s.ssimulacra2:.1f}, features {s.feature_distance:.3f}"
 
 
 def _sheet(tiles: Sequence[Tile], columns: int) -> Image.Image:

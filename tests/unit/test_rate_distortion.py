@@ -101,7 +101,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     photos.mkdir()
     Image.fromarray(data.astronaut()[:96, 180:276]).save(photos / "face.png")
     Image.fromarray(data.coffee()[100:180, 200:320]).save(photos / "cup.png")
-    main([str(photos), "--json", str(folder / "all.json"), "--figures", str(folder / "figures"), "--sheets", str(folder / "sheets")])
+    sheets = str(folder / "sheets")
+    main([str(photos), "--json", str(folder / "all.json"), "--figures", str(folder / "figures"), "--sheets", sheets, "--scale", sheets])
     return folder
 
 
@@ -144,3 +145,10 @@ def test_there_is_a_figure_of_every_score(run: Path, metric: str, suffix: str) -
 def test_there_is_a_sheet_of_every_picture(run: Path, name: str) -> None:
     with Image.open(run / "sheets" / f"{name}.png") as sheet:
         assert sheet.width == 3 * 512 + 2 * 8
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["face", "cup"])
+def test_there_is_a_sheet_of_qualities_of_every_picture(run: Path, name: str) -> None:
+    with Image.open(run / "sheets" / f"{name}-scale.png") as sheet:
+        assert sheet.width == 2 * 512 + 8
