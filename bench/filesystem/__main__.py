@@ -18,11 +18,11 @@ from types import FrameType
 
 from rich.console import Console
 
-from bench.filesystem import files, listing, mounting
+from bench.filesystem import files, listing, memory, mounting, pictures
 from bench.filesystem.figures import Figures
 from scripts.demo import packaged_photos
 
-PARTS = ("files", "listing", "mount")
+PARTS = ("files", "listing", "mount", "pictures", "memory")
 
 
 def main() -> None:
@@ -35,6 +35,8 @@ def main() -> None:
         "files": lambda work: [files.measure(work, options.rounds)],
         "listing": lambda work: [listing.measure(work, options.rounds)],
         "mount": lambda work: mounting.measure(work, options.rounds, photos[0]),
+        "pictures": lambda work: pictures.measure(work, options.rounds, photos, options.large),
+        "memory": lambda work: [memory.measure(work, photos, options.copies)],
     }
     measured: dict[str, list[Figures]] = {}
     for name in options.only or parts:
@@ -51,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--where", type=Path, metavar="FOLDER", help="where the files go; a tmpfs leaves the disk out of it")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="photos (default: those that scikit-image and scikit-learn have)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
+    parser.add_argument("--large", type=int, default=2, metavar="N", help="pictures of 12 MP, made of the photos, that are read, too")
+    parser.add_argument("--copies", type=int, default=20, metavar="N", help="pictures of 12 MP that memory is looked at with")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything measured")
     return parser
