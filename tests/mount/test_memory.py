@@ -18,7 +18,7 @@ from tests.mount.mounting import REAL, Mounted, needs_fuse
 from tests.mount.test_real_engine import engine_pids
 
 ENCODED = ("chelsea", "coffee", "astronaut", "rocket")
-READ = 60  # more than the cache of renders holds: 500 take no more memory, but more than an hour on two busy cores
+READ = 60  # more than the cache of renders holds; 500 would take more than an hour on two busy cores
 OWNER_BYTES = DEFAULT_BYTES + (64 << 20)
 ENGINE_BYTES = 3 << 30
 
