@@ -57,6 +57,7 @@ class Models:
         smaller, and at last the CPU is used.
         """
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.backends.cudnn.allow_tf32 = False  # or float32 would keep 11 bits, of latents that reach thousands
         if device_bytes is not None and self._device.type == "cuda":
             share = device_bytes / torch.cuda.get_device_properties(self._device).total_memory
             torch.cuda.set_per_process_memory_fraction(min(1.0, share), self._device)
