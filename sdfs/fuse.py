@@ -15,6 +15,7 @@ import ctypes
 import errno
 import logging
 import os
+import select
 import sys
 import threading
 import time
@@ -32,6 +33,7 @@ if mfusepy.fuse_version_major != 3:
     raise MountError(f"libfuse: want version 3, have {mfusepy.fuse_version_major}.{mfusepy.fuse_version_minor}")
 
 MAX_REQUESTS = 64
+_LOOK_SECONDS = 10.0
 _UTIME_NOW = (1 << 30) - 1
 _UTIME_OMIT = (1 << 30) - 2
 _log = logging.getLogger("sdfs.mount")
@@ -56,6 +58,26 @@ class KernelCache:
         with self._lock:
             if self._fuse is not None:
                 mfusepy._libfuse.fuse_invalidate_path(ctypes.c_void_p(self._fuse), os.fsencode(path))
+
+
+def when_gone(act: Callable[[], None]) -> None:
+    """In a handler, once the mount is there: have `act` called, by a thread, when it is unmounted and nobody has a file of it open.
+
+    libfuse then waits for the handlers that are under way before it ends, and nobody waits for them.
+    """
+    get_session = mfusepy._libfuse.fuse_get_session
+    get_session.restype = ctypes.c_void_p
+    session = get_session(ctypes.c_void_p(mfusepy._libfuse.fuse_get_context().contents.fuse))
+    fd = mfusepy._libfuse.fuse_session_fd(ctypes.c_void_p(session))
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(fd, 0)  # an error, which the kernel tells of where there is no mount any more
+        while not poll.poll(1000 * _LOOK_SECONDS):  # not for ever: the descriptor would stay open meanwhile, though libfuse closed it
+            pass
+        act()
+
+    threading.Thread(target=watch, name="sdfs-unmounted", daemon=True).start()
 
 
 class Fuse(mfusepy.FUSE):  # type: ignore[misc]  # mfusepy has no types

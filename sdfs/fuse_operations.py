@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from sdfs.errors import UserError
-from sdfs.fuse import MAX_REQUESTS, KernelCache, asking
+from sdfs.fuse import MAX_REQUESTS, KernelCache, asking, when_gone
 from sdfs.tree.attributes import Attributes
 from sdfs.tree.handle import Handle
 from sdfs.tree.links import Links
@@ -49,6 +49,7 @@ class Operations:
         connection.max_background = MAX_REQUESTS
         connection.congestion_threshold = MAX_REQUESTS * 3 // 4
         self._cache.attach()
+        when_gone(self._owner.give_up)
         self._owner.compressor.on_swap = self._cache.forget
         if not self._read_only:
             self._owner.compressor.start()

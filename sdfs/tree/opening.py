@@ -105,7 +105,8 @@ class Opener:
         if blob is None or (isinstance(blob, Preamble) and blob.kind == KIND_RAW):
             return True
         with contextlib.suppress(DamagedError, StoreTooNew):
-            return self._inodes.renders.is_canonical(handle.head(blob)[0])
+            # who has it open reads the same render; and while its pages are on their way, an open that drops them would wait for them
+            return handle.inode.handles > 1 or self._inodes.renders.is_canonical(handle.head(blob)[0])
         return False
 
     def note(self, fd: int) -> None:

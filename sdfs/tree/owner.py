@@ -68,6 +68,7 @@ class Owner:
         self.unmount: Callable[[], None] | None = None
         self.on_hand_over: Callable[[], None] | None = None  # told to close the owner soon, for somebody wants to mount the store
         self._adding = threading.Lock()
+        self._ending = threading.Lock()  # held while the engine is closed
         self._engine = ChildEngine(memory=memory) if engine is None else engine()
         self._cache = RenderCache(cache_bytes)
         self.renders = Renders(self._engine, self._cache)
@@ -86,10 +87,16 @@ class Owner:
         """Let nobody wait for the queue any more: it is not worked again."""
         self.tree.pending.close()
 
+    def give_up(self) -> None:
+        """There are no readers any more: let nobody wait for the engine."""
+        self.interrupt()
+        with self._ending:
+            self._engine.close()
+
     def close(self) -> None:
         self.interrupt()
         self.tree.inodes.commit_all()
-        self._engine.close()
+        self.give_up()
         if self._read_ahead is not None:
             self._read_ahead.close()
         self.compressor.stop()

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from sdfs.access import Statistics, open_access
+from sdfs.mount import unmount
 from tests.mount.mounting import REAL, ROOT, Mounted, eventually, needs_fuse
 from tests.mount.test_real_engine import photo
 
@@ -197,3 +198,21 @@ class TestAReaderThatGoesAway:
             eventually(lambda: told(mounted).memory_misses == 1, "it waits")
             goes.kill()
             goes.wait(5)
+
+    def test_ends_beside_another_that_waits_for_the_same_pages(self, mounted: Mounted) -> None:
+        with reader(mounted) as stays:
+            eventually(lambda: told(mounted).memory_misses == 1, "it waits")
+            with reader(mounted) as goes:
+                time.sleep(0.2)  # the kernel lets it wait for the pages of the other: nobody is told
+                goes.kill()
+                goes.wait(5)
+            held(mounted).unlink(missing_ok=True)
+            assert stays.communicate(timeout=10)[0] == picture(0)
+
+    def test_leaves_a_mount_that_can_be_unmounted_while_the_decode_hangs(self, mounted: Mounted) -> None:
+        with reader(mounted) as goes:
+            eventually(lambda: told(mounted).memory_misses == 1, "it waits")
+            goes.kill()
+            goes.wait(5)
+            unmount(mounted.path)
+            assert mounted.process.wait(5) == 0
