@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sdfs import container
 from sdfs.container import KIND_LATENT, KIND_LZ4, Blob
 from sdfs.errors import DamagedError, DoesNotFit, KnownRender, PictureError, SdfsError, Unsuitable
-from sdfs.picture import MAX_PIXELS, Picture, find_marker, probe, render, unwrap_exact, wrap_exact
+from sdfs.picture import MAX_PIXELS, Picture, find_marker, pixels_of_render, probe, render, unwrap_exact, wrap_exact
 from sdfs.quality import LUMA, Scores, acceptable, compare
 from sdfs.resident import HASH_DIGITS, Models, ResidentModel
 from sdfs.room import Room
@@ -196,7 +196,7 @@ def _render_for(picture: Picture, decoded: NDArray[np.uint8], size: int, identit
         # some room, for other machines decode to pixels that differ in last bits and compress a little worse
         rendered = render(rendition, natural + natural // 64 + 64, _marker(identity))
     lossless = picture.format in ("png", "bmp", "tiff")
-    return rendered, decoded if lossless else probe(rendered).pixels
+    return rendered, decoded if lossless else pixels_of_render(rendered)
 
 
 def _largest_render(pixels: int, metadata_bytes: int) -> int:

@@ -18,7 +18,7 @@ from sdfs.formats import bmp, jpeg, jpegxl, png, tiff, webp
 from sdfs.formats.shared import MAX_MARKER_BYTES, MAX_PIXELS, Format
 from sdfs.signatures import HEAD_BYTES, picture_format
 
-__all__ = ["MAX_PIXELS", "Picture", "find_marker", "probe", "render", "unwrap_exact", "wrap_exact"]
+__all__ = ["MAX_PIXELS", "Picture", "find_marker", "pixels_of_render", "probe", "render", "unwrap_exact", "wrap_exact"]
 
 _FORMATS: dict[str, Format] = {"jpeg": jpeg, "png": png, "webp": webp, "bmp": bmp, "tiff": tiff}
 
@@ -53,6 +53,11 @@ def render(picture: Picture, size: int | None, marker: bytes) -> bytes:
     if len(marker) > MAX_MARKER_BYTES:
         raise ValueError(f"a marker of {len(marker)} bytes: at most {MAX_MARKER_BYTES}")
     return _FORMATS[picture.format].write(picture.pixels, picture.recipe, picture.metadata, size, marker)
+
+
+def pixels_of_render(data: bytes) -> npt.NDArray[np.uint8]:
+    """What a reader sees of what `render` made."""
+    return jpeg.pixels_of_render(data) if picture_format(data[:HEAD_BYTES]) == "jpeg" else probe(data).pixels
 
 
 def find_marker(data: bytes) -> bytes | None:

@@ -83,9 +83,18 @@ def read(data: bytes) -> Parts:
     }
     if missing := set(recipe["tables"]) - _quantisation_tables(segments).keys():
         raise NotAPicture(f"the JPEG lacks quantisation table {min(missing)}")
-    pixels = _decode(b"".join(segment.content for segment in segments if not _is_descriptive(segment.marker)), frame)
+    coded = _coded(segments)
+    with decoding("the JPEG"):
+        imagecodecs.jpegxl_encode_jpeg(coded)  # libjpeg conceals damaged scans; libjxl, which has to reproduce every bit of them, refuses
+    pixels = _decode(coded, frame)
     kept = (segment for segment in segments if segment.marker == _DQT or _is_descriptive(segment.marker))
     return Parts(pixels, recipe, b"".join(segment.content for segment in kept if not _is_padding(segment)))
+
+
+def pixels_of_render(data: bytes) -> Pixels:
+    """What a reader sees of what `write` made. For others it is not: it looks for no damage."""
+    segments, _ = _walk(data)
+    return _decode(_coded(segments), _find_frame(segments))
 
 
 def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, marker: bytes) -> bytes:
@@ -247,13 +256,13 @@ def _quantisation_tables(segments: Iterable[_Segment]) -> dict[int, list[int]]:
     return tables
 
 
-def _decode(coded: bytes, frame: _Frame) -> Pixels:
-    """Decode SOI … EOI without descriptive segments: orientation, colour profiles and their parsers never come into play.
+def _coded(segments: Iterable[_Segment]) -> bytes:
+    """SOI … EOI without descriptive segments: orientation, colour profiles and their parsers never come into play."""
+    return b"".join(segment.content for segment in segments if not _is_descriptive(segment.marker))
 
-    libjpeg conceals damaged scans; libjxl, which has to reproduce every bit of them, refuses them.
-    """
+
+def _decode(coded: bytes, frame: _Frame) -> Pixels:
     with decoding("the JPEG"):
-        imagecodecs.jpegxl_encode_jpeg(coded)
         pixels = imagecodecs.jpeg8_decode(coded)
     return check_decoded(pixels, frame.height, frame.width, len(frame.components))
 
