@@ -25,16 +25,22 @@ from sdfs.errors import SdfsError
 from sdfs.tree.heads import Heads
 from sdfs.tree.renders import Renders
 
-MAX_NAMES = 1 << 15  # a larger folder is not looked through
+MAX_NAMES = 1 << 14  # a larger folder is not looked through
 STRIDE = 4  # names that a reader in order may pass over: some are no pictures, some it has read before
 _FOLDERS = 4  # remembered
+_MAX_NOTED = 16  # reads that wait to be looked at; readers that are faster need no read-ahead
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _log = logging.getLogger("sdfs.tree")
 
 
+class _Order(NamedTuple):
+    names: list[str]
+    positions: dict[str, int]  # of the names
+
+
 class _Folder(NamedTuple):
     mtime_ns: int
-    orders: tuple[list[str], ...]  # its names
+    orders: list[_Order]  # of its names
     last: str  # read
 
 
@@ -50,13 +56,15 @@ class ReadAhead:
         self._folders: OrderedDict[str, _Folder] = OrderedDict()  # the looking thread's alone, the last used at the end
         self._lock = threading.Lock()
         self._under_way: set[str] = set()
+        self._noted = threading.BoundedSemaphore(_MAX_NOTED)
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="sdfs-look-ahead")
         self._decoding = ThreadPoolExecutor(pictures, thread_name_prefix="sdfs-read-ahead")
 
     def note(self, path: str) -> None:
         """A reader opened this picture."""
-        with contextlib.suppress(RuntimeError):  # it was closed
-            self._looking.submit(self._look, path)
+        if self._noted.acquire(blocking=False):
+            with contextlib.suppress(RuntimeError):  # it was closed
+                self._looking.submit(self._look, path)
 
     def close(self) -> None:
         """After the engine was closed, so that nothing is waited for."""
@@ -69,6 +77,8 @@ class ReadAhead:
                 self._begin(following)
         except OSError as error:
             _log.debug("no read-ahead after %s: %s", path, error)
+        finally:
+            self._noted.release()
 
     def _following(self, path: str) -> list[str]:
         """The pictures that come after this one, if its folder is read in order."""
@@ -80,9 +90,10 @@ class ReadAhead:
         self._folders[folder] = known._replace(last=name)
         if len(self._folders) > _FOLDERS:
             self._folders.popitem(last=False)
-        for order in known.orders:
-            if known.last in order and name in order and 0 < (at := order.index(name)) - order.index(known.last) <= STRIDE:
-                names = order[at + 1 : at + 1 + STRIDE * self._pictures]
+        for names, positions in known.orders:
+            before, at = positions.get(known.last), positions.get(name)
+            if before is not None and at is not None and 0 < at - before <= STRIDE:
+                names = names[at + 1 : at + 1 + STRIDE * self._pictures]
                 return [path for path in (f"{folder}/{name}" for name in names) if self._is_suitable(path)][: self._pictures]
         return []
 
@@ -117,6 +128,8 @@ class ReadAhead:
                 self._under_way.discard(path)
 
 
-def _orders(folder: str) -> tuple[list[str], ...]:
+def _orders(folder: str) -> list[_Order]:
     names = os.listdir(folder)
-    return (sorted(names), names) if len(names) <= MAX_NAMES else ()
+    if len(names) > MAX_NAMES:
+        return []
+    return [_Order(order, {name: at for at, name in enumerate(order)}) for order in (sorted(names), names)]

@@ -32,6 +32,7 @@ class Engine(LosslessEngine):
         self.may_decode.set()
         self.waiting_readers = 0
         self.broken = False
+        self.seconds = 0.0  # that a decode takes
 
     def decode(self, key: str, blob: bytes, *, model: str | None = None, ahead: bool = False) -> Future[bytes]:
         content = super().decode(key, blob)
@@ -41,6 +42,7 @@ class Engine(LosslessEngine):
 
         def work() -> None:
             assert self.may_decode.wait(10)
+            time.sleep(self.seconds)
             if self.broken and ahead:
                 answer.set_exception(DamagedError("as told"))
             else:
@@ -132,6 +134,7 @@ def test_reads_in_no_order_bring_nothing(owner: Owner, engine: Engine, first: st
 
 
 def test_a_whole_folder_is_decoded_once(owner: Owner, engine: Engine) -> None:
+    engine.seconds = 0.02
     for name in NAMES:
         assert read(owner, name)[3:9].decode() == name
     assert sorted(name for _, name in engine.decodes) == NAMES
