@@ -52,7 +52,7 @@ _CHUNK_BYTES = 1 << 20
 _Read = Callable[[int, int], bytes]  # a size and an offset → what is there, less at the end of it: as os.pread of a file
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Preamble:
     """All that getattr needs, in the first PREAMBLE_BYTES of a blob."""
 

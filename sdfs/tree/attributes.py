@@ -119,13 +119,13 @@ def _attributes(status: os.stat_result, preamble: Preamble | None) -> Attributes
     )
 
 
-def refuse_acl(name: str) -> None:
-    """FUSE would show POSIX ACLs that nobody enforces."""
-    if name.startswith("system.posix_acl_"):
+def refuse_foreign_xattr(name: str) -> None:
+    """POSIX ACLs, which FUSE would show and nobody enforces; SELinux's labels, for which `ls -l` asks at every file until it is told so."""
+    if name.startswith("system.posix_acl_") or name == "security.selinux":
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), name)
 
 
 def refuse_own_xattr(name: str) -> None:
-    refuse_acl(name)
+    refuse_foreign_xattr(name)
     if name.startswith(XATTR_PREFIX):
         raise PermissionError(errno.EPERM, "the attribute is the store's own", name)

@@ -9,15 +9,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 import threading
-from collections import OrderedDict
+from itertools import islice
 
 from sdfs import container
 from sdfs.container import MAGIC, PREAMBLE_BYTES, Preamble
 from sdfs.errors import DamagedError, SdfsError, StoreTooNew
 
-REMEMBERED = 1 << 16
+REMEMBERED = 1 << 17  # files: those of one large folder at least, or listing it twice would read them all twice; 300 bytes each
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_IDENTITY = struct.Struct("<QQqqq")
 Identity = tuple[int, int, int, int, int]
 
 
@@ -38,7 +40,7 @@ class Heads:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[Identity, Preamble | SdfsError | None] = OrderedDict()
+        self._known: dict[bytes, Preamble | SdfsError | None] = {}  # by packed identity, the oldest first
 
     def look(self, path: str) -> tuple[os.stat_result, Preamble | None]:
         """lstat, and the preamble where it is a blob. Raises DamagedError and StoreTooNew as `Preamble.parse` does."""
@@ -80,14 +82,14 @@ class Heads:
             return self._recall(identity)
 
     def _recall(self, identity: Identity) -> Preamble | None:
-        known = self._known[identity]
+        known = self._known[_IDENTITY.pack(*identity)]
         return None if known is None else whole(known)
 
     def _remember(self, identity: Identity, head: Preamble | SdfsError | None) -> None:
         with self._lock:
-            self._known[identity] = head
+            self._known[_IDENTITY.pack(*identity)] = head
             if len(self._known) > REMEMBERED:
-                self._known.popitem(last=False)
+                self._known = dict(islice(self._known.items(), REMEMBERED // 2, None))
 
 
 def _parse(head: bytes) -> Preamble | SdfsError | None:

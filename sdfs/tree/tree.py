@@ -23,7 +23,7 @@ from sdfs.container import KIND_LATENT
 from sdfs.errors import SdfsError
 from sdfs.files import XATTR_PREFIX, rename_noreplace
 from sdfs.store import HIDDEN, INTERNAL, Store
-from sdfs.tree.attributes import Attributes, Targets, refuse_acl, refuse_own_xattr
+from sdfs.tree.attributes import Attributes, Targets, refuse_foreign_xattr, refuse_own_xattr
 from sdfs.tree.folders import Folders
 from sdfs.tree.handle import Handle
 from sdfs.tree.heads import Heads
@@ -219,7 +219,7 @@ class Tree:
             os.utime(target, ns=times, **how)
 
     def getxattr(self, path: str, name: str) -> bytes:
-        refuse_acl(name)
+        refuse_foreign_xattr(name)
         with self._targets.reading(self.backing(path)) as (target, how):
             return os.getxattr(target, name, **how)
 

@@ -135,6 +135,10 @@ REFUSED: dict[str, list[Callable[[Path], object]]] = {
         lambda folder: os.setxattr(folder, "system.posix_acl_default", ACL),
         lambda folder: os.removexattr(folder / "file", "system.posix_acl_access"),
     ],
+    "SELinux's labels of single files (`security.selinux`)": [
+        lambda folder: os.getxattr(folder / "file", "security.selinux"),
+        lambda folder: os.setxattr(folder / "file", "security.selinux", b"x"),
+    ],
     "a hard link to a shrunk picture": [lambda folder: (folder / "link").hardlink_to(folder / "picture")],
     "reflinks: `FICLONE`": [clone],
     "`chattr`, `lsattr`: `FS_IOC_GETFLAGS`": [lambda folder: ioctl(folder, FS_IOC_GETFLAGS)],
