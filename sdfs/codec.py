@@ -76,7 +76,8 @@ class Codec:
         if parsed.preamble.kind != KIND_LATENT:
             return unwrap_exact(parsed.preamble.kind, _section(parsed, "file"), size)
         try:
-            with self._room.taking(DECODE_BYTES * _claimed_pixels(parsed.header)):
+            width, height = _claimed_size(parsed.header)
+            with self._room.taking(DECODE_BYTES * width * height):
                 picture, marker = self._decode_latents(parsed, model), _marker(parsed.header["id"])
                 try:
                     return render(picture, size, marker)
@@ -84,7 +85,7 @@ class Codec:
                     if model is None:
                         raise
                     return render(picture, None, marker)
-        except (LookupError, TypeError, ValueError, PictureError) as error:
+        except (ArithmeticError, LookupError, TypeError, ValueError, PictureError) as error:
             raise DamagedError(f"latent blob: {type(error).__name__}: {error}") from error
 
     def _encode_latents(self, data: bytes, picture: Picture, settings: EncodeSettings) -> bytes:
@@ -106,7 +107,7 @@ class Codec:
         try:
             blob = container.parse(reference)
             decoded = self._decode_latents(blob) if blob.preamble.kind == KIND_LATENT else None
-        except (SdfsError, LookupError, TypeError, ValueError):
+        except (SdfsError, ArithmeticError, LookupError, TypeError, ValueError):
             return None  # a reference that is damaged, or of another model, is none
         if decoded is None or (decoded.format, decoded.pixels.shape) != (picture.format, picture.pixels.shape):
             return None
@@ -124,8 +125,7 @@ class Codec:
 
     def _decode_latents(self, blob: Blob, instead: str | None = None) -> Picture:
         header = blob.header
-        width, height, quality = (int(header[key]) for key in ("width", "height", "quality"))
-        _claimed_pixels(header)
+        (width, height), quality = _claimed_size(header), int(header["quality"])
         if not 0 <= quality <= 100:
             raise DamagedError(f"latent blob claims quality {quality}")
         rgb = self._models.of_blob(header, instead=instead).decode(_section(blob, "latents"), header, height, width)
@@ -135,12 +135,12 @@ class Codec:
         return Picture(header["format"], _to_grey(rgb) if header["grey"] else rgb, header["recipe"], metadata)
 
 
-def _claimed_pixels(header: Mapping[str, Any]) -> int:
-    """Raises DamagedError, ValueError, LookupError, TypeError."""
+def _claimed_size(header: Mapping[str, Any]) -> tuple[int, int]:
+    """Width and height. Raises DamagedError, ArithmeticError, LookupError, TypeError, ValueError."""
     width, height = int(header["width"]), int(header["height"])
     if min(width, height) < 1 or width * height > MAX_PIXELS:
         raise DamagedError(f"latent blob claims {width} x {height} pixels")
-    return width * height
+    return width, height
 
 
 def _candidate(data: bytes, picture: Picture, model: ResidentModel, quality: int, effort: Effort) -> _Candidate:

@@ -33,51 +33,52 @@ if mfusepy.fuse_version_major != 3:
     raise MountError(f"libfuse: want version 3, have {mfusepy.fuse_version_major}.{mfusepy.fuse_version_minor}")
 
 MAX_REQUESTS = 64
-_LOOK_SECONDS = 10.0
+_LOOK_SECONDS = 1.0
 _UTIME_NOW = (1 << 30) - 1
 _UTIME_OMIT = (1 << 30) - 2
 _log = logging.getLogger("sdfs.mount")
 
 
-class KernelCache:
-    """Makes the kernel forget pages. It must not be asked to by a thread that holds a lock which a handler may wait for."""
+class Connection:
+    """What the kernel and this process tell each other besides requests and answers."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # libfuse's struct is there while it is held and `_fuse` is not None
+        self._lock = threading.Lock()  # libfuse's structs are there while it is held and `_fuse` is not None
         self._fuse: int | None = None
 
-    def attach(self) -> None:
-        """In a handler, once the mount is there."""
+    def attach(self, on_end: Callable[[], None]) -> None:
+        """In a handler, once the mount is there. `on_end` is called, by a thread, once nobody can ask for anything any more.
+
+        That is, when it is unmounted and nobody has a file of it open, or this process was told to end. libfuse then waits for the
+        handlers that are under way, and nobody waits for them.
+        """
         self._fuse = mfusepy._libfuse.fuse_get_context().contents.fuse
+        get_session = mfusepy._libfuse.fuse_get_session
+        get_session.restype = ctypes.c_void_p
+        session = ctypes.c_void_p(get_session(ctypes.c_void_p(self._fuse)))
+        poll = select.poll()
+        poll.register(mfusepy._libfuse.fuse_session_fd(session), 0)  # an error: there is no mount any more
+
+        def watch() -> None:
+            while not (poll.poll(1000 * _LOOK_SECONDS) or self._is_ending(session)):
+                pass
+            on_end()
+
+        threading.Thread(target=watch, name="sdfs-connection", daemon=True).start()
+
+    def _is_ending(self, session: ctypes.c_void_p) -> bool:
+        with self._lock:
+            return self._fuse is None or bool(mfusepy._libfuse.fuse_session_exited(session))
 
     def detach(self) -> None:
         with self._lock:
             self._fuse = None
 
     def forget(self, path: str) -> None:
+        """Make the kernel forget pages. Not for a thread that holds a lock which a handler may wait for."""
         with self._lock:
             if self._fuse is not None:
                 mfusepy._libfuse.fuse_invalidate_path(ctypes.c_void_p(self._fuse), os.fsencode(path))
-
-
-def when_gone(act: Callable[[], None]) -> None:
-    """In a handler, once the mount is there: have `act` called, by a thread, when it is unmounted and nobody has a file of it open.
-
-    libfuse then waits for the handlers that are under way before it ends, and nobody waits for them.
-    """
-    get_session = mfusepy._libfuse.fuse_get_session
-    get_session.restype = ctypes.c_void_p
-    session = get_session(ctypes.c_void_p(mfusepy._libfuse.fuse_get_context().contents.fuse))
-    fd = mfusepy._libfuse.fuse_session_fd(ctypes.c_void_p(session))
-
-    def watch() -> None:
-        poll = select.poll()
-        poll.register(fd, 0)  # an error, which the kernel tells of where there is no mount any more
-        while not poll.poll(1000 * _LOOK_SECONDS):  # not for ever: the descriptor would stay open meanwhile, though libfuse closed it
-            pass
-        act()
-
-    threading.Thread(target=watch, name="sdfs-unmounted", daemon=True).start()
 
 
 class Fuse(mfusepy.FUSE):  # type: ignore[misc]  # mfusepy has no types

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from sdfs.errors import UserError
-from sdfs.fuse import MAX_REQUESTS, KernelCache, asking, when_gone
+from sdfs.fuse import MAX_REQUESTS, Connection, asking
 from sdfs.tree.attributes import Attributes
 from sdfs.tree.handle import Handle
 from sdfs.tree.links import Links
@@ -39,7 +39,7 @@ class Operations:
         self._read_only = read_only
         self._shared = shared
         self._on_mounted = on_mounted
-        self._cache = KernelCache()
+        self._connection = Connection()
         self._links = Links()
         self._numbers = itertools.count(1)
         self._handles: dict[int, Handle] = {}
@@ -48,16 +48,15 @@ class Operations:
     def init_with_config(self, connection: Any, config: Any) -> None:
         connection.max_background = MAX_REQUESTS
         connection.congestion_threshold = MAX_REQUESTS * 3 // 4
-        self._cache.attach()
-        when_gone(self._owner.give_up)
-        self._owner.compressor.on_swap = self._cache.forget
+        self._connection.attach(self._owner.give_up)
+        self._owner.compressor.on_swap = self._connection.forget
         if not self._read_only:
             self._owner.compressor.start()
         self.mounted = True
         self._on_mounted()
 
     def destroy(self, path: str) -> None:
-        self._cache.detach()
+        self._connection.detach()
 
     def _asking(self) -> tuple[int, int] | None:
         return asking() if self._shared else None
@@ -75,7 +74,7 @@ class Operations:
 
     def _forget_others(self, key: Key, path: str) -> None:
         for other in self._links.others(key, path):
-            self._cache.forget(other)
+            self._connection.forget(other)
 
     # names
 

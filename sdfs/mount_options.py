@@ -80,7 +80,7 @@ def _folder(value: str) -> str:
 
 def _number(name: str, what: str, most: int) -> Callable[[str], int]:
     def read(value: str) -> int:
-        if not (value.isascii() and value.isdigit() and int(value) <= most):
+        if not (value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= most):
             raise UserError(f"mount option {name}={value}: want a number of {what}")
         return int(value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self, TypeVar
@@ -113,6 +114,7 @@ class BundledAutoencoder:
         """`weights` holds encoder.* and decoder.*, of any floating dtype. Where `dtype` turns out to be wrong here, float32 is used."""
         self.weights_sha256 = weights_sha256
         self._weights = weights
+        self._shrinking = threading.Lock()
         self._networks = _Networks.load(weights, device, dtype, tile)
 
     @property
@@ -136,7 +138,9 @@ class BundledAutoencoder:
             except torch.OutOfMemoryError:
                 if networks.tile <= SMALLEST_TILE and networks.device.type == "cpu":
                     raise
-                self._networks = self._smaller(networks)
+                with self._shrinking:
+                    if self._networks is networks:  # no other thread did it meanwhile
+                        self._networks = self._smaller(networks)
 
     def _smaller(self, networks: _Networks) -> _Networks:
         """What takes less of the device's memory than `networks`, which another thread may still use."""

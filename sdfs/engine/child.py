@@ -7,7 +7,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 EXIT_SECONDS = 5.0  # what a child gets to end after its socket closed, before it is killed
 
@@ -18,6 +19,7 @@ class Child:
         self.ready = False
         self.retired = False  # told to go: its end is no failure
         self.begun: set[int] = set()  # ids of the requests it works on
+        self.figures: Mapping[str, Any] = {}  # where its model is, as it said last
         self.socket, theirs = socket.socketpair()
         try:
             with theirs:

@@ -18,11 +18,10 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 from sdfs.engine import protocol
 from sdfs.engine.child import Child
@@ -51,7 +50,7 @@ class EngineStats:
     waiting_decodes: int
     in_flight: int
     answered: int
-    device: str | None = None  # this and the next: of the bundled model, as the child said last; None: nothing yet
+    device: str | None = None  # this and the next: of the bundled model, as the child said last; None: there is none that said it
     dtype: str | None = None
     device_bytes: int | None = None  # that it holds there; None: of the machine's own memory
 
@@ -85,7 +84,6 @@ class Engine:
         self._active_at = 0.0  # monotonic: the last answer, or when it was loaded
         self._starts = 0
         self._answered = 0
-        self._figures: Mapping[str, Any] = {}  # fields of EngineStats
         self._closed = False
 
     def warm(self) -> None:
@@ -111,6 +109,7 @@ class Engine:
         """A reader waits for what is decoded ahead under this key, if it is."""
         with self._changed:
             self._waiting.hurry(key)
+            self._changed.notify_all()
 
     def stats(self) -> EngineStats:
         with self._changed:
@@ -124,7 +123,7 @@ class Engine:
                 waiting_decodes=self._waiting.decodes,
                 in_flight=len(self._in_flight),
                 answered=self._answered,
-                **self._figures,
+                **(child.figures if child else {}),
             )
 
     def close(self) -> None:
@@ -247,7 +246,7 @@ class Engine:
     def _receive(self, child: Child, message: Message) -> None:
         with self._changed:
             if message.type in (protocol.READY, protocol.RESULT):
-                self._figures = message.header
+                child.figures = message.header
             if message.type == protocol.READY:
                 child.ready = True
                 self._load_error = None

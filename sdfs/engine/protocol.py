@@ -36,7 +36,7 @@ ENCODE = 1  # header {"settings": of `EncodeSettings`, "reference_size": int | n
 DECODE = 2  # header {"model": str | null}, payload: a blob
 AHEAD = 3  # the same, but no reader waits for it
 # engine → owner
-READY = 4  # header {"device": str, "dtype": str, "device_bytes": int | null}: the model is loaded, and where
+READY = 4  # header {"device": str, "dtype": str | null, "device_bytes": int | null}: the model is loaded, and where
 BEGUN = 5  # work on the request begins: a crash from now on is its fault and no other's
 RESULT = 6  # header: as of READY, as it is now; payload: a blob, or its render
 ERROR = 7  # header {"class": str, "message": str}; with id 0: the model could not be loaded

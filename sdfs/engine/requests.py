@@ -2,11 +2,12 @@
 
     readers' decodes → decodes ahead of readers → encodes
 
-- As many decodes are with the child as it works on at once, whoever they are for, and one encode. The child works on it beside the
-  decodes, which do not wait for it. No encode is sent while a decode waits here.
-- Who asks for what is being decoded joins it, and a reader who joins what was decoded ahead makes it a reader's.
-- When a child dies, those it had begun are to blame, and are sent once more. Those who are to blame are not sent together again, so that
-  the innocent one is blamed once.
+- As many decodes are with the child as it works on at once, one of them ahead of readers, and one encode. The child works on it beside
+  the decodes, which do not wait for it. No encode is sent while a decode waits here.
+- Who asks for what is being decoded joins it. A reader who joins what is decoded ahead makes it a reader's, but for the child's priority
+  where it is there already.
+- When a child dies, those it had begun are to blame, and are sent once more. Decodes who are to blame are not sent together with others
+  again, so that the innocent one is blamed once; an encode is, when new readers come, for they must not wait for it.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ class Waiting:
         for queue in (self._decodes, self._ahead):
             self._drop_unwanted(queue)
             if queue:
-                full = len(decoding) >= DECODES_AT_ONCE or _suspect(queue[0], decoding)
-                return None if full else queue.popleft()
+                full = len(decoding) >= DECODES_AT_ONCE or (queue is self._ahead and any(request.ahead for request in decoding))
+                return None if full or _suspect(queue[0], decoding) else queue.popleft()
         self._drop_unwanted(self._encodes)
         full = len(in_flight) - len(decoding) >= MAX_ENCODES_IN_FLIGHT
         return None if full or not self._encodes or _suspect(self._encodes[0], decoding) else self._encodes.popleft()

@@ -59,8 +59,11 @@ class Models:
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.backends.cudnn.allow_tf32 = False  # or float32 would keep 11 bits, of latents that reach thousands
         if device_bytes is not None and self._device.type == "cuda":
-            share = device_bytes / torch.cuda.get_device_properties(self._device).total_memory
-            torch.cuda.set_per_process_memory_fraction(min(1.0, share), self._device)
+            try:
+                share = device_bytes / torch.cuda.get_device_properties(self._device).total_memory
+                torch.cuda.set_per_process_memory_fraction(min(1.0, share), self._device)
+            except RuntimeError as error:
+                _log.warning("%s does not take a bound of its memory: %s", self._device, error)
         self._dtype = _DTYPES[dtype] if dtype else None
         self._budget_bytes = budget_bytes
         self._bundled: BundledModel | None = None
@@ -86,7 +89,7 @@ class Models:
         on_cuda = device.type == "cuda"
         return {
             "device": torch.cuda.get_device_name(device) if on_cuda else device.type,
-            "dtype": str(dtype).removeprefix("torch."),
+            "dtype": None if dtype is None else str(dtype).removeprefix("torch."),
             "device_bytes": torch.cuda.memory_reserved(device) if on_cuda else None,
         }
 

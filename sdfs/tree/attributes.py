@@ -119,9 +119,13 @@ def _attributes(status: os.stat_result, preamble: Preamble | None) -> Attributes
     )
 
 
-def refuse_foreign_xattr(name: str) -> None:
+def is_foreign_xattr(name: str) -> bool:
     """POSIX ACLs, which FUSE would show and nobody enforces; SELinux's labels, for which `ls -l` asks at every file until it is told so."""
-    if name.startswith("system.posix_acl_") or name == "security.selinux":
+    return name.startswith("system.posix_acl_") or name == "security.selinux"
+
+
+def refuse_foreign_xattr(name: str) -> None:
+    if is_foreign_xattr(name):
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), name)
 
 

@@ -137,7 +137,7 @@ class Compressor:
 
     def _run(self) -> None:
         expired_at = -EXPIRY_SECONDS
-        while not self._stopping.is_set():
+        while not (self._stopping.is_set() or self._tree.pending.closed):
             taken = self._tree.pending.take(HIDDEN_SECONDS if self._tree.hidden else EXPIRY_SECONDS)
             for hidden in list(self._tree.hidden):
                 with contextlib.suppress(OSError):

@@ -19,7 +19,9 @@ class Handle:
 
     def __init__(self, inode: Inode, fd: int, flags: int) -> None:
         """Under `inode.lock`; takes over `fd`: of the tree's file, and readable where that is a blob."""
-        self.keep_cache = False  # set by who opens
+        self.keep_cache = False  # this and the next: set by who opens
+        self.trusts = False  # the pages that the kernel has are of a render that a later one is to equal
+        self._shares = False  # they are of the render that this handle has pinned
         self.inode = inode
         self._fd = fd
         self._writable = flags & os.O_ACCMODE != os.O_RDONLY
@@ -93,6 +95,7 @@ class Handle:
         inode = self.inode
         with inode.lock:
             inode.handles -= 1
+            inode.sharing -= self._shares
             if self._pinned and self._head is not None:
                 inode.table.renders.cache.unpin(self._head[0])
             try:
@@ -124,15 +127,30 @@ class Handle:
                 raise
         return self._head
 
+    def share(self, blob: Preamble) -> bool:
+        """Pin the render; whether another handle that shares had it pinned before, so that the kernel has pages of no other render."""
+        head = self.head(blob)
+        with self.inode.lock:
+            self._pin(head)
+            self._shares = True
+            self.inode.sharing += 1
+            return self.inode.sharing > 1
+
     def _load(self, blob: Preamble | SdfsError) -> Content:
         inode, renders = self.inode, self.inode.table.renders
         with inode.lock:
             head = self.head(blob)
-            if not self._pinned:
-                self._pinned = True
-                renders.cache.pin(head[0])
-        self._content = renders.get(head, self._fd, whole(blob), inode.path)
-        return self._content
+            self._pin(head)
+        content = renders.get(head, self._fd, whole(blob), inode.path)
+        if self.trusts and not renders.is_canonical(head[0]):
+            raise DamagedError("the render differs from the one before it; open the file again")
+        self._content = content
+        return content
+
+    def _pin(self, head: Head) -> None:
+        if not self._pinned:
+            self._pinned = True
+            self.inode.table.renders.cache.pin(head[0])
 
 
 def _makes_magic(fd: int, data: bytes, offset: int) -> bool:

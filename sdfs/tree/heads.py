@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 import threading
 from itertools import islice
 
@@ -19,7 +18,6 @@ from sdfs.errors import DamagedError, SdfsError, StoreTooNew
 
 REMEMBERED = 1 << 17  # files: those of one large folder at least, or listing it twice would read them all twice; 300 bytes each
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_IDENTITY = struct.Struct("<QQqqq")
 Identity = tuple[int, int, int, int, int]
 
 
@@ -40,7 +38,7 @@ class Heads:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[bytes, Preamble | SdfsError | None] = {}  # by packed identity, the oldest first
+        self._known: dict[bytes, Preamble | SdfsError | None] = {}  # by identity, the oldest first
 
     def look(self, path: str) -> tuple[os.stat_result, Preamble | None]:
         """lstat, and the preamble where it is a blob. Raises DamagedError and StoreTooNew as `Preamble.parse` does."""
@@ -82,14 +80,18 @@ class Heads:
             return self._recall(identity)
 
     def _recall(self, identity: Identity) -> Preamble | None:
-        known = self._known[_IDENTITY.pack(*identity)]
+        known = self._known[_packed(identity)]
         return None if known is None else whole(known)
 
     def _remember(self, identity: Identity, head: Preamble | SdfsError | None) -> None:
         with self._lock:
-            self._known[_IDENTITY.pack(*identity)] = head
+            self._known[_packed(identity)] = head
             if len(self._known) > REMEMBERED:
                 self._known = dict(islice(self._known.items(), REMEMBERED // 2, None))
+
+
+def _packed(identity: Identity) -> bytes:
+    return b"%d %d %d %d %d" % identity
 
 
 def _parse(head: bytes) -> Preamble | SdfsError | None:

@@ -161,6 +161,7 @@ class Inode:
         self.lock = threading.RLock()
         self.path: str | None = None  # backing path; None: unlinked. Under `names`
         self.handles = 0
+        self.sharing = 0  # of them, those that pinned the render of which all pages are that the kernel has
         self.blob: Preamble | SdfsError | None = None  # of the tree's file, where that is one; an error: it is damaged
         self.working = -1
         self.staged: Staged | None = None

@@ -15,6 +15,7 @@ import threading
 from sdfs.container import KIND_RAW, Preamble
 from sdfs.errors import DamagedError, SdfsError, StoreTooNew
 from sdfs.tree.handle import Handle
+from sdfs.tree.heads import whole
 from sdfs.tree.inode import Inode, InodeTable, key_of
 from sdfs.tree.pending import Key
 
@@ -100,13 +101,14 @@ class Opener:
         if not known:
             self.note(fd)
         blob = handle.inode.blob  # before `working`, as in Handle.read
-        if status.st_nlink > 1 or not known or handle.inode.working >= 0:
+        if status.st_nlink > 1 or handle.inode.working >= 0:
             return False
         if blob is None or (isinstance(blob, Preamble) and blob.kind == KIND_RAW):
-            return True
+            return known
         with contextlib.suppress(DamagedError, StoreTooNew):
-            # who has it open reads the same render; and while its pages are on their way, an open that drops them would wait for them
-            return handle.inode.handles > 1 or self._inodes.renders.is_canonical(handle.head(blob)[0])
+            handle.trusts = known and self._inodes.renders.is_canonical(handle.head(blob)[0])
+            # an open that dropped pages which are on their way to another reader would wait for them, and nothing could end that
+            return handle.trusts or (handle.share(whole(blob)) and known)
         return False
 
     def note(self, fd: int) -> None:

@@ -4,7 +4,7 @@ A reader only leaves the path that it opened; a thread looks what follows. The o
 listed, whichever the last two reads kept to.
 
 - Bounded: `pictures` at a time, each of a size that so many of them take half of the cache of renders.
-- No burden: nothing is begun while a reader waits for the engine, and what was begun lets readers pass (`sdfs.engine.requests`).
+- No burden: readers are served before it (`sdfs.engine.requests`).
 - No harm: what fails here fails again, and is told, when it is read.
 """
 
@@ -106,7 +106,7 @@ class ReadAhead:
 
     def _begin(self, path: str) -> None:
         with self._lock:
-            if path in self._under_way or len(self._under_way) >= self._pictures or self._renders.has_waiting_readers():
+            if path in self._under_way or len(self._under_way) >= self._pictures:
                 return
             self._under_way.add(path)
         with contextlib.suppress(RuntimeError):

@@ -1,8 +1,8 @@
 """From a blob to what a reader gets: the engine behind the caches, and the checks on what it returns; or the payload of a raw blob.
 
 `canonical`: the last render of a blob equalled the hash that its header records. Only then may the kernel keep pages of it over a
-close, for only then is a later render known to be the same; should it differ all the same, it is refused, once, rather than mixed
-with pages that the kernel may still have.
+close, for only then is a later render known to be the same; should it differ all the same, who opened the file before is refused
+(`sdfs.tree.handle`), rather than given it mixed with pages that the kernel still has.
 """
 
 from __future__ import annotations
@@ -91,10 +91,6 @@ class Renders:
     def is_canonical(self, key: str) -> bool:
         return key in self._canonical
 
-    def has_waiting_readers(self) -> bool:
-        """Whether the engine has more to decode than it works on."""
-        return self._engine.stats().waiting_decodes > 0
-
     def get(self, head: Head, fd: int, preamble: Preamble, path: str | None) -> Content:
         """Raises OSError, DamagedError, StoreTooNew, EngineError; the first failure of a blob is logged under `path`."""
         key, header = head
@@ -157,9 +153,8 @@ class Renders:
             self._note_canonical(key)
         elif preamble.kind != KIND_LATENT:
             raise DamagedError(f"content hash: want {header.get('original_sha256')}, have {hashlib.sha256(render).hexdigest()}")
-        elif key in self._canonical:
+        else:
             self._canonical.discard(key)
-            raise DamagedError("the render differs from the one before it; open the file again")
         if self.disk is not None:
             self.disk.put(_name(blob), render)
         return render
@@ -176,9 +171,8 @@ class Renders:
         return render if preamble.kind == KIND_LATENT and key not in self._canonical else None
 
     def _note_canonical(self, key: str) -> None:
-        if len(self._canonical) >= REMEMBERED:
-            self._canonical.clear()
-        self._canonical.add(key)
+        if len(self._canonical) < REMEMBERED:  # what is forgotten would be refused
+            self._canonical.add(key)
 
 
 def _name(blob: bytes) -> str:

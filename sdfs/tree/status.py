@@ -99,7 +99,7 @@ class Statistics(Counts, Owned):
     disk_bytes: int | None
     engine_state: str  # 'unloaded' | 'starting' | 'running' | 'idle' | 'backing off'
     engine_starts: int
-    engine_device: str | None  # this and the next two: of the bundled model, as the engine said last; None: nothing yet
+    engine_device: str | None  # this and the next two: of the bundled model, as the engine said last; None: it does not run
     engine_dtype: str | None
     engine_device_bytes: int | None  # that it holds there; None where that is the machine's own memory
     engine_resident_bytes: int | None

@@ -23,7 +23,7 @@ from sdfs.container import KIND_LATENT
 from sdfs.errors import SdfsError
 from sdfs.files import XATTR_PREFIX, rename_noreplace
 from sdfs.store import HIDDEN, INTERNAL, Store
-from sdfs.tree.attributes import Attributes, Targets, refuse_foreign_xattr, refuse_own_xattr
+from sdfs.tree.attributes import Attributes, Targets, is_foreign_xattr, refuse_foreign_xattr, refuse_own_xattr
 from sdfs.tree.folders import Folders
 from sdfs.tree.handle import Handle
 from sdfs.tree.heads import Heads
@@ -230,7 +230,7 @@ class Tree:
 
     def listxattr(self, path: str) -> list[str]:
         with self._targets.reading(self.backing(path)) as (target, how):
-            return [name for name in os.listxattr(target, **how) if not name.startswith(XATTR_PREFIX)]
+            return [name for name in os.listxattr(target, **how) if not (name.startswith(XATTR_PREFIX) or is_foreign_xattr(name))]
 
     def removexattr(self, path: str, name: str) -> None:
         refuse_own_xattr(name)

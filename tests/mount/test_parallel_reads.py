@@ -209,6 +209,13 @@ class TestAReaderThatGoesAway:
             held(mounted).unlink(missing_ok=True)
             assert stays.communicate(timeout=10)[0] == picture(0)
 
+    def test_does_not_keep_a_mount_that_is_told_to_end(self, mounted: Mounted) -> None:
+        with reader(mounted) as goes:
+            eventually(lambda: told(mounted).memory_misses == 1, "it waits")
+            mounted.process.send_signal(signal.SIGTERM)
+            assert mounted.process.wait(10) == 0
+            goes.communicate(timeout=5)  # it got an error, or what it wanted
+
     def test_leaves_a_mount_that_can_be_unmounted_while_the_decode_hangs(self, mounted: Mounted) -> None:
         with reader(mounted) as goes:
             eventually(lambda: told(mounted).memory_misses == 1, "it waits")

@@ -96,6 +96,8 @@ def test_the_child_says_where_the_model_is(engine: Engine) -> None:
     until(lambda: engine.stats().state == "ready")
     it = engine.stats()
     assert (it.device, it.dtype, it.device_bytes) == ("a stand-in", "words", 7)
+    os.kill(pid_of(engine), signal.SIGKILL)
+    until(lambda: engine.stats().device_bytes is None)
 
 
 # order
@@ -162,6 +164,16 @@ def test_what_is_decoded_ahead_waits_for_readers(engine: Engine, tmp_path: Path)
     assert log.read_text().split()[DECODES_AT_ONCE:] == ["reader"] * 2 + ["ahead"] * 2
 
 
+def test_a_reader_does_not_wait_for_what_is_decoded_ahead(engine: Engine, tmp_path: Path) -> None:
+    log, go = tmp_path / "log", tmp_path / "go"
+    ahead = [engine.decode(f"ahead{n}", f"log {log} ahead wait {go}".encode(), ahead=True) for n in range(DECODES_AT_ONCE)]
+    until(lambda: log.exists())
+    assert engine.decode("reader", b"a").result(PATIENCE) == b"A"
+    assert log.read_text() == "ahead\n"
+    go.touch()
+    wait(ahead, PATIENCE)
+
+
 @pytest.mark.parametrize("how", ["join", "hurry"])
 def test_what_is_decoded_ahead_is_a_readers_once_one_waits_for_it(engine: Engine, tmp_path: Path, how: str) -> None:
     log, go = tmp_path / "log", tmp_path / "go"
@@ -175,8 +187,7 @@ def test_what_is_decoded_ahead_is_a_readers_once_one_waits_for_it(engine: Engine
     go.touch()
     wait(jobs, PATIENCE)
     order = log.read_text().split()[DECODES_AT_ONCE:]
-    assert "ahead1" in order[:DECODES_AT_ONCE]
-    assert order[-1] == "ahead0"
+    assert order.index("ahead1") < order.index("ahead0")
 
 
 def test_what_is_decoded_ahead_comes_before_encodes(engine: Engine, tmp_path: Path) -> None:
@@ -186,7 +197,7 @@ def test_what_is_decoded_ahead_comes_before_encodes(engine: Engine, tmp_path: Pa
     jobs += [engine.decode(f"ahead{n}", f"log {log} ahead sleep 0.05".encode(), ahead=True) for n in range(DECODES_AT_ONCE + 1)]
     go.touch()
     wait(jobs, PATIENCE)
-    assert log.read_text().split()[-1] == "encode"
+    assert log.read_text().split().index("encode") > 2 * DECODES_AT_ONCE - 1  # threads may overtake each other in the log, but not that far
 
 
 def test_hurrying_what_is_not_decoded_ahead_does_nothing(engine: Engine) -> None:

@@ -107,7 +107,9 @@ def test_memory_is_for_renders_and_for_the_engine() -> None:
     assert (parsed.cache_bytes, parsed.memory) == (1, Memory(ram=2, vram=3))
 
 
-@pytest.mark.parametrize("option", ["ram=4G", "ram=", "ram=-1", "vram=1.5", "cache_size=x", "read_ahead=65", "read_ahead=²"])
+@pytest.mark.parametrize(
+    "option", ["ram=4G", "ram=", "ram=-1", "vram=1.5", "cache_size=x", "read_ahead=65", "ram=" + "9" * 5000, "read_ahead=²"]
+)
 def test_a_number_that_is_none_is_refused(option: str) -> None:
     with pytest.raises(UserError, match=option):
         parse(option)

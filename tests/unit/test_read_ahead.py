@@ -7,12 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sdfs.engine.client import EngineStats
 from sdfs.errors import DamagedError
 from sdfs.store import init
 from sdfs.tree.owner import Owner
@@ -30,7 +28,6 @@ class Engine(LosslessEngine):
         self.hurried: list[str] = []
         self.may_decode = threading.Event()
         self.may_decode.set()
-        self.waiting_readers = 0
         self.broken = False
         self.seconds = 0.0  # that a decode takes
 
@@ -53,9 +50,6 @@ class Engine(LosslessEngine):
 
     def hurry(self, key: str) -> None:
         self.hurried.append(key)
-
-    def stats(self) -> EngineStats:
-        return replace(super().stats(), waiting_decodes=self.waiting_readers)
 
     def ahead(self) -> list[str]:
         return [name for who, name in self.decodes if who == "a"]
@@ -155,13 +149,6 @@ def test_who_reads_what_is_decoded_ahead_waits_for_that_and_hurries_it(owner: Ow
         engine.may_decode.set()
         assert reader.result(10)[3:9] == b"11.jpg"
     assert [name for _, name in engine.decodes].count("11.jpg") == 1
-
-
-def test_nothing_is_begun_while_a_reader_waits_for_the_engine(owner: Owner, engine: Engine) -> None:
-    engine.waiting_readers = 1
-    read(owner, "05.jpg")
-    read(owner, "06.jpg")
-    assert settled(owner, engine) == []
 
 
 def test_what_fails_ahead_of_a_reader_harms_nobody(owner: Owner, engine: Engine, caplog: pytest.LogCaptureFixture) -> None:

@@ -160,6 +160,23 @@ class TestUnwrappedFiles:
         tree.link("/a", "/b")
         assert tree.getattr("/b").nlink == 2
 
+    @pytest.mark.parametrize("year", [1600, 2300])
+    def test_they_may_be_of_any_date(self, tree: Tree, year: int) -> None:
+        write(tree, "/a", b"content, longer than a magic")
+        tree.utimens("/a", 0, int((year - 1970) * 365.2425 * 86400) * 10**9)
+        assert tree.getattr("/a").size == 28
+        assert [name for name, _ in tree.open_folder("/").entries()] == [".", "..", "a"]
+
+    def test_attributes_that_are_refused_are_not_listed(self, tree: Tree, root: Path) -> None:
+        write(tree, "/a", b"content")
+        try:
+            os.setxattr(root / "a", "security.selinux", b"label")
+        except OSError:
+            pytest.skip("the filesystem takes no labels")
+        assert tree.listxattr("/a") == []
+        with pytest.raises(OSError, match="not supported"):
+            tree.getxattr("/a", "security.selinux")
+
     def test_the_kernel_keeps_pages_of_what_was_written_through_it(self, tree: Tree) -> None:
         write(tree, "/a", b"content")
         handle = tree.open("/a", os.O_RDONLY)
