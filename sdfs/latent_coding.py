@@ -12,7 +12,10 @@ The quantised latents are int16 multiples of 1/16 symbol unit; dequantised, they
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,8 +31,10 @@ from sdfs.priors.learned import HYPER, HYPER_FACTOR, ExactPrior, HyperEncoder, c
 SLICE = 64  # latent positions, per side
 LATENT_LIMIT = 2000.0  # symbol units; quantised latents are clamped to this when encoding, so that they fit int16
 _HYPER_SYMBOL_LIMIT = 63
+_MOST_THREADS = 4  # each takes some 30 MB for its slice
 
 Quantised = NDArray[np.int16]  # (256, h, w), in 1/16 symbol units
+Result = TypeVar("Result")
 Worth = NDArray[np.float32]  # (h, w): bits that a squared error of 1 is worth, in the latents of a position
 
 
@@ -54,30 +59,36 @@ class LearnedCoder:
 
         `worth`: as of `sdfs.trade_off`; without, latents are rounded to the nearest.
         """
-        out = bytearray()
         quantised = np.empty(latents.shape, np.int16)
-        for rows, columns in _slices(*latents.shape[1:]):
-            part = None if worth is None else worth[rows, columns]
-            passes, quantised[:, rows, columns] = self._quantise(latents[:, rows, columns], quality, part)
+
+        def code(place: tuple[slice, slice]) -> bytes:
+            part = None if worth is None else worth[place]
+            passes, quantised[:, *place] = self._quantise(latents[:, *place], quality, part)
             data = encode(passes, self._tables)
-            out += len(data).to_bytes(4, "little") + data
-        return bytes(out), quantised
+            return len(data).to_bytes(4, "little") + data
+
+        return b"".join(_side_by_side(code, _slices(*latents.shape[1:]))), quantised
 
     def decode(self, data: bytes, rows: int, columns: int, quality: int) -> Quantised:
         """Inverse of `encode`. Raises DamagedError where `data` does not hold exactly these slices."""
         if len(data) < 6 * -(-rows // SLICE) * -(-columns // SLICE):  # so a claimed size costs memory only where there are bytes for it
             raise DamagedError(f"latents: {len(data)} bytes cannot hold {rows} x {columns} positions")
-        quantised = np.empty((CHANNELS, rows, columns), np.int16)
-        at = 0
-        for row_slice, column_slice in _slices(rows, columns):
+        slices, parts, at = list(_slices(rows, columns)), [], 0
+        for _ in slices:
             length = int.from_bytes(data[at : at + 4], "little")
             if at + 4 + length > len(data):
                 raise DamagedError(f"latents: slice at {at} claims {length} bytes of {len(data)}")
-            height, width = row_slice.stop - row_slice.start, column_slice.stop - column_slice.start
-            quantised[:, row_slice, column_slice] = self._decode_slice(data[at + 4 : at + 4 + length], height, width, quality)
+            parts.append(data[at + 4 : at + 4 + length])
             at += 4 + length
         if at != len(data):
             raise DamagedError(f"latents: {len(data) - at} bytes too many")
+        quantised = np.empty((CHANNELS, rows, columns), np.int16)
+
+        def decode(place: tuple[slice, slice], part: bytes) -> None:
+            height, width = place[0].stop - place[0].start, place[1].stop - place[1].start
+            quantised[:, *place] = self._decode_slice(part, height, width, quality)
+
+        _side_by_side(decode, slices, parts)
         return quantised
 
     def dequantise(self, quantised: Quantised, quality: int) -> NDArray[np.float32]:
@@ -150,6 +161,12 @@ class LearnedCoder:
     def _hyper_classes(self, quality: int, height: int, width: int) -> Classes:
         classes = scale_class(self._prior.hyper_scales(torch.tensor([quality]))[0].numpy())
         return np.repeat(classes, height * width)
+
+
+def _side_by_side(work: Callable[..., Result], *arguments: Iterable[Any]) -> list[Result]:
+    """What `map` gives, by all processors: what is done for a slice is too small to occupy more than one."""
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
+        return list(threads.map(work, *arguments))
 
 
 def _slices(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
