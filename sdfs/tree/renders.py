@@ -108,13 +108,8 @@ class Renders:
         """Have a render in the cache before a reader asks for it. Not of a raw blob. Raises as `get` does."""
         head = read_header(fd, preamble)
 
-        def load() -> bytes:
-            blob = read_all(fd)
-            kept = self._from_disk(head, preamble, blob)
-            return self._decode(head, preamble, blob, ahead=True) if kept is None else kept
-
         if head[0] not in self.cache:
-            self.cache.get(head[0], load)
+            self.cache.get(head[0], lambda: self._load(head, fd, preamble, ahead=True)[0])
 
     def _payload(self, header: dict[str, Any], fd: int, preamble: Preamble) -> Payload:
         return self._checked.check(fd, *container.raw_payload(preamble, header, os.fstat(fd).st_size))
@@ -125,14 +120,18 @@ class Renders:
 
         def load() -> bytes:
             nonlocal decoded
-            blob = read_all(fd)
-            kept = self._from_disk(head, preamble, blob)
-            decoded = kept is None
-            return self._decode(head, preamble, blob) if kept is None else kept
+            render, decoded = self._load(head, fd, preamble)
+            return render
 
         render = self.cache.get(key, load, on_wait=lambda: self._engine.hurry(key))
         (self.meters.decoded_reads if decoded else self.meters.cached_reads).add(time.perf_counter() - began_at)
         return Render(render)
+
+    def _load(self, head: Head, fd: int, preamble: Preamble, *, ahead: bool = False) -> tuple[bytes, bool]:
+        """The render, and whether it had to be decoded."""
+        blob = read_all(fd)
+        kept = self._from_disk(head, preamble, blob)
+        return (self._decode(head, preamble, blob, ahead=ahead), True) if kept is None else (kept, False)
 
     def report(self, key: str, path: str | None, error: SdfsError) -> None:
         """Log that a file cannot be read: once, until it can."""
