@@ -13,7 +13,7 @@ The quantised latents are int16 multiples of 1/16 symbol unit; dequantised, they
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -67,7 +67,7 @@ class LearnedCoder:
             data = encode(passes, self._tables)
             return len(data).to_bytes(4, "little") + data
 
-        return b"".join(_side_by_side(code, _slices(*latents.shape[1:]))), quantised
+        return b"".join(_side_by_side(code, list(_slices(*latents.shape[1:])))), quantised
 
     def decode(self, data: bytes, rows: int, columns: int, quality: int) -> Quantised:
         """Inverse of `encode`. Raises DamagedError where `data` does not hold exactly these slices."""
@@ -163,8 +163,10 @@ class LearnedCoder:
         return np.repeat(classes, height * width)
 
 
-def _side_by_side(work: Callable[..., Result], *arguments: Iterable[Any]) -> list[Result]:
+def _side_by_side(work: Callable[..., Result], *arguments: Sequence[Any]) -> list[Result]:
     """What `map` gives, by all processors: what is done for a slice is too small to occupy more than one."""
+    if len(arguments[0]) == 1:  # as of most pictures: a thread, and those that torch would start from it, are not worth it
+        return list(map(work, *arguments))
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
         return list(threads.map(work, *arguments))
 
