@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,7 @@ class PretrainedAutoencoder:
         self.id, self.weights_sha256 = id, weights_sha256
         self._scaling = float(model.config.get("scaling_factor") or 1.0)
         self._shift = float(model.config.get("shift_factor") or 0.0)
+        self._moving = threading.Lock()
         self._placed = _Placed.on(model, device, dtype)
         self.bytes_resident = sum(part.numel() * part.element_size() for part in model.parameters())
         self.factor, self.channels = self._probe()
@@ -139,9 +141,10 @@ class PretrainedAutoencoder:
         except torch.OutOfMemoryError:
             if placed.is_resort:
                 raise
-        if self._placed is placed:
-            _log.warning("too little memory on %s for %s: the CPU is used", placed.device, self.id)
-            self._placed = placed.resort()  # a copy, since another thread may still use the first
+        with self._moving:
+            if self._placed is placed:  # no other thread did it meanwhile
+                _log.warning("too little memory on %s for %s: the CPU is used", placed.device, self.id)
+                self._placed = placed.resort()  # a copy, since another thread may still use the first
         return work(self._placed)
 
     def _encode_on(self, placed: _Placed, pixels: Pixels) -> Latents:
