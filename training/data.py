@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from training.drawings import drawing
+
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
 
@@ -37,11 +39,15 @@ def to_tensor(arrays: list[np.ndarray]) -> Tensor:
 
 
 class Crops:
-    """Endless random crops: scaled down by up to 0.5 (which also hides the source's JPEG artefacts), mirrored half of the time."""
+    """Endless random crops: scaled down by up to 0.5 (which also hides the source's JPEG artefacts), mirrored half of the time.
 
-    def __init__(self, folder: Path, size: int, seed: int, longest: int = 2048) -> None:
+    `drawn`: the share of them that is drawn, or drawn upon.
+    """
+
+    def __init__(self, folder: Path, size: int, seed: int, longest: int = 2048, drawn: float = 0.0) -> None:
         self._size = size
         self._random = random.Random(seed)
+        self._drawn = drawn
         loaded = (load(path, longest) for path in pictures(folder))
         self._pictures = [a for a in loaded if min(a.shape[:2]) >= size // 2]
         if not self._pictures:
@@ -56,7 +62,8 @@ class Crops:
         crop = array[top : top + side, left : left + side]
         if side != self._size:
             crop = np.asarray(Image.fromarray(crop).resize((self._size, self._size), Image.Resampling.BICUBIC))
-        return crop[:, ::-1] if self._random.random() < 0.5 else crop
+        crop = crop[:, ::-1] if self._random.random() < 0.5 else crop
+        return drawing(crop, self._random) if self._random.random() < self._drawn else crop
 
     def batches(self, count: int) -> Iterator[Tensor]:
         while True:

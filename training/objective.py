@@ -44,7 +44,11 @@ def gaussian_bits(residual: Tensor, log2_scale: Tensor) -> Tensor:
 
 
 class Codec(nn.Module):
-    """The bundled codec as it trains: real networks, additive noise for the rate, straight-through rounding for the rest."""
+    """The bundled codec as it trains: real networks and real symbols, whose rounding lets gradients straight through.
+
+    Bits are those of the symbols, as the coder spends them, and teach the prior; noise in the place of rounding makes them differentiable
+    for the encoder. Bits of noisy latents, which most codecs train on, are far more where nearly all symbols are 0 (docs/TRAINING.md).
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,8 +59,11 @@ class Codec(nn.Module):
 
     def _quantise(self, y: Tensor, mean: Tensor | float, log2_scale: Tensor, hard: bool) -> tuple[Tensor, Tensor]:
         residual = y - mean
-        rounded = torch.round(residual)
-        bits = gaussian_bits(rounded if hard else residual + torch.rand_like(residual) - 0.5, log2_scale)
+        rounded = torch.round(residual).detach()
+        bits = gaussian_bits(rounded, log2_scale)
+        if not hard:
+            noisy = gaussian_bits(residual + torch.rand_like(residual) - 0.5, log2_scale.detach())
+            bits = bits + noisy - noisy.detach()
         return residual + (rounded - residual).detach() + mean, bits.flatten(1).sum(1)
 
     def forward(self, pixels: Tensor, q: Tensor, hard: bool = False) -> tuple[Tensor, Tensor]:

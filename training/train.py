@@ -34,6 +34,7 @@ SAVE_SECONDS = 240
 SHOW_SECONDS = 1800  # samples and evaluations take a minute or two of a small machine
 LOG_STEPS = 100
 SAMPLE_QUALITIES = (10, 50, 90)
+DRAWN = 1 / 24  # of the crops
 
 
 def optimiser(codec: Codec, rate: float) -> torch.optim.Optimizer:
@@ -179,7 +180,7 @@ def train(
     final: str | None = None,
 ) -> None:
     """For so many hours or steps, or until SIGTERM; then saved as `final`, or else as the run's checkpoint, and shown unless stopped."""
-    crops = Crops(photos, size, seed=run.step).batches(batch)
+    crops = Crops(photos, size, seed=run.step, drawn=DRAWN).batches(batch)
     held_out = next(Crops(valid or photos, size, seed=1).batches(4)).to(run.device)
     stop = [False]
     signal.signal(signal.SIGTERM, lambda *_: stop.__setitem__(0, True))
