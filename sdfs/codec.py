@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import lz4.frame
 import numpy as np
 from numpy.typing import NDArray
 
 from sdfs import container
-from sdfs.container import KIND_LATENT, KIND_LZ4, Blob
+from sdfs.container import KIND_LATENT, Blob
 from sdfs.errors import DamagedError, DoesNotFit, KnownRender, PictureError, SdfsError, Unsuitable
+from sdfs.metadata import pack_metadata, unpack_metadata
 from sdfs.picture import MAX_PIXELS, Picture, find_marker, pixels_of_render, probe, render, unwrap_exact, wrap_exact
 from sdfs.quality import LUMA, Scores, acceptable, compare
 from sdfs.resident import HASH_DIGITS, Models, ResidentModel
@@ -78,7 +78,7 @@ class Codec:
         try:
             width, height = _claimed_size(parsed.header)
             with self._room.taking(DECODE_BYTES * width * height):
-                picture, marker = self._decode_latents(parsed, model), _marker(parsed.header["id"])
+                picture, marker = self._decode_latents(parsed, model), _marker(parsed.header)
                 try:
                     return render(picture, size, marker)
                 except DoesNotFit:
@@ -111,15 +111,14 @@ class Codec:
             return None  # a reference that is damaged, or of another model, is none
         if decoded is None or (decoded.format, decoded.pixels.shape) != (picture.format, picture.pixels.shape):
             return None
-        digest = hashlib.sha256(data).hexdigest()
-        identity = hashlib.sha256(f"{digest} {blob.header['id']}".encode()).hexdigest()[:32]
+        header = blob.header | _origin(data)
         try:
-            rendered, seen = _render_for(picture, decoded.pixels, len(data), identity)
+            rendered, seen = _render_for(picture, decoded.pixels, len(data), _marker(header))
         except Unsuitable:
             return None
         if not np.array_equal(seen, picture.pixels):
             return None
-        header = blob.header | _origin(data, digest, identity) | _render_of(picture, rendered)
+        header |= _render_of(picture, rendered)
         packed = container.pack(KIND_LATENT, len(rendered), header, _sections(blob.sections["latents"], picture))
         return packed if len(packed) < len(data) else None
 
@@ -129,7 +128,7 @@ class Codec:
         if not 0 <= quality <= 100:
             raise DamagedError(f"latent blob claims quality {quality}")
         rgb = self._models.of_blob(header, instead=instead).decode(_section(blob, "latents"), header, height, width)
-        metadata = _decompress(_section(blob, "metadata"), int(header["metadata_size"]))
+        metadata = unpack_metadata(_section(blob, "metadata"), int(header["metadata_size"]))
         if blob.preamble.rendered_size > _largest_render(width * height, len(metadata)):
             raise DamagedError(f"latent blob claims a render of {blob.preamble.rendered_size} bytes for {width} x {height} pixels")
         return Picture(header["format"], _to_grey(rgb) if header["grey"] else rgb, header["recipe"], metadata)
@@ -147,12 +146,8 @@ def _candidate(data: bytes, picture: Picture, model: ResidentModel, quality: int
     height, width = picture.pixels.shape[:2]
     grey = picture.pixels.ndim == 2
     encoded = model.encode(_to_rgb(picture.pixels), quality, effort)
-    original = hashlib.sha256(data).hexdigest()
-    identity = hashlib.sha256(f"{original} {model.weights_sha256} {quality}".encode() + encoded.section).hexdigest()[:32]
-    rendered, seen = _render_for(picture, _to_grey(encoded.pixels) if grey else encoded.pixels, len(data), identity)
-    scores = compare(picture.pixels, seen)
     header: dict[str, Any] = {
-        **_origin(data, original, identity),
+        **_origin(data),
         "format": picture.format,
         "width": width,
         "height": height,
@@ -162,14 +157,15 @@ def _candidate(data: bytes, picture: Picture, model: ResidentModel, quality: int
         "grey": grey,
         "latents_crc32": encoded.latents_crc32,
         **encoded.header,
-        "scores": scores.as_dict(),
-        **_render_of(picture, rendered),
     }
+    rendered, seen = _render_for(picture, _to_grey(encoded.pixels) if grey else encoded.pixels, len(data), _marker(header))
+    scores = compare(picture.pixels, seen)
+    header |= {"scores": scores.as_dict(), **_render_of(picture, rendered)}
     return _Candidate(container.pack(KIND_LATENT, len(rendered), header, _sections(encoded.section, picture)), scores)
 
 
-def _origin(data: bytes, digest: str, identity: str) -> dict[str, Any]:
-    return {"id": identity, "original_size": len(data), "original_sha256": digest}
+def _origin(data: bytes) -> dict[str, Any]:
+    return {"original_size": len(data), "original_sha256": hashlib.sha256(data).hexdigest()}
 
 
 def _render_of(picture: Picture, rendered: bytes) -> dict[str, Any]:
@@ -181,20 +177,20 @@ def _render_of(picture: Picture, rendered: bytes) -> dict[str, Any]:
 
 
 def _sections(latents: bytes, picture: Picture) -> dict[str, bytes]:
-    return {"latents": latents, "metadata": lz4.frame.compress(picture.metadata, store_size=False)}
+    return {"latents": latents, "metadata": pack_metadata(picture.metadata)}
 
 
-def _render_for(picture: Picture, decoded: NDArray[np.uint8], size: int, identity: str) -> tuple[bytes, NDArray[np.uint8]]:
+def _render_for(picture: Picture, decoded: NDArray[np.uint8], size: int, marker: bytes) -> tuple[bytes, NDArray[np.uint8]]:
     """The render, of `size` bytes where it can be, and the pixels that a reader of it sees."""
     rendition = replace(picture, pixels=decoded)
     try:
-        rendered = render(rendition, size, _marker(identity))
+        rendered = render(rendition, size, marker)
     except DoesNotFit as reason:
         if picture.format != "png":
             raise Unsuitable(str(reason)) from reason
-        natural = len(render(rendition, None, _marker(identity)))
+        natural = len(render(rendition, None, marker))
         # some room, for other machines decode to pixels that differ in last bits and compress a little worse
-        rendered = render(rendition, natural + natural // 64 + 64, _marker(identity))
+        rendered = render(rendition, natural + natural // 64 + 64, marker)
     lossless = picture.format in ("png", "bmp", "tiff")
     return rendered, decoded if lossless else pixels_of_render(rendered)
 
@@ -212,22 +208,21 @@ def _to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.rint(pixels @ LUMA).astype(np.uint8)
 
 
-def _marker(identity: str) -> bytes:
-    return identity.encode()
+def _marker(header: Mapping[str, Any]) -> bytes:
+    return container.latent_id(header).encode()
 
 
 def _marker_of(blob: bytes) -> bytes | None:
     try:
-        return _marker(str(container.parse(blob).header["id"]))
+        return _marker(container.parse(blob).header)
     except (SdfsError, LookupError):
         return None
 
 
 def _pack_exact(data: bytes, reason: str) -> bytes:
     kind, payload = wrap_exact(data)
-    digest = hashlib.sha256(data).hexdigest()
     header = {
-        **_origin(data, digest, digest[:32]),
+        **_origin(data),
         "format": picture_format(data[:HEAD_BYTES]),
         "width": None,
         "height": None,
@@ -241,10 +236,3 @@ def _section(blob: Blob, name: str) -> bytes:
         return blob.sections[name]
     except KeyError:
         raise DamagedError(f"blob has no section {name!r}") from None
-
-
-def _decompress(frame: bytes, size: int) -> bytes:
-    """An LZ4 frame of exactly `size` bytes; never inflates beyond it."""
-    if not 0 <= size <= 255 * len(frame):
-        raise DamagedError(f"metadata claims {size} bytes in a frame of {len(frame)}")
-    return unwrap_exact(KIND_LZ4, frame, size)

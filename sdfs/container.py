@@ -17,6 +17,7 @@ would be a sixth.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 import zlib
@@ -24,6 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sdfs.deflate import deflate, inflate
 from sdfs.errors import DamagedError, StoreTooNew
 
 MAGIC = b"\x89SDFS\r\n\x1a"
@@ -41,7 +43,7 @@ HEADER_DICTIONARY = (
     b'"reason":"latents take of bytes at quality quality gives PSNR dB, MS-SSIM : want dB, MS-SSIM not a recognised picture file'
     b'{"sections":[["file",{"runs":[["offset":54,"top_down":false}"lossless":true,"before":"tile":[64,16],"tiff""bmp""webp""png""jpeg"'
     b'null"grey":true,[0],"4:4:4""4:2:2"{"before":{"lossless":false,"before":0},'
-    b'{"sections":[["latents",["metadata",]],"id":"","original_size":,"original_sha256":"","format":"jpeg","width":,"height":,'
+    b'{"sections":[["latents",["metadata",]],"original_size":,"original_sha256":"","format":"jpeg","width":,"height":,'
     b'"autoencoder":"bundled-","weights":"","quality":50,"grey":false,"latents_crc32":,"scores":{"psnr":,"ms_ssim":0.9},'
     b'"recipe":{"progressive":false,"subsampling":"4:2:0","tables":[0,1,1]},"render":"","metadata_size":}'
 )
@@ -120,8 +122,7 @@ def pack_head(
     encoded = json.dumps({"sections": table, **header}, separators=(",", ":"), ensure_ascii=False).encode()
     if len(encoded) > MAX_HEADER_BYTES - _CRC.size:
         raise ValueError(f"a blob header of {len(encoded)} bytes exceeds {MAX_HEADER_BYTES}")
-    deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS, zdict=HEADER_DICTIONARY)
-    deflated = deflater.compress(encoded) + deflater.flush()
+    deflated = deflate(encoded, HEADER_DICTIONARY)
     deflated += _CRC.pack(zlib.crc32(deflated))
     return Preamble(kind, 0, mode, rendered_size, len(deflated)).pack() + deflated
 
@@ -171,19 +172,23 @@ def parse_header(preamble: Preamble, data: bytes) -> dict[str, Any]:
     deflated, (want,) = data[: -_CRC.size], _CRC.unpack(data[-_CRC.size :])
     if zlib.crc32(deflated) != want:
         raise DamagedError(f"blob header checksum: want {want:08x}, have {zlib.crc32(deflated):08x}")
-    inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS, zdict=HEADER_DICTIONARY)
     try:
-        encoded = inflater.decompress(deflated, MAX_HEADER_BYTES)
-        if not inflater.eof or inflater.unused_data:
-            raise DamagedError("blob header is not all of a deflated header, or too long")
-        header = json.loads(encoded)
-    except zlib.error as error:
+        encoded = inflate(deflated, HEADER_DICTIONARY, MAX_HEADER_BYTES)
+    except ValueError as error:
         raise DamagedError(f"blob header cannot be inflated: {error}") from None
+    try:
+        header = json.loads(encoded)
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"blob header is no JSON: {error}") from None
     if not isinstance(header, dict) or not _valid_table(header.get("sections")):
         raise DamagedError("blob header has no valid section table")
     return header
+
+
+def latent_id(header: Mapping[str, Any]) -> str:
+    """32 hex digits that name a latent blob, from what makes it what it is; its renders carry them as their marker. Raises LookupError."""
+    named = " ".join(str(header[key]) for key in ("original_sha256", "weights", "quality", "latents_crc32"))
+    return hashlib.sha256(named.encode()).hexdigest()[:32]
 
 
 def raw_payload(preamble: Preamble, header: Mapping[str, Any], blob_bytes: int) -> tuple[int, int]:

@@ -60,7 +60,6 @@ def _encode(data: bytes) -> bytes:
         raise NotAPicture("it has no end")
     digest = hashlib.sha256(data).hexdigest()
     header = {
-        "id": digest[:32],
         "format": picture_format(data[:16]),
         "width": 4,
         "height": 3,

@@ -37,5 +37,5 @@ def fill(folder: Path, count: int) -> None:
     for number in range(count):
         content = f"{folder.name} {number}".encode()
         sha256 = hashlib.sha256(content).hexdigest()
-        header = {"id": sha256[:32], "original_size": len(content), "original_sha256": sha256}
+        header = {"original_size": len(content), "original_sha256": sha256}
         (folder / f"{number}.jpg").write_bytes(container.pack(KIND_RAW, len(content), header, {"file": content}))

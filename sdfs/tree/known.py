@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from sdfs import container
-from sdfs.container import KIND_LATENT, MAGIC, PREAMBLE_BYTES, Preamble, parse_header
+from sdfs.container import KIND_LATENT, MAGIC, PREAMBLE_BYTES, Preamble, latent_id, parse_header
 from sdfs.errors import SdfsError
 from sdfs.files import content_sha256, read_all
 from sdfs.store import HIDDEN, Store
@@ -119,7 +119,7 @@ class KnownBlobs:
             preamble = Preamble.parse(head)
             header = parse_header(preamble, os.pread(fd, preamble.header_length, PREAMBLE_BYTES))
             names = [] if self._is_trashed(path) else [_original(str(header["original_sha256"]))]
-            return [str(header["id"]), str(header["render"]), *names] if preamble.kind == KIND_LATENT else names
+            return [latent_id(header), str(header["render"]), *names] if preamble.kind == KIND_LATENT else names
         except (OSError, SdfsError, KeyError):
             return []
         finally:

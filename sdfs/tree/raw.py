@@ -11,7 +11,6 @@ import errno
 import hashlib
 import os
 import threading
-import uuid
 import zlib
 from collections import OrderedDict
 from concurrent.futures import Future
@@ -56,7 +55,6 @@ def wrap(store: Store, source: int, reason: str, mode: int) -> Staged:
         sha256.update(chunk)
         crc = zlib.crc32(chunk, crc)
     header = {
-        "id": uuid.uuid4().hex,
         "format": None,
         "width": None,
         "height": None,

@@ -287,7 +287,7 @@ def test_messages_have_names_with_escapes(hostile: Path) -> None:
 
 
 def test_a_terminal_gets_what_a_blob_says_with_escapes(store: Path) -> None:
-    blob = container.pack(container.KIND_RAW, 1, {"id": "0" * 32, "reason": HOSTILE}, {"file": b"x"})
+    blob = container.pack(container.KIND_RAW, 1, {"reason": HOSTILE}, {"file": b"x"})
     (store / "blob").write_bytes(blob)
     assert SHOWN in on_terminal("stat", store / "blob")
 

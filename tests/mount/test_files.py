@@ -20,7 +20,7 @@ from tests.mount.mounting import Mounted, needs_fuse
 
 pytestmark = needs_fuse
 
-USER_BLOB = container.pack(container.KIND_RAW, 3, {"id": "theirs"}, {"file": b"abc"})
+USER_BLOB = container.pack(container.KIND_RAW, 3, {"note": "theirs"}, {"file": b"abc"})
 CONTENTS = {
     "text.txt": b"text\n" * 1000,
     "empty": b"",

@@ -262,7 +262,7 @@ class TestKilled:
                 assert list((again.store / ".sdfs" / "staging").iterdir()) == []
 
     def test_user_bytes_that_look_like_a_blob_are_never_taken_for_one(self, tmp_path: Path) -> None:
-        theirs = container.pack(container.KIND_RAW, 3, {"id": "theirs"}, {"file": b"abc"})
+        theirs = container.pack(container.KIND_RAW, 3, {"note": "theirs"}, {"file": b"abc"})
         with Mounted(tmp_path) as mounted:
             file = (mounted.path / "a").open("wb", buffering=0)
             file.write(theirs)

@@ -35,7 +35,7 @@ def write_large_raw_blob(path: Path) -> str:
     for _ in range(LARGE // len(chunk)):
         sha256.update(chunk)
         crc = zlib.crc32(chunk, crc)
-    header = {"id": "0" * 32, "original_size": size, "original_sha256": sha256.hexdigest()}
+    header = {"original_size": size, "original_sha256": sha256.hexdigest()}
     head = container.pack_head(KIND_RAW, size, header, [("file", size, crc)])
     with path.open("wb") as file:
         file.write(head + MAGIC)

@@ -47,7 +47,7 @@ def lack(key: str, blob: bytes) -> bytes:
 
 
 def raw_blob_of(content: bytes, sha256: str | None = None) -> bytes:
-    header = {"id": "0" * 32, "original_size": len(content), "original_sha256": sha256 or hashlib.sha256(content).hexdigest()}
+    header = {"original_size": len(content), "original_sha256": sha256 or hashlib.sha256(content).hexdigest()}
     return container.pack(KIND_RAW, len(content), header, {"file": content})
 
 
@@ -93,7 +93,7 @@ def test_user_bytes_that_begin_like_a_blob_are_found(root: Path) -> None:
 
 
 def test_a_raw_blob_that_no_reader_would_get_is_found(root: Path) -> None:
-    (root / "raw").write_bytes(container.pack(KIND_RAW, 4, {"id": "0" * 32}, {"file": b"file", "more": b""}))
+    (root / "raw").write_bytes(container.pack(KIND_RAW, 4, {}, {"file": b"file", "more": b""}))
     assert kinds(check(root)) == [("/raw", "damaged")]
 
 

@@ -43,13 +43,17 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def latent(identity: str = "a" * 32, original: bytes = ORIGINAL, render: bytes = RENDER) -> bytes:
-    header = {"id": identity, "render": sha256(render)[:16], "original_sha256": sha256(original)}
+def latent(weights: str = "a" * 16, original: bytes = ORIGINAL, render: bytes = RENDER) -> bytes:
+    header = {"render": sha256(render)[:16], "original_sha256": sha256(original), "weights": weights, "quality": 50, "latents_crc32": 1}
     return container.pack(KIND_LATENT, len(render), header, {"latents": b"latents"})
 
 
+def id_of(blob: bytes) -> str:
+    return container.latent_id(container.parse(blob).header)
+
+
 def raw(content: bytes) -> bytes:
-    return container.pack(KIND_RAW, len(content), {"id": "b" * 32, "original_sha256": sha256(content)}, {"file": content})
+    return container.pack(KIND_RAW, len(content), {"original_sha256": sha256(content)}, {"file": content})
 
 
 def put(blobs: KnownBlobs, path: Path, content: bytes) -> str:
@@ -93,29 +97,34 @@ class TestByRender:
 class TestById:
     def test_a_latent_blob(self, blobs: KnownBlobs, root: Path) -> None:
         put(blobs, root / "a", latent())
-        assert blobs.by_id("a" * 32) == latent()
+        assert blobs.by_id(id_of(latent())) == latent()
 
     @pytest.mark.parametrize("where", ["folder/a", ".sdfs/trash/1-0.a"])
     def test_one_that_has_to_be_searched_for(self, blobs: KnownBlobs, root: Path, where: str) -> None:
         (root / "folder").mkdir()
         (root / where).write_bytes(latent())
-        assert blobs.by_id("a" * 32) == latent()
+        assert blobs.by_id(id_of(latent())) == latent()
 
     def test_a_search_in_vain_is_not_repeated_at_once(self, blobs: KnownBlobs, root: Path) -> None:
-        assert blobs.by_id("a" * 32) is None
+        assert blobs.by_id(id_of(latent())) is None
         (root / "a").write_bytes(latent())
-        assert blobs.by_id("a" * 32) is None
+        assert blobs.by_id(id_of(latent())) is None
 
     def test_but_after_a_while(self, blobs: KnownBlobs, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert blobs.by_id("a" * 32) is None
+        assert blobs.by_id(id_of(latent())) is None
         (root / "a").write_bytes(latent())
         monkeypatch.setattr(known, "SEARCH_SECONDS", 0.0)
-        assert blobs.by_id("a" * 32) == latent()
+        assert blobs.by_id(id_of(latent())) == latent()
+
+    @pytest.mark.parametrize("weights", ["", "ä", "a\0b", "x" * 1000])
+    def test_whatever_is_in_its_header(self, blobs: KnownBlobs, root: Path, weights: str) -> None:
+        put(blobs, root / "a", latent(weights))
+        assert blobs.by_id(id_of(latent(weights))) == latent(weights)
 
     @pytest.mark.parametrize("identity", ["", "ä", "a\0b", "x" * 1000])
-    def test_whatever_it_is_called(self, blobs: KnownBlobs, root: Path, identity: str) -> None:
-        put(blobs, root / "a", latent(identity))
-        assert blobs.by_id(identity) == latent(identity)
+    def test_nothing_for_what_is_no_id(self, blobs: KnownBlobs, root: Path, identity: str) -> None:
+        put(blobs, root / "a", latent())
+        assert blobs.by_id(identity) is None
 
 
 class TestByOriginal:
@@ -147,7 +156,7 @@ class TestByOriginal:
         assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) is None
 
     def test_nothing_for_a_raw_blob_that_no_reader_would_get(self, blobs: KnownBlobs, root: Path) -> None:
-        header = {"id": "b" * 32, "original_sha256": sha256(ORIGINAL)}
+        header = {"original_sha256": sha256(ORIGINAL)}
         put(blobs, root / "a", container.pack(KIND_RAW, len(ORIGINAL), header, {"file": ORIGINAL, "more": b""}))
         assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) is None
 
@@ -177,14 +186,14 @@ class TestRenames:
         put(blobs, root / "old" / "a", latent())
         (root / "old").rename(root / "new")
         blobs.rename_folder(str(root / "old"), str(root / "new"))
-        other = put(blobs, root / "old" / "a", latent("c" * 32, b"other", b"other render"))
+        other = put(blobs, root / "old" / "a", latent("c" * 16, b"other", b"other render"))
         assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == str(root / "new" / "a")
         assert blobs.by_original(sha256(b"other"), 5) == other
 
     def test_of_a_folder_to_a_name_that_was_one_before(self, blobs: KnownBlobs, root: Path) -> None:
         put(blobs, root / "new" / "a", latent())
         (root / "new" / "a").rename(root / "new" / "b")
-        put(blobs, root / "old" / "a", latent("c" * 32, b"other", b"other render"))
+        put(blobs, root / "old" / "a", latent("c" * 16, b"other", b"other render"))
         blobs.rename_folder(str(root / "new"), str(root / "elsewhere"))
         (root / "new").rename(root / "elsewhere")
         (root / "old").rename(root / "new")

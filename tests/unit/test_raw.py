@@ -139,7 +139,7 @@ class TestReading:
         ids=["two sections", "another name", "no section", "too long", "too short"],
     )
     def test_a_section_table_that_breaks_the_rules_is_damage(self, tree: Tree, root: Path, size: int, sections: dict[str, bytes]) -> None:
-        (root / "b").write_bytes(container.pack(KIND_RAW, size, {"id": "x"}, sections))
+        (root / "b").write_bytes(container.pack(KIND_RAW, size, {"note": "x"}, sections))
         with pytest.raises(DamagedError, match="one section"):
             read(tree, "/b")
 

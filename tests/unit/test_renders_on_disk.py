@@ -33,9 +33,11 @@ class Engine(LosslessEngine):
 
     def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> Future[bytes]:
         header = {
-            "id": hashlib.sha256(data).hexdigest()[:32],
             "render": hashlib.sha256(RENDERS["A"]).hexdigest()[:16],
             "original_sha256": hashlib.sha256(data).hexdigest(),
+            "weights": "",
+            "quality": 50,
+            "latents_crc32": 0,
         }
         future: Future[bytes] = Future()
         future.set_result(container.pack(KIND_LATENT, len(data), header, {"file": b"latents"}))

@@ -724,7 +724,7 @@ class TestADamagedBlobIsReplacedInPlace:
         assert stat.S_IMODE(tree.getattr("/a.jpg").mode) == 0o640
 
 
-USER_BLOB = container.pack(container.KIND_RAW, 3, {"id": "theirs"}, {"file": b"abc"})
+USER_BLOB = container.pack(container.KIND_RAW, 3, {"note": "theirs"}, {"file": b"abc"})
 
 
 class TestUserBytesThatLookLikeABlob:

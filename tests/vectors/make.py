@@ -46,7 +46,7 @@ def golden_blobs(codec: Codec) -> dict[str, bytes]:
         "latent-grey-tiff-q50": codec.encode(picture("badge", "TIFF", grey=True), EncodeSettings(50)),
         "exact-jxl": codec.encode(picture("face", "JPEG", quality=30), EncodeSettings(100)),
         "exact-lz4": codec.encode(_flat_rgba(), EncodeSettings(50)),
-        "exact-raw": container.pack(KIND_RAW, 4, {"id": "0" * 32, "reason": "made by hand"}, {"file": b"\x89SDF"}),
+        "exact-raw": container.pack(KIND_RAW, 4, {"reason": "made by hand"}, {"file": b"\x89SDF"}),
     }
 
 
