@@ -48,6 +48,27 @@ def test_training_lowers_the_loss(photos: Path) -> None:
     assert losses[-1] < losses[0]
 
 
+def test_bits_are_those_of_real_symbols_and_move_the_encoder_too(photos: Path) -> None:
+    torch.manual_seed(0)
+    codec = Codec()
+    pixels, q = next(Crops(photos, 64, seed=0).batches(2)), torch.tensor([10.0, 60.0])
+    _, bits = codec(pixels, q)
+    torch.testing.assert_close(bits, codec(pixels, q, hard=True)[1])
+    bits.sum().backward()
+    for part in (codec.encoder, codec.hyper_encoder, codec.prior):
+        assert any(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in part.parameters())
+
+
+def test_some_crops_may_be_drawn(photos: Path) -> None:
+    def first_twelve(drawn: float) -> torch.Tensor:
+        return next(Crops(photos, 64, seed=0, drawn=drawn).batches(12))
+
+    drawn = first_twelve(1.0)
+    assert drawn.shape == (12, 3, 64, 64)
+    assert any(len(crop.flatten(1).unique(dim=1).T) == 1 for crop in drawn)  # of one colour
+    assert not any(len(crop.flatten(1).unique(dim=1).T) == 1 for crop in first_twelve(0.0))
+
+
 def test_crops_are_of_one_size_and_range(photos: Path) -> None:
     batch = next(Crops(photos, 64, seed=0).batches(3))
     assert batch.shape == (3, 3, 64, 64)
