@@ -4,7 +4,7 @@ Symbols are coded in passes. Within a pass they are sorted by class (stably), an
 one table for all, which is what makes it fast. Class 0 is not coded: its symbols are 0. A symbol beyond its table's reach is
 coded as an escape; its value stands in a list of its own.
 
-    u32-words as LEB128 | escape bytes as LEB128 | ANS words, little-endian | escapes, zigzag LEB128 each, in decoding order
+    escape bytes as LEB128 | escapes, zigzag LEB128 each, in decoding order | ANS words, little-endian, without the zero bytes at their end
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def encode(passes: Sequence[tuple[Symbols, Classes]], tables: Tables) -> bytes:
     coder = constriction.stream.stack.AnsCoder()
     for index, indices in reversed(calls):
         coder.encode_reverse(indices, tables.model(index))
-    words = coder.get_compressed().astype("<u4")
-    return _leb128(len(words)) + _leb128(len(escapes)) + words.tobytes() + bytes(escapes)
+    words = coder.get_compressed().astype("<u4").tobytes()
+    return _leb128(len(escapes)) + bytes(escapes) + words.rstrip(b"\0")
 
 
 def cheaper(
@@ -117,16 +117,15 @@ class Decoder:
     """Reads back what `encode` wrote, one pass a call."""
 
     def __init__(self, data: bytes, tables: Tables) -> None:
-        """Raises DamagedError where `data` is shorter or longer than it says."""
-        count, at = _read_leb128(data, 0)
-        escape_bytes, at = _read_leb128(data, at)
-        if at + 4 * count + escape_bytes != len(data):
-            raise DamagedError(f"entropy-coded data: want {at + 4 * count + escape_bytes} bytes, have {len(data)}")
-        words = np.frombuffer(data, "<u4", count, at).astype(np.uint32)
-        if count and not words[-1]:
-            raise DamagedError("entropy-coded data ends with a zero word")
-        self._coder = constriction.stream.stack.AnsCoder(words)
-        self._escapes, self._at = data[at + 4 * count :], 0
+        """Raises DamagedError where `data` is shorter than it says, or ends with a zero byte, which `encode` leaves out."""
+        escape_bytes, at = _read_leb128(data, 0)
+        if (start := at + escape_bytes) > len(data):
+            raise DamagedError(f"entropy-coded data: want {start} bytes at least, have {len(data)}")
+        words = data[start:]
+        if words.endswith(b"\0"):
+            raise DamagedError("entropy-coded data ends with a zero byte")
+        self._coder = constriction.stream.stack.AnsCoder(np.frombuffer(words + bytes(-len(words) % 4), "<u4").astype(np.uint32))
+        self._escapes, self._at = data[at:start], 0
         self._tables = tables
 
     def read(self, classes: Classes) -> Symbols:

@@ -8,7 +8,7 @@ itself, which bounds the memory of a decode. docs/FORMAT.md specifies the sectio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Self
@@ -17,6 +17,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from sdfs import slices
 from sdfs.entropy import CLASSES, Classes, Decoder, Symbols, Tables, cheaper, encode, scale_class
 from sdfs.errors import DamagedError
 from sdfs.priors import rotation
@@ -24,7 +25,6 @@ from sdfs.priors.generic import BASE, LEVELS, PASSES, PROFILES, SHIFT_LIMIT, UNI
 
 SLICE = 128  # latent positions, per side
 LATENT_LIMIT = 2000  # symbol units; latents are clamped to this when encoding, so that they fit int16
-_LEAST_SLICE = 2  # bytes
 _ALL_STEPS_EQUAL, _ROTATED = 1, 2
 _STEPS_AN_OCTAVE, _FINEST_STEP = 16, -8  # a step is 2^(_FINEST_STEP + k / _STEPS_AN_OCTAVE), k a byte
 _COARSEST = 20  # 1/16 octaves; quality 0 of channels of weight 1
@@ -136,28 +136,18 @@ class GenericCoder:
         head = Head.fitting(latents, steps)
         targets = np.rint(head.apply(latents).clip(-LATENT_LIMIT, LATENT_LIMIT) * 16).astype(np.int32)
         quantised = np.empty(latents.shape, np.int16)
-        slices = []
-        for where in _slices(*latents.shape[1:]):
-            data, quantised[where] = self._encode_slice(targets[where])
-            slices.append(data)
-        framed = [len(data).to_bytes(4, "little") + data for data in slices[:-1]]
-        return b"".join([head.pack(), *framed, slices[-1]]), quantised
+        parts = []
+        for place in slices.places(latents.shape[1], latents.shape[2], SLICE):
+            data, quantised[:, *place] = self._encode_slice(targets[:, *place])
+            parts.append(data)
+        return head.pack() + slices.join(parts), quantised
 
     def decode(self, data: bytes, channels: int, rows: int, columns: int) -> Quantised:
         """Inverse of `encode`. Raises DamagedError where `data` does not hold exactly these slices."""
-        at = Head.parse(data, channels)[1]
-        count = -(-rows // SLICE) * -(-columns // SLICE)
-        if len(data) - at < (4 + _LEAST_SLICE) * count - 4:  # so a claimed size costs memory only where there are bytes for it
-            raise DamagedError(f"latents: {len(data)} bytes cannot hold {rows} x {columns} positions")
+        parts = slices.split(data[Head.parse(data, channels)[1] :], rows, columns, SLICE)
         quantised = np.empty((channels, rows, columns), np.int16)
-        for number, where in enumerate(_slices(rows, columns), 1):
-            length = len(data) - at
-            if number < count:
-                length, at = int.from_bytes(data[at : at + 4], "little"), at + 4
-            if at + length > len(data):
-                raise DamagedError(f"latents: slice at {at} claims {length} bytes of {len(data)}")
-            quantised[where] = self._decode_slice(data[at : at + length], quantised[where].shape)
-            at += length
+        for place, part in zip(slices.places(rows, columns, SLICE), parts, strict=True):
+            quantised[:, *place] = self._decode_slice(part, quantised[:, *place].shape)
         return quantised
 
     def dequantise(self, data: bytes, quantised: Quantised) -> NDArray[np.float32]:
@@ -230,12 +220,6 @@ class GenericCoder:
 
         chosen, costs = cheaper(nearest, classes, self._bits, error)
         return np.sign(residuals) * chosen, costs
-
-
-def _slices(rows: int, columns: int) -> Iterator[Where]:
-    for top in range(0, rows, SLICE):
-        for left in range(0, columns, SLICE):
-            yield slice(None), slice(top, min(top + SLICE, rows)), slice(left, min(left + SLICE, columns))
 
 
 def _base_classes(targets: Planes) -> Channels:

@@ -13,7 +13,7 @@ The quantised latents are int16 multiples of 1/16 symbol unit; dequantised, they
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdfs import slices
 from sdfs.autoencoders.bundled import CHANNELS
 from sdfs.entropy import Classes, Decoder, Symbols, Tables, cheaper, encode, scale_class
-from sdfs.errors import DamagedError
 from sdfs.priors.learned import HYPER, HYPER_FACTOR, ExactPrior, HyperEncoder, checkerboard
 
 SLICE = 64  # latent positions, per side
@@ -61,34 +61,24 @@ class LearnedCoder:
         """
         quantised = np.empty(latents.shape, np.int16)
 
-        def code(place: tuple[slice, slice]) -> bytes:
+        def code(place: slices.Place) -> bytes:
             part = None if worth is None else worth[place]
             passes, quantised[:, *place] = self._quantise(latents[:, *place], quality, part)
-            data = encode(passes, self._tables)
-            return len(data).to_bytes(4, "little") + data
+            return encode(passes, self._tables)
 
-        return b"".join(_side_by_side(code, list(_slices(*latents.shape[1:])))), quantised
+        rows, columns = latents.shape[1:]
+        return slices.join(_side_by_side(code, list(slices.places(rows, columns, SLICE)))), quantised
 
     def decode(self, data: bytes, rows: int, columns: int, quality: int) -> Quantised:
         """Inverse of `encode`. Raises DamagedError where `data` does not hold exactly these slices."""
-        if len(data) < 6 * -(-rows // SLICE) * -(-columns // SLICE):  # so a claimed size costs memory only where there are bytes for it
-            raise DamagedError(f"latents: {len(data)} bytes cannot hold {rows} x {columns} positions")
-        slices, parts, at = list(_slices(rows, columns)), [], 0
-        for _ in slices:
-            length = int.from_bytes(data[at : at + 4], "little")
-            if at + 4 + length > len(data):
-                raise DamagedError(f"latents: slice at {at} claims {length} bytes of {len(data)}")
-            parts.append(data[at + 4 : at + 4 + length])
-            at += 4 + length
-        if at != len(data):
-            raise DamagedError(f"latents: {len(data) - at} bytes too many")
+        parts = slices.split(data, rows, columns, SLICE)
         quantised = np.empty((CHANNELS, rows, columns), np.int16)
 
-        def decode(place: tuple[slice, slice], part: bytes) -> None:
+        def decode(place: slices.Place, part: bytes) -> None:
             height, width = place[0].stop - place[0].start, place[1].stop - place[1].start
             quantised[:, *place] = self._decode_slice(part, height, width, quality)
 
-        _side_by_side(decode, slices, parts)
+        _side_by_side(decode, list(slices.places(rows, columns, SLICE)), parts)
         return quantised
 
     def dequantise(self, quantised: Quantised, quality: int) -> NDArray[np.float32]:
@@ -98,8 +88,8 @@ class LearnedCoder:
 
     def symbols(self, latents: NDArray[np.float32], quality: int, worth: Worth) -> list[tuple[Symbols, Classes]]:
         """The symbols and classes of all passes of all slices: what calibration counts."""
-        slices = _slices(*latents.shape[1:])
-        parts = (self._quantise(latents[:, rows, columns], quality, worth[rows, columns])[0] for rows, columns in slices)
+        places = slices.places(latents.shape[1], latents.shape[2], SLICE)
+        parts = (self._quantise(latents[:, *place], quality, worth[place])[0] for place in places)
         return [one for passes in parts for one in passes]
 
     @torch.no_grad()
@@ -169,12 +159,6 @@ def _side_by_side(work: Callable[..., Result], *arguments: Sequence[Any]) -> lis
         return list(map(work, *arguments))
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
         return list(threads.map(work, *arguments))
-
-
-def _slices(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
-    for top in range(0, rows, SLICE):
-        for left in range(0, columns, SLICE):
-            yield slice(top, min(top + SLICE, rows)), slice(left, min(left + SLICE, columns))
 
 
 def _inside(rows: int, columns: int, padded_rows: int, padded_columns: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -16,6 +16,7 @@ from sdfs.trade_off import LAMBDA_MIDDLE, STRUCTURE, weight
 
 TONE = 0.01  # weight of the squared error of the means of TONE_CELL x TONE_CELL pixels, in the place of STRUCTURE
 TONE_CELL = 16
+RAMP = 0.5  # symbol units
 _SMALLEST_SCALE = 0.11  # below it a symbol costs nothing
 
 
@@ -43,11 +44,19 @@ def gaussian_bits(residual: Tensor, log2_scale: Tensor) -> Tensor:
     return -torch.log2(_Floor.apply(probability, 1e-9))
 
 
+def _ramp(residual: Tensor, log2_scale: Tensor) -> Tensor:
+    """Bits of the symbol below, then of the one above, and between in proportion where a residual is within RAMP / 2 of the threshold."""
+    below = residual.detach().floor()
+    share = ((residual - below - 0.5) / RAMP + 0.5).clamp(0, 1)
+    return torch.lerp(gaussian_bits(below, log2_scale), gaussian_bits(below + 1, log2_scale), share)
+
+
 class Codec(nn.Module):
     """The bundled codec as it trains: real networks and real symbols, whose rounding lets gradients straight through.
 
-    Bits are those of the symbols, as the coder spends them, and teach the prior; noise in the place of rounding makes them differentiable
-    for the encoder. Bits of noisy latents, which most codecs train on, are far more where nearly all symbols are 0 (docs/TRAINING.md).
+    Bits are those of the symbols, as the coder spends them. They teach the prior; the encoder learns by a ramp of width RAMP from the bits
+    of one symbol to those of the next, in the place of the step. Noise instead, on which most codecs train, has latents pay that are far
+    from becoming anything but 0: at low rates several times as much as all symbols cost (docs/TRAINING.md).
     """
 
     def __init__(self) -> None:
@@ -62,8 +71,8 @@ class Codec(nn.Module):
         rounded = torch.round(residual).detach()
         bits = gaussian_bits(rounded, log2_scale)
         if not hard:
-            noisy = gaussian_bits(residual + torch.rand_like(residual) - 0.5, log2_scale.detach())
-            bits = bits + noisy - noisy.detach()
+            ramp = _ramp(residual, log2_scale.detach())
+            bits = bits + ramp - ramp.detach()
         return residual + (rounded - residual).detach() + mean, bits.flatten(1).sum(1)
 
     def forward(self, pixels: Tensor, q: Tensor, hard: bool = False) -> tuple[Tensor, Tensor]:
@@ -123,7 +132,8 @@ def distortion(pixels: Tensor, reconstruction: Tensor, q: Tensor) -> tuple[Tenso
     error = reconstruction - pixels
     mse = error.square().flatten(1).mean(1) * 65025
     structure = 1 - ms_ssim(luma(pixels), luma(reconstruction))
-    tone = F.avg_pool2d(error, TONE_CELL).square().flatten(1).mean(1) * 65025
+    tint = error - luma(error) / 255
+    tone = F.avg_pool2d(tint, TONE_CELL).square().flatten(1).mean(1) * 65025
     return LAMBDA_MIDDLE * _emphasis(q) * mse + STRUCTURE * structure + TONE * tone, mse
 
 

@@ -34,7 +34,7 @@ SAVE_SECONDS = 240
 SHOW_SECONDS = 1800  # samples and evaluations take a minute or two of a small machine
 LOG_STEPS = 100
 SAMPLE_QUALITIES = (10, 50, 90)
-DRAWN = 1 / 24  # of the crops
+DRAWN = 0.0  # of the crops
 
 
 def optimiser(codec: Codec, rate: float) -> torch.optim.Optimizer:

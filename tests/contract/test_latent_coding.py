@@ -65,7 +65,7 @@ def test_slices_do_not_know_of_each_other(coder: LearnedCoder, latents: NDArray[
     monkeypatch.setattr(latent_coding, "SLICE", 4)
     data, quantised = coder.encode(latents, 60)
     length = int.from_bytes(data[:4], "little")
-    np.testing.assert_array_equal(coder.decode(data[: 4 + length], 4, 4, 60), quantised[:, :4, :4])
+    np.testing.assert_array_equal(coder.decode(data[4 : 4 + length], 4, 4, 60), quantised[:, :4, :4])
 
 
 @settings(max_examples=60, deadline=None)

@@ -38,7 +38,7 @@ def test_symbols_come_back(tables: Tables, passes: list[list[tuple[int, int]]]) 
 
 def test_class_0_costs_nothing(tables: Tables) -> None:
     zeros = np.zeros(10_000, np.int32)
-    assert len(encode([(zeros, zeros.astype(np.uint8))], tables)) == 2
+    assert len(encode([(zeros, zeros.astype(np.uint8))], tables)) == 1
 
 
 def test_likely_symbols_cost_little(tables: Tables) -> None:
@@ -63,9 +63,22 @@ def test_unread_symbols_are_damage(tables: Tables) -> None:
 
 
 def test_truncated_data_is_damage(tables: Tables) -> None:
-    data = encode([(np.arange(-3, 4, dtype=np.int32), np.full(7, 9, np.uint8))], tables)
+    symbols, classes = np.array([-3, 3000, 5], np.int32), np.full(3, 9, np.uint8)
+    data = encode([(symbols, classes)], tables)
+    np.testing.assert_array_equal(Decoder(data, tables).read(classes), symbols)
     with pytest.raises(DamagedError, match="want"):
-        Decoder(data[:-1], tables)
+        Decoder(data[:2], tables)
+    for length in range(3, len(data)):
+        with pytest.raises(DamagedError):  # noqa: PT012
+            decoder = Decoder(data[:length], tables)
+            decoder.read(classes)
+            decoder.finish()
+
+
+def test_a_zero_byte_at_the_end_is_damage(tables: Tables) -> None:
+    data = encode([(np.arange(-3, 4, dtype=np.int32), np.full(7, 9, np.uint8))], tables)
+    with pytest.raises(DamagedError, match="zero byte"):
+        Decoder(data + b"\0", tables)
 
 
 def test_a_table_that_is_not_normalised_is_refused(tables: Tables) -> None:

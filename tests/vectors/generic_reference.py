@@ -74,9 +74,9 @@ class SliceDecoder:
 
     def __init__(self, weights: Weights, data: bytes, channels: int, rows: int, columns: int) -> None:
         count, at = leb128(data, 0)
-        _, at = leb128(data, at)
-        self.ans = Ans(list(struct.unpack_from(f"<{count}I", data, at)))
-        self.escapes, self.at = data[at + 4 * count :], 0
+        words = data[at + count :]
+        self.ans = Ans([number for (number,) in struct.iter_unpack("<I", words + bytes(-len(words) % 4))])
+        self.escapes, self.at = data[at : at + count], 0
         self.weights, self.channels, self.rows, self.columns = weights, range(channels), rows, columns
         self.values: Grid = [[[0] * columns for _ in range(rows)] for _ in self.channels]
 

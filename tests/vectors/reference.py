@@ -148,9 +148,9 @@ class SliceDecoder:
 
     def __init__(self, weights: Weights, data: bytes, rows: int, columns: int, quality: int) -> None:
         count, at = leb128(data, 0)
-        _, at = leb128(data, at)
-        self.ans = Ans(list(struct.unpack_from(f"<{count}I", data, at)))
-        self.escapes, self.at = data[at + 4 * count :], 0
+        words = data[at + count :]
+        self.ans = Ans([number for (number,) in struct.iter_unpack("<I", words + bytes(-len(words) % 4))])
+        self.escapes, self.at = data[at : at + count], 0
         self.weights, self.quality, self.rows, self.columns = weights, quality, rows, columns
         self.gain_4 = weights.row("gains", quality)
 
@@ -245,15 +245,17 @@ def decode_latents(blob: bytes, weights: Weights) -> tuple[dict[str, Any], Grid]
     rows, columns = -(-header["height"] // 16), -(-header["width"] // 16)
     latents = [[[0] * columns for _ in range(rows)] for _ in range(CHANNELS)]
     data, at = sections["latents"], 0
-    for top in range(0, rows, SLICE):
-        for left in range(0, columns, SLICE):
-            height, width = min(SLICE, rows - top), min(SLICE, columns - left)
-            size = int.from_bytes(data[at : at + 4], "little")
-            part = SliceDecoder(weights, data[at + 4 : at + 4 + size], height, width, header["quality"]).decode()
-            at += 4 + size
-            for plane, decoded in zip(latents, part, strict=True):
-                for r in range(height):
-                    plane[top + r][left : left + width] = decoded[r][:width]
+    corners = [(top, left) for top in range(0, rows, SLICE) for left in range(0, columns, SLICE)]
+    for top, left in corners:
+        size = len(data) - at
+        if (top, left) != corners[-1]:
+            size, at = int.from_bytes(data[at : at + 4], "little"), at + 4
+        height, width = min(SLICE, rows - top), min(SLICE, columns - left)
+        part = SliceDecoder(weights, data[at : at + size], height, width, header["quality"]).decode()
+        at += size
+        for plane, decoded in zip(latents, part, strict=True):
+            for r in range(height):
+                plane[top + r][left : left + width] = decoded[r][:width]
     packed = b"".join(struct.pack(f"<{columns}h", *row) for plane in latents for row in plane)
     assert zlib.crc32(packed) == header["latents_crc32"]
     return header, latents
