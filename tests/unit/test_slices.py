@@ -17,7 +17,7 @@ def test_every_position_is_in_one_slice(rows: int, columns: int) -> None:
     assert (seen == 1).all()
 
 
-@pytest.mark.parametrize("parts", [[b"a"], [b"a", b"bc", b"def", b"g"], [b"a", b"b", b"c", b"d"], [bytes(70_000), b"", b"y", b"z"]], ids=len)
+@pytest.mark.parametrize("parts", [[b"a"], [b"a", b"bc", b"def", b"g"], [bytes(70_000), b"", b"y", b"z"]], ids=len)
 def test_parts_come_back(parts: list[bytes]) -> None:
     rows = 4 * len(parts)
     assert slices.split(slices.join(parts), rows, 4, 4) == parts
