@@ -1,7 +1,7 @@
 """Latents of the bundled autoencoder to bytes and back, through the learned prior and the entropy coder; exact on every machine.
 
 The grid is cut into slices of up to SLICE x SLICE positions, each coded by itself, which bounds the memory of a decode. A slice
-is coded in five passes: hyperlatents, then the four of `priors.learned`. Positions that pad a slice to a multiple of
+is coded in six passes: hyperlatents, then the five of `priors.learned`. Positions that pad a slice to a multiple of
 HYPER_FACTOR are class 0.
 
 An encoder may be told what error is worth: of a symbol and the next one towards 0 it then takes the one that costs less, in error and
@@ -26,7 +26,7 @@ from torch import Tensor
 from sdfs import slices
 from sdfs.autoencoders.bundled import CHANNELS
 from sdfs.entropy import Classes, Decoder, Symbols, Tables, cheaper, encode, scale_class
-from sdfs.priors.learned import HYPER, HYPER_FACTOR, ExactPrior, HyperEncoder, checkerboard
+from sdfs.priors.learned import HYPER, HYPER_FACTOR, ExactPrior, HyperEncoder, Places, pick
 
 SLICE = 64  # latent positions, per side
 LATENT_LIMIT = 2000.0  # symbol units; quantised latents are clamped to this when encoding, so that they fit int16
@@ -106,13 +106,13 @@ class LearnedCoder:
         y = y.double()
         prices = None if worth is None else self._prices(worth, gain, y.shape[2], y.shape[3])
 
-        def step(channels: slice, parity: int, mean: Tensor, log2_scale: Tensor) -> Tensor:
-            classes = _classes(log2_scale, inside[parity])
-            residuals = checkerboard(y[:, channels], parity) - mean
+        def step(channels: slice, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
+            classes = _classes(log2_scale, inside[places])
+            residuals = pick(y[:, channels], places) - mean
             if prices is None:
                 symbols = torch.floor(residuals + 0.5)
             else:
-                symbols = self._cheapest(residuals, classes.reshape(mean.shape), checkerboard(prices[:, channels], parity))
+                symbols = self._cheapest(residuals, classes.reshape(mean.shape), pick(prices[:, channels], places))
             symbols = symbols * torch.from_numpy(classes.reshape(mean.shape) > 0)
             passes.append((symbols.numpy().astype(np.int32).ravel(), classes))
             return symbols + mean
@@ -140,8 +140,8 @@ class LearnedCoder:
         inside = _inside(rows, columns, height * HYPER_FACTOR, width * HYPER_FACTOR)
         hyper = decoder.read(self._hyper_classes(quality, height, width)).reshape(1, HYPER, height, width)
 
-        def step(channels: slice, parity: int, mean: Tensor, log2_scale: Tensor) -> Tensor:
-            symbols: Symbols = decoder.read(_classes(log2_scale, inside[parity]))
+        def step(channels: slice, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
+            symbols: Symbols = decoder.read(_classes(log2_scale, inside[places]))
             return torch.from_numpy(symbols.reshape(mean.shape)).double() + mean
 
         decoded = self._prior.walk(torch.from_numpy(hyper).double(), quality, step)
@@ -161,12 +161,11 @@ def _side_by_side(work: Callable[..., Result], *arguments: Sequence[Any]) -> lis
         return list(threads.map(work, *arguments))
 
 
-def _inside(rows: int, columns: int, padded_rows: int, padded_columns: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """For each parity, which positions (H * W/2,) are not padding."""
+def _inside(rows: int, columns: int, padded_rows: int, padded_columns: int) -> dict[Places, NDArray[np.bool_]]:
+    """Which positions of each pass are not padding."""
     mask = torch.zeros(1, 1, padded_rows, padded_columns, dtype=torch.bool)
     mask[:, :, :rows, :columns] = True
-    even, odd = (checkerboard(mask, parity).numpy().ravel() for parity in (0, 1))
-    return even, odd
+    return {places: pick(mask, places).numpy().ravel() for places in Places}
 
 
 def _classes(log2_scale: Tensor, inside: NDArray[np.bool_]) -> Classes:

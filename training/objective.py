@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdfs.autoencoders.bundled import Decoder, Encoder
-from sdfs.priors.learned import LOW, HyperEncoder, LearnedPrior, checkerboard, merge
+from sdfs.priors.learned import HyperEncoder, LearnedPrior, Places, pick
 from sdfs.quality import ms_ssim
 from sdfs.trade_off import LAMBDA_MIDDLE, STRUCTURE, weight
 
-TONE = 0.01  # weight of the squared error of the means of TONE_CELL x TONE_CELL pixels, in the place of STRUCTURE
+TONE = 0.004  # weight of the squared error of the tint of TONE_CELL x TONE_CELL pixels, in the place of STRUCTURE
 TONE_CELL = 16
 RAMP = 0.5  # symbol units
 _SMALLEST_SCALE = 0.11  # below it a symbol costs nothing
@@ -51,6 +51,16 @@ def _ramp(residual: Tensor, log2_scale: Tensor) -> Tensor:
     return torch.lerp(gaussian_bits(below, log2_scale), gaussian_bits(below + 1, log2_scale), share)
 
 
+@torch.no_grad()
+def _cheapest(residual: Tensor, log2_scale: Tensor, price: Tensor) -> Tensor:
+    """Of the nearest symbols and the next ones towards 0 those that cost less, in bits and in error at this price."""
+    magnitude = residual.abs()
+    nearest = torch.round(magnitude)
+    lower = (nearest - 1).clamp(min=0)
+    cost, cost_of_lower = (gaussian_bits(m, log2_scale) + price * (magnitude - m).square() for m in (nearest, lower))
+    return residual.sign() * torch.where(cost_of_lower < cost, lower, nearest)
+
+
 class Codec(nn.Module):
     """The bundled codec as it trains: real networks and real symbols, whose rounding lets gradients straight through.
 
@@ -66,9 +76,11 @@ class Codec(nn.Module):
         self.hyper_encoder = HyperEncoder()
         self.prior = LearnedPrior()
 
-    def _quantise(self, y: Tensor, mean: Tensor | float, log2_scale: Tensor, hard: bool) -> tuple[Tensor, Tensor]:
+    def _quantise(
+        self, y: Tensor, mean: Tensor | float, log2_scale: Tensor, hard: bool, price: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         residual = y - mean
-        rounded = torch.round(residual).detach()
+        rounded = torch.round(residual).detach() if price is None else _cheapest(residual.detach(), log2_scale.detach(), price)
         bits = gaussian_bits(rounded, log2_scale)
         if not hard:
             ramp = _ramp(residual, log2_scale.detach())
@@ -82,28 +94,32 @@ class Codec(nn.Module):
 
     def compressed(self, pixels: Tensor, q: Tensor, hard: bool = False) -> tuple[Tensor, Tensor]:
         """As `forward`, but the latents that the decoder gets, and not what it makes of them."""
+        gain = torch.exp2(self.prior.gains(q))[:, :, None, None]
         latents = self.encoder(pixels, q)
         with torch.autocast(pixels.device.type, enabled=False):
-            gain = self.prior.gains(q)
-            y = latents * torch.exp2(gain)[:, :, None, None]
-        hyper = self.hyper_encoder(y, q)
+            y = latents * gain
+        y, bits = self.coded(y, q, hard)
         with torch.autocast(pixels.device.type, enabled=False):
+            return y / gain, bits
+
+    def coded(self, y: Tensor, q: Tensor, hard: bool = False, prices: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latents in symbol units (B, 256, h, w) -> those that a decoder gets; bits (B,).
+
+        `prices`, of the same shape: what a squared error is worth, in bits; symbols are then decided as an encoder decides them.
+        """
+        hyper = self.hyper_encoder(y, q)
+        with torch.autocast(y.device.type, enabled=False):
             scales = self.prior.hyper_scales(q)[:, :, None, None].expand_as(hyper)
             hyper, bits = self._quantise(hyper, 0.0, scales, hard)
-            y, latent_bits = self._passes(y, hyper, q, hard)
-            return y * torch.exp2(-gain)[:, :, None, None], bits + latent_bits
+            total = [bits]
 
-    def _passes(self, y: Tensor, hyper: Tensor, q: Tensor, hard: bool) -> tuple[Tensor, Tensor]:
-        prior = self.prior
-        features = prior.features(hyper, q)
-        low, high = y[:, :LOW], y[:, LOW:]
-        low_even, bits0 = self._quantise(checkerboard(low, 0), *prior.low(0, features, low, q), hard)
-        low_odd, bits1 = self._quantise(checkerboard(low, 1), *prior.low(1, features, merge(low_even, torch.zeros_like(low_even)), q), hard)
-        low = merge(low_even, low_odd)
-        base = prior.high_base(features, low)
-        high_even, bits2 = self._quantise(checkerboard(high, 0), 0.0, prior.high_scales(0, base, high, q), hard)
-        high_odd, bits3 = self._quantise(checkerboard(high, 1), 0.0, prior.high_scales(1, base, high_even, q), hard)
-        return torch.cat([low, merge(high_even, high_odd)], 1), bits0 + bits1 + bits2 + bits3
+            def step(channels: slice, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
+                price = None if prices is None else pick(prices[:, channels], places)
+                decoded, bits = self._quantise(pick(y[:, channels], places), mean, log2_scale, hard, price)
+                total.append(bits)
+                return decoded
+
+            return self.prior.passes(self.prior.features(hyper, q), q, step), torch.stack(total).sum(0)
 
 
 def luma(pixels: Tensor) -> Tensor:
@@ -119,13 +135,13 @@ class Loss:
     mse: Tensor  # (B,), of 0..255 pixels
 
 
-def _emphasis(q: Tensor) -> Tensor:
+def emphasis(q: Tensor) -> Tensor:
     """sqrt(lambda / LAMBDA_MIDDLE), lambda a function of q."""
     return torch.sqrt(weight(q) / LAMBDA_MIDDLE)
 
 
 def distortion(pixels: Tensor, reconstruction: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """(lambda * MSE) / sqrt(lambda / LAMBDA_MIDDLE) + STRUCTURE * (1 - MS-SSIM of luma) + TONE * MSE of cells, (B,); MSE, (B,).
+    """(lambda * MSE) / sqrt(lambda / LAMBDA_MIDDLE) + STRUCTURE * (1 - MS-SSIM of luma) + TONE * MSE of tints, (B,); MSE, (B,).
 
     MSE is of 0..255 pixels. MS-SSIM sees no chroma and the MSE hardly any tint, so that without the third term skies lost their colour.
     """
@@ -134,15 +150,15 @@ def distortion(pixels: Tensor, reconstruction: Tensor, q: Tensor) -> tuple[Tenso
     structure = 1 - ms_ssim(luma(pixels), luma(reconstruction))
     tint = error - luma(error) / 255
     tone = F.avg_pool2d(tint, TONE_CELL).square().flatten(1).mean(1) * 65025
-    return LAMBDA_MIDDLE * _emphasis(q) * mse + STRUCTURE * structure + TONE * tone, mse
+    return LAMBDA_MIDDLE * emphasis(q) * mse + STRUCTURE * structure + TONE * tone, mse
 
 
 def rate_distortion(codec: nn.Module, pixels: Tensor, q: Tensor) -> Loss:
-    """lambda * MSE + sqrt(lambda / LAMBDA_MIDDLE) * (STRUCTURE * (1 - MS-SSIM of luma) + TONE * MSE of cells) + bits a pixel.
+    """lambda * MSE + sqrt(lambda / LAMBDA_MIDDLE) * (STRUCTURE * (1 - MS-SSIM of luma) + TONE * MSE of tints) + bits a pixel.
 
     lambda is a function of q. Each sample is weighted by lambda^-1/2, so that no end of the scale drowns the other.
     """
     reconstruction, bits = codec(pixels, q)
     bpp = bits / pixels[0, 0].numel()
     lost, mse = distortion(pixels, reconstruction, q)
-    return Loss((lost + bpp / _emphasis(q)).mean(), bpp, mse)
+    return Loss((lost + bpp / emphasis(q)).mean(), bpp, mse)

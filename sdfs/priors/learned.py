@@ -1,12 +1,13 @@
 """The learned prior of the bundled codec: which scale class and mean each latent symbol has, given what is decoded already.
 
-A hyperlatent grid at 1/64 says roughly where the picture is busy; four vectorised passes then follow. Positions form a
+A hyperlatent grid at 1/64 says roughly where the picture is busy; five vectorised passes then follow. Positions form a
 checkerboard, channels a low band (LOW channels) and a high band:
 
-    pass 0   low band,  even positions      from the hyperlatents
-    pass 1   low band,  odd positions       + the four even neighbours
-    pass 2   high band, even positions      + the low band of the 3 x 3 neighbourhood
-    pass 3   high band, odd positions       + the high band of the four even neighbours
+    pass 0   low band,  even rows and columns   from the hyperlatents
+    pass 1   low band,  odd rows and columns    + the four diagonal neighbours
+    pass 2   low band,  odd row + column        + the four neighbours beside, above and below
+    pass 3   high band, even row + column       + the low band of the 3 x 3 neighbourhood
+    pass 4   high band, odd row + column        + the high band of the four neighbours
 
 Every number is a dyadic rational: weights are multiples of 2^-12, activations are rounded to multiples of 2^-8 and clamped to
 0..128 after each layer. Sums then stay below 2^20 in magnitude and are multiples of 2^-20, so float64 holds them exactly, in any
@@ -19,6 +20,7 @@ Scales and gains are base-2 logarithms in steps of 1/16. Quality only shifts a s
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +32,7 @@ HYPER = 32  # hyperlatent channels
 HYPER_FACTOR = 4  # latent positions a hyperlatent position, per side
 FEATURES = 32
 LOW = 32  # channels of the low band
+LOW_BAND, HIGH_BAND = slice(0, LOW), slice(LOW, CHANNELS)
 _SQUEEZED = 16
 _MEAN_SCALE = 32.0  # hyper-predicted means leave the network in units of this many latent units
 _WEIGHT_STEP = 2.0**-12
@@ -41,14 +44,35 @@ _HYPER_LIMIT = 64.0  # hyperlatents are seen clamped to this
 _LATENT_LIMIT = 2048.0  # quantised latents are seen clamped to this
 
 
-def checkerboard(x: Tensor, parity: int) -> Tensor:
-    """The positions of `x` (B, C, H, W), H and W even, where row + column has this parity: (B, C, H, W/2)."""
-    even, odd = x[:, :, 0::2, parity::2], x[:, :, 1::2, 1 - parity :: 2]
-    return torch.stack([even, odd], 3).flatten(2, 3)
+class Places(Enum):
+    """Which positions a pass is of. `corners` and `centres` together are `even`."""
+
+    CORNERS = "even rows and columns"
+    CENTRES = "odd rows and columns"
+    EVEN = "even row + column"
+    ODD = "odd row + column"
+
+
+def pick(x: Tensor, places: Places) -> Tensor:
+    """Of (B, C, H, W), H and W even, the positions of a pass: (B, C, H/2, W/2) or, of a checkerboard, (B, C, H, W/2)."""
+    match places:
+        case Places.CORNERS:
+            return x[:, :, 0::2, 0::2]
+        case Places.CENTRES:
+            return x[:, :, 1::2, 1::2]
+        case Places.EVEN:
+            return torch.stack([x[:, :, 0::2, 0::2], x[:, :, 1::2, 1::2]], 3).flatten(2, 3)
+        case Places.ODD:
+            return torch.stack([x[:, :, 0::2, 1::2], x[:, :, 1::2, 0::2]], 3).flatten(2, 3)
+
+
+def interleave(corners: Tensor, centres: Tensor) -> Tensor:
+    """The even positions (B, C, H, W/2), as `pick` gives them, from those of even and of odd rows (B, C, H/2, W/2)."""
+    return torch.stack([corners, centres], 3).flatten(2, 3)
 
 
 def merge(even: Tensor, odd: Tensor) -> Tensor:
-    """Inverse of `checkerboard`: both parities (B, C, H, W/2) -> (B, C, H, W)."""
+    """Even and odd positions (B, C, H, W/2), as `pick` gives them -> (B, C, H, W)."""
     rows0 = torch.stack([even[:, :, 0::2], odd[:, :, 0::2]], 4).flatten(3, 4)
     rows1 = torch.stack([odd[:, :, 1::2], even[:, :, 1::2]], 4).flatten(3, 4)
     return torch.stack([rows0, rows1], 3).flatten(2, 3)
@@ -60,10 +84,19 @@ def neighbours(x: Tensor) -> Tensor:
     return torch.cat([p[:, :, :-2, 1:-1], p[:, :, 2:, 1:-1], p[:, :, 1:-1, :-2], p[:, :, 1:-1, 2:]], 1)
 
 
+def diagonals(x: Tensor) -> Tensor:
+    """Corners (B, C, h, w), as `pick` gives them -> the four around each centre (zero outside), stacked as channels: (B, 4C, h, w)."""
+    p = F.pad(x, (0, 1, 0, 1))
+    return torch.cat([p[:, :, :-1, :-1], p[:, :, :-1, 1:], p[:, :, 1:, :-1], p[:, :, 1:, 1:]], 1)
+
+
 def magnitude(y: Tensor) -> Tensor:
     """log2(1 + 2|y|), linear between powers of two, so that it is exact in binary arithmetic."""
     mantissa, exponent = torch.frexp(y.abs() * 2 + 1)
     return exponent + 2 * mantissa - 2
+
+
+Step = Callable[[slice, Places, Tensor, Tensor], Tensor]
 
 
 class HyperEncoder(nn.Module):
@@ -85,6 +118,19 @@ class HyperEncoder(nn.Module):
         return self.out(F.silu(self.down_second(F.silu(self.down_first(x))))).float()
 
 
+class LowContext(nn.Module):
+    """What the low band of a pass is predicted with where four of its neighbours are known; `LearnedPrior.low` computes with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Conv2d(4 * LOW, LOW, 1, bias=False)
+        self.context = nn.Conv2d(4 * LOW, FEATURES, 1)
+        self.features = nn.Conv2d(FEATURES, FEATURES, 1, bias=False)
+        self.out = nn.Conv2d(FEATURES, 2 * LOW, 1)
+        with torch.no_grad():
+            self.linear.weight.zero_()
+
+
 class LearnedPrior(nn.Module):
     """The network in floating point, as it trains. Symbol units: latents times 2^gain; a symbol is a whole number of them."""
 
@@ -94,11 +140,9 @@ class LearnedPrior(nn.Module):
         self.up_second = nn.Conv2d(FEATURES, 4 * FEATURES, 1)
         self.mix = nn.Conv2d(FEATURES, FEATURES, 3, padding=1)
         self.quality = nn.Parameter(torch.zeros(LEVELS, FEATURES))
-        self.low_even = nn.Conv2d(FEATURES, 2 * LOW, 1)
-        self.low_linear = nn.Conv2d(4 * LOW, LOW, 1, bias=False)
-        self.low_context = nn.Conv2d(4 * LOW, FEATURES, 1)
-        self.low_features = nn.Conv2d(FEATURES, FEATURES, 1, bias=False)
-        self.low_odd = nn.Conv2d(FEATURES, 2 * LOW, 1)
+        self.low_corners = nn.Conv2d(FEATURES, 2 * LOW, 1)
+        self.low_centres = LowContext()
+        self.low_odd = LowContext()
         self.squeeze_low = nn.Conv2d(LOW, _SQUEEZED, 1)
         self.high_context = nn.Conv2d(_SQUEEZED, FEATURES, 3, padding=1)
         self.high_features = nn.Conv2d(FEATURES, FEATURES, 1, bias=False)
@@ -109,11 +153,10 @@ class LearnedPrior(nn.Module):
         self.hyper_scale = nn.Parameter(torch.zeros(LEVELS, HYPER))  # log2 of the hyperlatents' standard deviations
         with torch.no_grad():
             start = torch.linspace(5.0, 2.0, CHANNELS)  # log2 of typical standard deviations of latents
-            for layer in (self.low_even, self.low_odd):
+            for layer in (self.low_corners, self.low_centres.out, self.low_odd.out):
                 layer.weight[:LOW].zero_()
                 layer.bias.copy_(torch.cat([torch.zeros(LOW), start[:LOW]]))  # type: ignore[union-attr]
             self.high.bias.copy_(start[LOW:])  # type: ignore[union-attr]
-            self.low_linear.weight.zero_()
 
     def _round(self, x: Tensor, step: float) -> Tensor:
         return x
@@ -157,40 +200,67 @@ class LearnedPrior(nn.Module):
         x = F.pixel_shuffle(self._activate(self.up_second(x)), 2)
         return self._activate(self.mix(x) + self._quality_bias(q)[:, :, None, None])
 
+    def low_alone(self, features: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log2 standard deviations, in symbol units, of the low band's corners: each (B, LOW, H/2, W/2).
+
+        features (B, FEATURES, H, W).
+        """
+        return self._rounded(*self._low(self.low_corners(pick(features, Places.CORNERS)), q))
+
+    def low_centres_of(self, features: Tensor, corners: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of its centres; corners (B, LOW, H/2, W/2): quantised latents in symbol units."""
+        around = diagonals(corners.clamp(-_LATENT_LIMIT, _LATENT_LIMIT))
+        return self._low_beside(self.low_centres, pick(features, Places.CENTRES), around, q)
+
+    def low_odd_of(self, features: Tensor, even: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of its odd positions, each (B, LOW, H, W/2); even (B, LOW, H, W/2): quantised latents in symbol units."""
+        known = merge(even, torch.zeros_like(even)).clamp(-_LATENT_LIMIT, _LATENT_LIMIT)
+        return self._low_beside(self.low_odd, pick(features, Places.ODD), pick(neighbours(known), Places.ODD), q)
+
+    def _low_beside(self, layers: LowContext, features: Tensor, around: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self._activate(layers.context(self._magnitude(around)) + layers.features(features))
+        mean, scale = self._low(layers.out(hidden), q)
+        return self._rounded(mean + layers.linear(around), scale)
+
     def _low(self, out: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         mean, scale = self._round(out, _ACTIVATION_STEP).chunk(2, 1)
         return mean * _MEAN_SCALE * self._multipliers(q)[:, :, None, None], scale + self.gains(q)[:, :LOW, None, None]
 
-    def low(self, parity: int, features: Tensor, even: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and log2 standard deviations, in symbol units, of the low band at one parity: each (B, LOW, H, W/2).
-
-        features (B, FEATURES, H, W); even (B, LOW, H, W): quantised latents in symbol units (parity 1 looks at the even positions;
-        parity 0 looks at none).
-        """
-        f = checkerboard(features, parity)
-        if parity == 0:
-            mean, scale = self._low(self.low_even(f), q)
-        else:
-            around = checkerboard(neighbours(even.clamp(-_LATENT_LIMIT, _LATENT_LIMIT)), 1)
-            hidden = self._activate(self.low_context(self._magnitude(around)) + self.low_features(f))
-            mean, scale = self._low(self.low_odd(hidden), q)
-            mean = mean + self.low_linear(around)
+    def _rounded(self, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         return self._round(mean, _MEAN_STEP), self._round(scale, _LOG_STEP)
+
+    def passes(self, features: Tensor, q: Tensor, step: Step) -> Tensor:
+        """Go through the passes: the one order that encoder, decoder and training share.
+
+        features (B, FEATURES, H, W), from `features`. `step(channels, places, mean, log2_scale)` returns the quantised latents of a pass in
+        symbol units, multiples of 1/16 where they are coded, as `pick` gives them. Returns (B, 256, H, W).
+        """
+        corners = step(LOW_BAND, Places.CORNERS, *self.low_alone(features, q))
+        centres = step(LOW_BAND, Places.CENTRES, *self.low_centres_of(features, corners, q))
+        even = interleave(corners, centres)
+        low = merge(even, step(LOW_BAND, Places.ODD, *self.low_odd_of(features, even, q)))
+        base = self.high_base(features, low)
+        scale = self.high_scales(base, None, q)
+        even = step(HIGH_BAND, Places.EVEN, torch.zeros_like(scale), scale)
+        scale = self.high_scales(base, even, q)
+        return torch.cat([low, merge(even, step(HIGH_BAND, Places.ODD, torch.zeros_like(scale), scale))], 1)
 
     def high_base(self, features: Tensor, low: Tensor) -> Tensor:
         """What both parities of the high band see: (B, FEATURES, H, W), before activation."""
         squeezed = self._activate(self.squeeze_low(self._magnitude(low)))
         return self.high_context(squeezed) + self.high_features(features)
 
-    def high_scales(self, parity: int, base: Tensor, even: Tensor, q: Tensor) -> Tensor:
-        """Log2 standard deviations (means are 0) of the high band at one parity: (B, CHANNELS - LOW, H, W/2).
+    def high_scales(self, base: Tensor, even: Tensor | None, q: Tensor) -> Tensor:
+        """Log2 standard deviations (means are 0) of the high band at its even positions or, where those are known, at its odd ones.
 
-        base from `high_base`; even (B, CHANNELS - LOW, H, W/2): the even positions' quantised latents (parity 0 looks at none).
+        base from `high_base`; even (B, CHANNELS - LOW, H, W/2): quantised latents, or None -> (B, CHANNELS - LOW, H, W/2).
         """
-        h = checkerboard(base, parity)
-        if parity == 1:
+        if even is None:
+            h = pick(base, Places.EVEN)
+        else:
             squeezed = self._activate(self.squeeze_high(self._magnitude(even)))
-            h = h + self.high_neighbours(checkerboard(neighbours(merge(squeezed, torch.zeros_like(squeezed))), 1))
+            around = pick(neighbours(merge(squeezed, torch.zeros_like(squeezed))), Places.ODD)
+            h = pick(base, Places.ODD) + self.high_neighbours(around)
         return self._round(self.high(self._activate(h)) + self.gains(q)[:, LOW:, None, None], _LOG_STEP)
 
 
@@ -224,21 +294,7 @@ class ExactPrior(LearnedPrior):
         return self._tables["multipliers"][q]
 
     @torch.no_grad()
-    def walk(self, hyper: Tensor, q: int, step: Callable[[slice, int, Tensor, Tensor], Tensor]) -> Tensor:
-        """Go through the passes: the one order that encoder and decoder share.
-
-        hyper (1, HYPER, h, w) float64, whole numbers. `step(channels, parity, mean, log2_scale)` returns the quantised latents of
-        that pass in symbol units, multiples of 1/16, all three (1, C, 4h, 2w) float64. Returns (1, 256, 4h, 4w) float64.
-        """
+    def walk(self, hyper: Tensor, q: int, step: Step) -> Tensor:
+        """`passes` at one quality. hyper (1, HYPER, h, w) float64, whole numbers -> (1, 256, 4h, 4w) float64."""
         quality = torch.tensor([q])
-        features = self.features(hyper, quality)
-        low_band, high_band = slice(0, LOW), slice(LOW, CHANNELS)
-        nothing = features.new_zeros(1, LOW, *features.shape[2:])
-        low_even = step(low_band, 0, *self.low(0, features, nothing, quality))
-        around = merge(low_even, torch.zeros_like(low_even))
-        low = merge(low_even, step(low_band, 1, *self.low(1, features, around, quality)))
-        base = self.high_base(features, low)
-        scale = self.high_scales(0, base, nothing, quality)
-        high_even = step(high_band, 0, torch.zeros_like(scale), scale)
-        scale = self.high_scales(1, base, high_even, quality)
-        return torch.cat([low, merge(high_even, step(high_band, 1, torch.zeros_like(scale), scale))], 1)
+        return self.passes(self.features(hyper, quality), quality, step)

@@ -86,7 +86,7 @@ def test_an_exported_codec_agrees_with_the_one_that_trained(photos: Path, tmp_pa
     torch.manual_seed(0)
     codec = Codec().eval()
     with torch.no_grad():  # an untrained prior expects too little, and symbols of class 0 are dropped
-        for layer in (codec.prior.low_even, codec.prior.low_odd, codec.prior.high):
+        for layer in (codec.prior.low_corners, codec.prior.low_centres.out, codec.prior.low_odd.out, codec.prior.high):
             layer.bias += 3
     save_file(weights_of(codec) | tables(), tmp_path / "weights.safetensors")
     weights = load_file(tmp_path / "weights.safetensors")

@@ -10,6 +10,7 @@ import json
 import struct
 import zlib
 from bisect import bisect_right
+from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from sdfs.container import HEADER_DICTIONARY
 
 Grid = list[list[list[int]]]
+Places = Callable[[int, int], bool]  # of a row and a column
 CHANNELS, LOW, SLICE, CLASSES = 256, 32, 64, 46
 
 
@@ -99,11 +101,31 @@ def shuffle(x: Grid) -> Grid:
     ]
 
 
-def keep(x: Grid, parity: int) -> Grid:
-    return [[[v if (r + s) % 2 == parity else 0 for s, v in enumerate(row)] for r, row in enumerate(plane)] for plane in x]
+def corners(r: int, s: int) -> bool:
+    return r % 2 == 0 and s % 2 == 0
 
 
-def neighbours(x: Grid) -> Grid:
+def centres(r: int, s: int) -> bool:
+    return r % 2 == 1 and s % 2 == 1
+
+
+def even(r: int, s: int) -> bool:
+    return (r + s) % 2 == 0
+
+
+def odd(r: int, s: int) -> bool:
+    return (r + s) % 2 == 1
+
+
+BESIDE = ((-1, 0), (1, 0), (0, -1), (0, 1))
+DIAGONALS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
+
+
+def keep(x: Grid, places: Places) -> Grid:
+    return [[[v if places(r, s) else 0 for s, v in enumerate(row)] for r, row in enumerate(plane)] for plane in x]
+
+
+def around(x: Grid, steps: tuple[tuple[int, int], ...]) -> Grid:
     height, width = len(x[0]), len(x[0][0])
 
     def moved(dy: int, dx: int) -> Grid:
@@ -112,7 +134,7 @@ def neighbours(x: Grid) -> Grid:
             for p in x
         ]
 
-    return moved(-1, 0) + moved(1, 0) + moved(0, -1) + moved(0, 1)
+    return [plane for dy, dx in steps for plane in moved(dy, dx)]
 
 
 class Ans:
@@ -144,7 +166,7 @@ def leb128(data: bytes, at: int) -> tuple[int, int]:
 
 
 class SliceDecoder:
-    """One slice: hyperlatents, then the four passes."""
+    """One slice: hyperlatents, then the five passes."""
 
     def __init__(self, weights: Weights, data: bytes, rows: int, columns: int, quality: int) -> None:
         count, at = leb128(data, 0)
@@ -184,18 +206,23 @@ class SliceDecoder:
 
     def _passes(self, features: Grid) -> Grid:
         nothing = [[[0] * len(features[0][0]) for _ in features[0]] for _ in range(LOW)]
-        low = self._pass(0, *self._low(self._layer("low_even", features), nothing), nothing)
-        around_4 = apply(lambda v: min(max(v, -(2048 << 4)), 2048 << 4), neighbours(low))
-        hidden = activate(apply(int.__add__, self._layer("low_context", magnitude_8(around_4)), self._layer("low_features", features)))
-        linear_20 = apply(lambda v: v << 4, convolve(around_4, self.weights.layer("low_linear"), 0))
-        low = self._pass(1, *self._low(self._layer("low_odd", hidden), linear_20), low)
+        low = self._pass(corners, *self._low(self._layer("low_corners", features), nothing), nothing)
+        low = self._low_beside("low_centres", centres, DIAGONALS, features, low)
+        low = self._low_beside("low_odd", odd, BESIDE, features, low)
         squeezed = activate(self._layer("squeeze_low", magnitude_8(low)))
         base = apply(int.__add__, self._layer("high_context", squeezed), self._layer("high_features", features))
         nothing = [nothing[0] for _ in range(CHANNELS - LOW)]
-        high = self._pass(0, nothing, self._high(base), nothing)
-        squeezed = keep(activate(self._layer("squeeze_high", magnitude_8(high))), 0)
-        base = apply(int.__add__, base, self._layer("high_neighbours", neighbours(squeezed)))
-        return low + self._pass(1, nothing, self._high(base), high)
+        high = self._pass(even, nothing, self._high(base), nothing)
+        squeezed = keep(activate(self._layer("squeeze_high", magnitude_8(high))), even)
+        base = apply(int.__add__, base, self._layer("high_neighbours", around(squeezed, BESIDE)))
+        return low + self._pass(odd, nothing, self._high(base), high)
+
+    def _low_beside(self, layers: str, places: Places, steps: tuple[tuple[int, int], ...], features: Grid, low: Grid) -> Grid:
+        around_4 = apply(lambda v: min(max(v, -(2048 << 4)), 2048 << 4), around(low, steps))
+        context, own = self._layer(f"{layers}.context", magnitude_8(around_4)), self._layer(f"{layers}.features", features)
+        linear_20 = apply(lambda v: v << 4, convolve(around_4, self.weights.layer(f"{layers}.linear"), 0))
+        out_20 = self._layer(f"{layers}.out", activate(apply(int.__add__, context, own)))
+        return self._pass(places, *self._low(out_20, linear_20), low)
 
     def _low(self, out_20: Grid, linear_20: Grid) -> tuple[Grid, Grid]:
         out_8 = apply(lambda v: (v + 2048) >> 12, out_20)
@@ -212,14 +239,14 @@ class SliceDecoder:
             [[(v + (g << 16) + (1 << 15)) >> 16 for v in row] for row in plane] for plane, g in zip(out_20, self.gain_4[LOW:], strict=True)
         ]
 
-    def _pass(self, parity: int, mean_4: Grid, scale_4: Grid, known: Grid) -> Grid:
-        """`known` with the positions of one parity decoded, each to mean plus 16 times its symbol."""
+    def _pass(self, places: Places, mean_4: Grid, scale_4: Grid, known: Grid) -> Grid:
+        """`known` with the positions of one pass decoded, each to mean plus 16 times its symbol."""
         height, width = len(scale_4[0]), len(scale_4[0][0])
-        places = [(c, r, s) for c in range(len(scale_4)) for r in range(height) for s in range(width) if (r + s) % 2 == parity]
-        inside = [r < self.rows and s < self.columns for _, r, s in places]
-        classes = [scale_class(scale_4[c][r][s]) if i else 0 for (c, r, s), i in zip(places, inside, strict=True)]
+        order = [(c, r, s) for c in range(len(scale_4)) for r in range(height) for s in range(width) if places(r, s)]
+        inside = [r < self.rows and s < self.columns for _, r, s in order]
+        classes = [scale_class(scale_4[c][r][s]) if i else 0 for (c, r, s), i in zip(order, inside, strict=True)]
         out = [[list(row) for row in plane] for plane in known]
-        for (c, r, s), symbol in zip(places, self.read(classes), strict=True):
+        for (c, r, s), symbol in zip(order, self.read(classes), strict=True):
             out[c][r][s] = mean_4[c][r][s] + 16 * symbol
         return out
 
