@@ -34,7 +34,6 @@ SAVE_SECONDS = 240
 SHOW_SECONDS = 1800  # samples and evaluations take a minute or two of a small machine
 LOG_STEPS = 100
 SAMPLE_QUALITIES = (10, 50, 90)
-DRAWN = 0.0  # of the crops
 
 
 def optimiser(codec: Codec, rate: float) -> torch.optim.Optimizer:
@@ -177,10 +176,11 @@ def train(
     size: int,
     valid: Path | None,
     max_steps: int | None,
+    drawn: float = 0.0,
     final: str | None = None,
 ) -> None:
     """For so many hours or steps, or until SIGTERM; then saved as `final`, or else as the run's checkpoint, and shown unless stopped."""
-    crops = Crops(photos, size, seed=run.step, drawn=DRAWN).batches(batch)
+    crops = Crops(photos, size, seed=run.step, drawn=drawn).batches(batch)
     held_out = next(Crops(valid or photos, size, seed=1).batches(4)).to(run.device)
     stop = [False]
     signal.signal(signal.SIGTERM, lambda *_: stop.__setitem__(0, True))
@@ -227,6 +227,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="stop after this many steps")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=256, help="side of the crops, a multiple of 64")
+    parser.add_argument("--drawn", type=float, default=0.0, help="the share of crops that are drawn (colours, lines, text), or drawn upon")
     parser.add_argument("--rate", type=float, default=4e-4, help="Adam's learning rate")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
@@ -240,6 +241,7 @@ def main() -> None:
         size=options.size,
         valid=options.valid,
         max_steps=options.steps,
+        drawn=options.drawn,
         final="cooled.pt" if options.cooldown else None,
     )
 
