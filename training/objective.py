@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import torch
@@ -18,6 +19,14 @@ TONE = 0.004  # weight of the squared error of the tint of TONE_CELL x TONE_CELL
 TONE_CELL = 16
 RAMP = 0.5  # symbol units
 _SMALLEST_SCALE = 0.11  # below it a symbol costs nothing
+
+
+class Rate(Enum):
+    """Which symbols' bits are counted."""
+
+    NOISY = "latents with uniform noise instead of rounding"
+    REAL = "symbols; only the prior gets a gradient"
+    RAMP = "symbols; what is coded gets the gradient of a ramp between the bits of one and those of the next, RAMP wide"
 
 
 class _Floor(torch.autograd.Function):
@@ -62,11 +71,10 @@ def _cheapest(residual: Tensor, log2_scale: Tensor, price: Tensor) -> Tensor:
 
 
 class Codec(nn.Module):
-    """The bundled codec as it trains: real networks and real symbols, whose rounding lets gradients straight through.
+    """The bundled codec as it trains: real networks, straight-through rounding.
 
-    Bits are those of the symbols, as the coder spends them. They teach the prior; the encoder learns by a ramp of width RAMP from the bits
-    of one symbol to those of the next, in the place of the step. Noise instead, on which most codecs train, has latents pay that are far
-    from becoming anything but 0: at low rates several times as much as all symbols cost (docs/TRAINING.md).
+    Where everything trains, bits are those of latents with noise in the place of rounding: too many at low rates, but their gradient errs
+    as that of rounding does, and the two have to agree (docs/TRAINING.md). Where the prior alone trains, they are those of real symbols.
     """
 
     def __init__(self) -> None:
@@ -77,12 +85,15 @@ class Codec(nn.Module):
         self.prior = LearnedPrior()
 
     def _quantise(
-        self, y: Tensor, mean: Tensor | float, log2_scale: Tensor, hard: bool, price: Tensor | None = None
+        self, y: Tensor, mean: Tensor | float, log2_scale: Tensor, rate: Rate, price: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         residual = y - mean
         rounded = torch.round(residual).detach() if price is None else _cheapest(residual.detach(), log2_scale.detach(), price)
-        bits = gaussian_bits(rounded, log2_scale)
-        if not hard:
+        if rate is Rate.NOISY:
+            bits = gaussian_bits(residual + torch.rand_like(residual) - 0.5, log2_scale)
+        else:
+            bits = gaussian_bits(rounded, log2_scale)
+        if rate is Rate.RAMP:
             ramp = _ramp(residual, log2_scale.detach())
             bits = bits + ramp - ramp.detach()
         return residual + (rounded - residual).detach() + mean, bits.flatten(1).sum(1)
@@ -98,11 +109,11 @@ class Codec(nn.Module):
         latents = self.encoder(pixels, q)
         with torch.autocast(pixels.device.type, enabled=False):
             y = latents * gain
-        y, bits = self.coded(y, q, hard)
+        y, bits = self.coded(y, q, Rate.REAL if hard else Rate.NOISY)
         with torch.autocast(pixels.device.type, enabled=False):
             return y / gain, bits
 
-    def coded(self, y: Tensor, q: Tensor, hard: bool = False, prices: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def coded(self, y: Tensor, q: Tensor, rate: Rate, prices: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latents in symbol units (B, 256, h, w) -> those that a decoder gets; bits (B,).
 
         `prices`, of the same shape: what a squared error is worth, in bits; symbols are then decided as an encoder decides them.
@@ -110,12 +121,12 @@ class Codec(nn.Module):
         hyper = self.hyper_encoder(y, q)
         with torch.autocast(y.device.type, enabled=False):
             scales = self.prior.hyper_scales(q)[:, :, None, None].expand_as(hyper)
-            hyper, bits = self._quantise(hyper, 0.0, scales, hard)
+            hyper, bits = self._quantise(hyper, 0.0, scales, rate)
             total = [bits]
 
             def step(channels: slice, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
                 price = None if prices is None else pick(prices[:, channels], places)
-                decoded, bits = self._quantise(pick(y[:, channels], places), mean, log2_scale, hard, price)
+                decoded, bits = self._quantise(pick(y[:, channels], places), mean, log2_scale, rate, price)
                 total.append(bits)
                 return decoded
 

@@ -4,7 +4,7 @@
 
 Writes RUN3/taught.pt, which `training.export` takes. The latents of some thousand crops are computed once, each at a quality of its own;
 what is learned from them, prior and hyper encoder, costs a hundredth of the rest. The first stage has neither the time for it nor the
-right symbols: those that cost more than they bring, it does not leave out.
+right symbols: it sees noise in their place, and never leaves out those that cost more than they bring.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from sdfs.autoencoders.bundled import CHANNELS, FACTOR
 from sdfs.trade_off import worth
 from training.data import Crops
-from training.objective import Codec, emphasis
+from training.objective import Codec, Rate, emphasis
 
 SIDE = 384  # of a crop: wide enough that few positions lack neighbours
 LOG_STEPS = 200
@@ -51,11 +51,11 @@ class Samples:
             prices[i] = torch.from_numpy(worth(np.ascontiguousarray(pixels), round(q[i].item())))
         return cls(y, q, prices)
 
-    def bpp(self, codec: Codec, chosen: Tensor, hard: bool = False) -> Tensor:
+    def bpp(self, codec: Codec, chosen: Tensor, rate: Rate) -> Tensor:
         """(len(chosen),), differentiable."""
         y, q = self.y[chosen].float(), self.q[chosen]
         prices = self.worth[chosen, None] / torch.exp2(2 * codec.prior.gains(q).detach())[:, :, None, None]
-        return codec.coded(y, q, hard, prices)[1] / SIDE**2
+        return codec.coded(y, q, rate, prices)[1] / SIDE**2
 
 
 def teach(codec: Codec, samples: Samples, held_out: Samples | None, seconds: float, rate: float, batch: int) -> int:
@@ -71,7 +71,7 @@ def teach(codec: Codec, samples: Samples, held_out: Samples | None, seconds: flo
             print(f"step {step}  {left / 60:.1f} min left  held out: {_report(codec, held_out)}", flush=True)
         optimiser.param_groups[0]["lr"] = rate * left / seconds
         chosen = torch.randint(len(samples.q), (batch,))
-        loss = (samples.bpp(codec, chosen) / emphasis(samples.q[chosen])).mean()
+        loss = (samples.bpp(codec, chosen, Rate.RAMP) / emphasis(samples.q[chosen])).mean()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(taught, 1.0)
@@ -86,7 +86,7 @@ def teach(codec: Codec, samples: Samples, held_out: Samples | None, seconds: flo
 def _report(codec: Codec, samples: Samples) -> str:
     """Bits a pixel in each fifth of the scale."""
     fifths = samples.q.argsort().chunk(5)
-    return "  ".join(f"{torch.cat([samples.bpp(codec, part, hard=True) for part in fifth.split(8)]).mean():.4f}" for fifth in fifths)
+    return "  ".join(f"{torch.cat([samples.bpp(codec, part, Rate.REAL) for part in fifth.split(8)]).mean():.4f}" for fifth in fifths)
 
 
 def main() -> None:
