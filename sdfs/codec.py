@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sdfs import container
 from sdfs.container import KIND_LATENT, Blob
 from sdfs.errors import DamagedError, DoesNotFit, KnownRender, PictureError, SdfsError, Unsuitable
-from sdfs.metadata import pack_metadata, unpack_metadata
+from sdfs.metadata import MAX_METADATA_BYTES, pack_metadata, unpack_metadata
 from sdfs.picture import MAX_PIXELS, Picture, find_marker, pixels_of_render, probe, render, unwrap_exact, wrap_exact
 from sdfs.quality import LUMA, Scores, acceptable, compare
 from sdfs.resident import HASH_DIGITS, Models, ResidentModel
@@ -24,6 +24,7 @@ from sdfs.signatures import HEAD_BYTES, picture_format
 LARGEST_SHARE = 0.5  # of the original's bytes that a latent blob may take
 QUALITY_STEP = 12  # a picture that fails the gate is tried again at so much more quality
 QUALITY_TRIES = 3
+METADATA_COPIES = 3  # inflated, and in a render as it is made
 DECODE_BYTES = 20  # for each pixel, besides what a tile takes: measured with photos of 12 and 48 MP
 
 
@@ -77,7 +78,7 @@ class Codec:
             return unwrap_exact(parsed.preamble.kind, _section(parsed, "file"), size)
         try:
             width, height = _claimed_size(parsed.header)
-            with self._room.taking(DECODE_BYTES * width * height):
+            with self._room.taking(DECODE_BYTES * width * height + METADATA_COPIES * _claimed_metadata(parsed.header)):
                 picture, marker = self._decode_latents(parsed, model), _marker(parsed.header)
                 try:
                     return render(picture, size, marker)
@@ -119,7 +120,10 @@ class Codec:
         if not np.array_equal(seen, picture.pixels):
             return None
         header |= _render_of(picture, rendered)
-        packed = container.pack(KIND_LATENT, len(rendered), header, _sections(blob.sections["latents"], picture))
+        try:
+            packed = container.pack(KIND_LATENT, len(rendered), header, _sections(blob.sections["latents"], picture))
+        except ValueError:  # what the reference's header holds besides fits no other
+            return None
         return packed if len(packed) < len(data) else None
 
     def _decode_latents(self, blob: Blob, instead: str | None = None) -> Picture:
@@ -128,7 +132,7 @@ class Codec:
         if not 0 <= quality <= 100:
             raise DamagedError(f"latent blob claims quality {quality}")
         rgb = self._models.of_blob(header, instead=instead).decode(_section(blob, "latents"), header, height, width)
-        metadata = unpack_metadata(_section(blob, "metadata"), int(header["metadata_size"]))
+        metadata = unpack_metadata(_section(blob, "metadata"), _claimed_metadata(header))
         if blob.preamble.rendered_size > _largest_render(width * height, len(metadata)):
             raise DamagedError(f"latent blob claims a render of {blob.preamble.rendered_size} bytes for {width} x {height} pixels")
         return Picture(header["format"], _to_grey(rgb) if header["grey"] else rgb, header["recipe"], metadata)
@@ -140,6 +144,14 @@ def _claimed_size(header: Mapping[str, Any]) -> tuple[int, int]:
     if min(width, height) < 1 or width * height > MAX_PIXELS:
         raise DamagedError(f"latent blob claims {width} x {height} pixels")
     return width, height
+
+
+def _claimed_metadata(header: Mapping[str, Any]) -> int:
+    """Bytes of the metadata. Raises as `_claimed_size`."""
+    size = int(header["metadata_size"])
+    if not 0 <= size <= MAX_METADATA_BYTES:
+        raise DamagedError(f"latent blob claims {size} bytes of metadata")
+    return size
 
 
 def _candidate(data: bytes, picture: Picture, model: ResidentModel, quality: int, effort: Effort) -> _Candidate:

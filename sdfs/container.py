@@ -188,7 +188,7 @@ def parse_header(preamble: Preamble, data: bytes) -> dict[str, Any]:
 def latent_id(header: Mapping[str, Any]) -> str:
     """32 hex digits that name a latent blob, from what makes it what it is; its renders carry them as their marker. Raises LookupError."""
     named = " ".join(str(header[key]) for key in ("original_sha256", "weights", "quality", "latents_crc32"))
-    return hashlib.sha256(named.encode()).hexdigest()[:32]
+    return hashlib.sha256(named.encode("utf-8", "backslashreplace")).hexdigest()[:32]
 
 
 def raw_payload(preamble: Preamble, header: Mapping[str, Any], blob_bytes: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from importlib import resources
 from sdfs.deflate import deflate, inflate
 from sdfs.errors import DamagedError
 
+MAX_METADATA_BYTES = 1 << 28  # no file with more becomes latents
 _MOST_RATIO = 1032  # of what is inflated to what is deflated: 258 bytes by two bits (RFC 1951)
 _XMP = (
     b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="XMP Core 6.0.0">\n'

@@ -149,6 +149,7 @@ def changed(blob: bytes, section: dict[str, bytes] | None = None, **header: Any)
         {"quality": None},
         {"latents_crc32": 0},
         {"metadata_size": 1 << 50},
+        {"metadata_size": -1},
         {"metadata_size": 1},
         {"format": "gif"},
         {"recipe": {}},

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -167,3 +169,17 @@ def test_claimed_section_lengths_allocate_nothing() -> None:
 def test_garbage_raises_only_our_errors(data: bytes) -> None:
     with pytest.raises(SdfsError):
         container.parse(data)
+
+
+@pytest.mark.parametrize("strange", ["\ud800", None, 5, {"a": []}], ids=repr)
+def test_whatever_the_header_holds_makes_an_id(strange: Any) -> None:
+    keys = ("original_sha256", "weights", "quality", "latents_crc32")
+    assert re.fullmatch("[0-9a-f]{32}", container.latent_id(dict.fromkeys(keys, strange)))
+
+
+@pytest.mark.parametrize("key", ["original_sha256", "weights", "quality", "latents_crc32"])
+def test_ids_differ_where_one_of_their_keys_does(key: str) -> None:
+    header = {"original_sha256": "a", "weights": "b", "quality": 50, "latents_crc32": 1}
+    assert container.latent_id(header) != container.latent_id(header | {key: 7})
+    with pytest.raises(LookupError):
+        container.latent_id({name: value for name, value in header.items() if name != key})

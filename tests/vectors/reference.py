@@ -1,6 +1,6 @@
 """The reference decoder of docs/FORMAT.md: latent blob to quantised latents in whole numbers and plain Python.
 
-It shares no code with SDFS, only the dictionary of headers, and favours clearness over speed: a 96 x 80 picture takes seconds.
+It shares no code with SDFS, only the preset dictionaries, and favours clearness over speed: a 96 x 80 picture takes seconds.
 Fixed-point units are in the names: `_12` means multiples of 2^-12. Grids are lists of channels, each a list of rows.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sdfs.container import HEADER_DICTIONARY
+from sdfs.metadata import dictionary
 
 Grid = list[list[list[int]]]
 Places = Callable[[int, int], bool]  # of a row and a column
@@ -171,6 +172,7 @@ class SliceDecoder:
     def __init__(self, weights: Weights, data: bytes, rows: int, columns: int, quality: int) -> None:
         count, at = leb128(data, 0)
         words = data[at + count :]
+        assert words[-1:] != b"\0"
         self.ans = Ans([number for (number,) in struct.iter_unpack("<I", words + bytes(-len(words) % 4))])
         self.escapes, self.at = data[at : at + count], 0
         self.weights, self.quality, self.rows, self.columns = weights, quality, rows, columns
@@ -269,6 +271,11 @@ def decode_latents(blob: bytes, weights: Weights) -> tuple[dict[str, Any], Grid]
         assert zlib.crc32(sections[name]) == section_crc
         at += size
     assert at == len(blob)
+    inflater = zlib.decompressobj(-15, dictionary())
+    metadata = inflater.decompress(sections["metadata"], header["metadata_size"] + 1)
+    assert len(metadata) == header["metadata_size"]
+    assert inflater.eof
+    assert not inflater.unused_data
     rows, columns = -(-header["height"] // 16), -(-header["width"] // 16)
     latents = [[[0] * columns for _ in range(rows)] for _ in range(CHANNELS)]
     data, at = sections["latents"], 0
