@@ -19,6 +19,7 @@ from sdfs.codec import Codec
 from sdfs.container import KIND_LATENT, Blob
 from sdfs.generic_coding import GenericCoder
 from sdfs.latent_coding import LearnedCoder
+from sdfs.metadata import pack_metadata
 from sdfs.resident.model import latents_crc32
 from sdfs.settings import Effort, EncodeSettings
 from tests.vectors import reference
@@ -119,8 +120,8 @@ def spread_latents(rows: int, columns: int) -> NDArray[np.float32]:
 def assert_reference_agrees(coder: LearnedCoder, latents: NDArray[np.float32], quality: int) -> None:
     data, quantised = coder.encode(latents, quality)
     rows, columns = latents.shape[1:]
-    header = {"height": 16 * rows, "width": 16 * columns, "quality": quality, "latents_crc32": latents_crc32(quantised)}
-    packed = container.pack(KIND_LATENT, 0, header, {"latents": data})
+    header = {"height": 16 * rows, "width": 16 * columns, "quality": quality, "latents_crc32": latents_crc32(quantised), "metadata_size": 0}
+    packed = container.pack(KIND_LATENT, 0, header, {"latents": data, "metadata": pack_metadata(b"")})
     with resources.as_file(WEIGHTS) as path:
         np.testing.assert_array_equal(decode_latents(packed, Weights(path))[1], quantised)
 
