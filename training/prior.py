@@ -106,10 +106,10 @@ def main() -> None:
     samples = Samples.of(codec, options.photos, options.crops, seed=0)
     held_out = None if options.valid is None else Samples.of(codec, options.valid, max(5, options.crops // 10), seed=1)
     begin = time.monotonic()
-    state["step"] += teach(codec, samples, held_out, options.minutes * 60, options.rate, options.batch)
-    state["average"], state["seconds"] = codec.state_dict(), state["seconds"] + time.monotonic() - begin
+    steps = teach(codec, samples, held_out, options.minutes * 60, options.rate, options.batch)
+    seconds = state["seconds"] + time.monotonic() - begin
     options.out.mkdir(parents=True, exist_ok=True)
-    torch.save(state, options.out / "taught.pt")
+    torch.save({"average": codec.state_dict(), "step": state["step"] + steps, "seconds": seconds}, options.out / "taught.pt")
 
 
 if __name__ == "__main__":

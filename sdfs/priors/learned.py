@@ -61,14 +61,14 @@ def pick(x: Tensor, places: Places) -> Tensor:
         case Places.CENTRES:
             return x[:, :, 1::2, 1::2]
         case Places.EVEN:
-            return torch.stack([x[:, :, 0::2, 0::2], x[:, :, 1::2, 1::2]], 3).flatten(2, 3)
+            return interleave(x[:, :, 0::2, 0::2], x[:, :, 1::2, 1::2])
         case Places.ODD:
-            return torch.stack([x[:, :, 0::2, 1::2], x[:, :, 1::2, 0::2]], 3).flatten(2, 3)
+            return interleave(x[:, :, 0::2, 1::2], x[:, :, 1::2, 0::2])
 
 
-def interleave(corners: Tensor, centres: Tensor) -> Tensor:
-    """The even positions (B, C, H, W/2), as `pick` gives them, from those of even and of odd rows (B, C, H/2, W/2)."""
-    return torch.stack([corners, centres], 3).flatten(2, 3)
+def interleave(even_rows: Tensor, odd_rows: Tensor) -> Tensor:
+    """Half of a checkerboard (B, C, H, W/2), as `pick` gives it, from its even and its odd rows (B, C, H/2, W/2): corners and centres."""
+    return torch.stack([even_rows, odd_rows], 3).flatten(2, 3)
 
 
 def merge(even: Tensor, odd: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class HyperEncoder(nn.Module):
 
 
 class LowContext(nn.Module):
-    """What the low band of a pass is predicted with where four of its neighbours are known; `LearnedPrior.low` computes with it."""
+    """What the low band of a pass is predicted with where four of its neighbours are known; `LearnedPrior` computes with it."""
 
     def __init__(self) -> None:
         super().__init__()

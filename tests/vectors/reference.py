@@ -279,10 +279,10 @@ def decode_latents(blob: bytes, weights: Weights) -> tuple[dict[str, Any], Grid]
     rows, columns = -(-header["height"] // 16), -(-header["width"] // 16)
     latents = [[[0] * columns for _ in range(rows)] for _ in range(CHANNELS)]
     data, at = sections["latents"], 0
-    corners = [(top, left) for top in range(0, rows, SLICE) for left in range(0, columns, SLICE)]
-    for top, left in corners:
+    starts = [(top, left) for top in range(0, rows, SLICE) for left in range(0, columns, SLICE)]
+    for top, left in starts:
         size = len(data) - at
-        if (top, left) != corners[-1]:
+        if (top, left) != starts[-1]:
             size, at = int.from_bytes(data[at : at + 4], "little"), at + 4
         height, width = min(SLICE, rows - top), min(SLICE, columns - left)
         part = SliceDecoder(weights, data[at : at + size], height, width, header["quality"]).decode()
