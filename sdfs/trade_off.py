@@ -47,7 +47,7 @@ def cost(scores: Scores, bits_a_pixel: float, quality: int) -> float:
     return weight(quality) * squared_error + _of_structure(quality) * (1 - scores.ms_ssim) + bits_a_pixel
 
 
-def worth(pixels: Pixels, quality: int) -> Worth:
+def worth(pixels: Pixels, quality: float) -> Worth:
     """How many bits a squared error of 1 is worth in the latents of each position: (ceil(H / 16), ceil(W / 16)).
 
     Where luma varies little it is worth more, for there MS-SSIM, and whoever looks, sees it. Chroma is worth as much, though MS-SSIM

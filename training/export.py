@@ -25,6 +25,7 @@ from sdfs.latent_coding import LearnedCoder
 from sdfs.trade_off import worth
 from training.data import load, pictures
 from training.objective import Codec
+from training.weights import weights_of
 
 CALIBRATION_PICTURES = 60
 CALIBRATION_QUALITIES = (5, 25, 45, 65, 85)
@@ -57,14 +58,6 @@ def _normalised(mass: NDArray[np.float64]) -> NDArray[np.int32]:
     frequencies = np.maximum(1, np.rint(mass / mass.sum() * (1 << PRECISION))).astype(np.int64)
     frequencies[np.argmax(frequencies)] += (1 << PRECISION) - frequencies.sum()
     return frequencies.astype(np.int32)
-
-
-def weights_of(codec: Codec) -> dict[str, Tensor]:
-    """Everything but the tables."""
-    weights = {f"prior.{name}": value for name, value in codec.prior.integers().items()}
-    for name in ("encoder", "decoder", "hyper_encoder"):
-        weights |= {f"{name}.{k}": v.half().contiguous() for k, v in getattr(codec, name).state_dict().items()}
-    return weights
 
 
 def calibrated(weights: dict[str, Tensor], photos: Path) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from sdfs.autoencoders.bundled import Decoder, Encoder
 from sdfs.priors.learned import HyperEncoder, LearnedPrior, Places, pick
 from sdfs.quality import ms_ssim
-from sdfs.trade_off import LAMBDA_MIDDLE, STRUCTURE, weight
+from sdfs.trade_off import LAMBDA_MIDDLE, STRUCTURE, weight, worth
 
 TONE = 0.004  # weight of the squared error of the tint of TONE_CELL x TONE_CELL pixels, in the place of STRUCTURE
 TONE_CELL = 16
@@ -21,12 +22,11 @@ RAMP = 0.5  # symbol units
 _SMALLEST_SCALE = 0.11  # below it a symbol costs nothing
 
 
-class Rate(Enum):
-    """Which symbols' bits are counted."""
+class Symbols(Enum):
+    """Which symbols the decoder gets while everything trains, and whose bits are counted."""
 
-    NOISY = "latents with uniform noise instead of rounding"
-    REAL = "symbols; only the prior gets a gradient"
-    RAMP = "symbols; what is coded gets the gradient of a ramp between the bits of one and those of the next, RAMP wide"
+    NEAREST = "the nearest; bits are of latents with uniform noise instead of rounding"
+    CHOSEN = "those that an encoder chooses by cost, and their bits"
 
 
 class _Floor(torch.autograd.Function):
@@ -53,29 +53,30 @@ def gaussian_bits(residual: Tensor, log2_scale: Tensor) -> Tensor:
     return -torch.log2(_Floor.apply(probability, 1e-9))
 
 
-def _ramp(residual: Tensor, log2_scale: Tensor) -> Tensor:
-    """Bits of the symbol below, then of the one above, and between in proportion where a residual is within RAMP / 2 of the threshold."""
-    below = residual.detach().floor()
-    share = ((residual - below - 0.5) / RAMP + 0.5).clamp(0, 1)
-    return torch.lerp(gaussian_bits(below, log2_scale), gaussian_bits(below + 1, log2_scale), share)
+def _chosen(residual: Tensor, log2_scale: Tensor, price: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Of the nearest symbols and the next ones towards 0 those that cost less, in bits and in error at this price; their bits.
 
-
-@torch.no_grad()
-def _cheapest(residual: Tensor, log2_scale: Tensor, price: Tensor) -> Tensor:
-    """Of the nearest symbols and the next ones towards 0 those that cost less, in bits and in error at this price."""
-    magnitude = residual.abs()
-    nearest = torch.round(magnitude)
-    lower = (nearest - 1).clamp(min=0)
-    cost, cost_of_lower = (gaussian_bits(m, log2_scale) + price * (magnitude - m).square() for m in (nearest, lower))
-    return residual.sign() * torch.where(cost_of_lower < cost, lower, nearest)
+    Both change where a residual passes the threshold between two symbols, and nowhere else. Their gradient is that of a ramp, RAMP wide,
+    around the threshold between 0 and 1, and of a straight line between higher symbols, which lie close for their scale. Error and bits
+    have to share it: a gradient of the error for latents that stay 0 pushes them all outwards. Without a price the nearest
+    symbols are taken, and they let the gradient of error straight through.
+    """
+    with torch.no_grad():
+        magnitude, sign = residual.abs(), residual.sign()
+        upper = torch.round(magnitude).clamp(min=1)
+        more = gaussian_bits(upper, log2_scale) - gaussian_bits(upper - 1, log2_scale)
+        threshold = upper - 0.5
+        if price is not None:
+            threshold += (more / (2 * price)).clamp(max=1)  # where bits and price * error of both are equal; not beyond upper + 1/2
+        symbols = sign * torch.where(magnitude >= threshold, upper, upper - 1)
+        slope = torch.where(magnitude < 1.5, ((magnitude - threshold).abs() < RAMP / 2) / RAMP, 1.0)
+    moved = residual - residual.detach()
+    bits = gaussian_bits(symbols, log2_scale) + sign * more * slope * moved
+    return symbols + (moved if price is None else slope * moved), bits
 
 
 class Codec(nn.Module):
-    """The bundled codec as it trains: real networks, straight-through rounding.
-
-    Where everything trains, bits are those of latents with noise in the place of rounding: too many at low rates, but their gradient errs
-    as that of rounding does, and the two have to agree (docs/TRAINING.md). Where the prior alone trains, they are those of real symbols.
-    """
+    """The bundled codec as it trains: real networks, and symbols with a gradient (docs/TRAINING.md)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,53 +85,61 @@ class Codec(nn.Module):
         self.hyper_encoder = HyperEncoder()
         self.prior = LearnedPrior()
 
-    def _quantise(
-        self, y: Tensor, mean: Tensor | float, log2_scale: Tensor, rate: Rate, price: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        residual = y - mean
-        rounded = torch.round(residual).detach() if price is None else _cheapest(residual.detach(), log2_scale.detach(), price)
-        if rate is Rate.NOISY:
-            bits = gaussian_bits(residual + torch.rand_like(residual) - 0.5, log2_scale)
-        else:
-            bits = gaussian_bits(rounded, log2_scale)
-        if rate is Rate.RAMP:
-            ramp = _ramp(residual, log2_scale.detach())
-            bits = bits + ramp - ramp.detach()
-        return residual + (rounded - residual).detach() + mean, bits.flatten(1).sum(1)
-
-    def forward(self, pixels: Tensor, q: Tensor, hard: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor, q: Tensor, symbols: Symbols = Symbols.CHOSEN) -> tuple[Tensor, Tensor]:
         """pixels (B, 3, H, W) in [0, 1], sides multiples of 64; q (B,) -> reconstruction, bits (B,)."""
-        latents, bits = self.compressed(pixels, q, hard)
+        latents, bits = self.compressed(pixels, q, symbols)
         return self.decoder(latents, q), bits
 
-    def compressed(self, pixels: Tensor, q: Tensor, hard: bool = False) -> tuple[Tensor, Tensor]:
+    def compressed(self, pixels: Tensor, q: Tensor, symbols: Symbols) -> tuple[Tensor, Tensor]:
         """As `forward`, but the latents that the decoder gets, and not what it makes of them."""
         gain = torch.exp2(self.prior.gains(q))[:, :, None, None]
         latents = self.encoder(pixels, q)
         with torch.autocast(pixels.device.type, enabled=False):
             y = latents * gain
-        y, bits = self.coded(y, q, Rate.REAL if hard else Rate.NOISY)
+        prices = self.prices(worths(pixels, q), q) if symbols is Symbols.CHOSEN else None
+        y, bits = self.coded(y, q, symbols, prices)
         with torch.autocast(pixels.device.type, enabled=False):
             return y / gain, bits
 
-    def coded(self, y: Tensor, q: Tensor, rate: Rate, prices: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def prices(self, worths: Tensor, q: Tensor) -> Tensor:
+        """What a squared error of 1 is worth in latents (B, h, w), in symbol units: (B, 256, h, w)."""
+        return worths[:, None] / torch.exp2(2 * self.prior.gains(q).detach())[:, :, None, None]
+
+    def coded(self, y: Tensor, q: Tensor, symbols: Symbols, prices: Tensor | None) -> tuple[Tensor, Tensor]:
         """Latents in symbol units (B, 256, h, w) -> those that a decoder gets; bits (B,).
 
-        `prices`, of the same shape: what a squared error is worth, in bits; symbols are then decided as an encoder decides them.
+        `prices`, of the same shape, are what CHOSEN symbols are chosen by; None: the nearest.
         """
         hyper = self.hyper_encoder(y, q)
         with torch.autocast(y.device.type, enabled=False):
             scales = self.prior.hyper_scales(q)[:, :, None, None].expand_as(hyper)
-            hyper, bits = self._quantise(hyper, 0.0, scales, rate)
+            hyper, bits = _quantised(hyper, scales, symbols, None)
             total = [bits]
 
             def step(channels: slice, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
                 price = None if prices is None else pick(prices[:, channels], places)
-                decoded, bits = self._quantise(pick(y[:, channels], places), mean, log2_scale, rate, price)
+                residual, bits = _quantised(pick(y[:, channels], places) - mean, log2_scale, symbols, price)
                 total.append(bits)
-                return decoded
+                return residual + mean
 
             return self.prior.passes(self.prior.features(hyper, q), q, step), torch.stack(total).sum(0)
+
+
+def _quantised(residual: Tensor, log2_scale: Tensor, symbols: Symbols, price: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Symbols, and the bits of each sample (B,)."""
+    if symbols is Symbols.NEAREST:
+        bits = gaussian_bits(residual + torch.rand_like(residual) - 0.5, log2_scale)
+        rounded = residual + (torch.round(residual) - residual).detach()
+    else:
+        rounded, bits = _chosen(residual, log2_scale, price)
+    return rounded, bits.flatten(1).sum(1)
+
+
+def worths(pixels: Tensor, q: Tensor) -> Tensor:
+    """`trade_off.worth` of a batch (B, 3, H, W) in [0, 1] at q (B,): (B, H/16, W/16)."""
+    pictures = (pixels * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    found = [worth(np.ascontiguousarray(picture), quality) for picture, quality in zip(pictures, q.tolist(), strict=True)]
+    return torch.from_numpy(np.stack(found)).to(pixels.device)
 
 
 def luma(pixels: Tensor) -> Tensor:
@@ -164,12 +173,12 @@ def distortion(pixels: Tensor, reconstruction: Tensor, q: Tensor) -> tuple[Tenso
     return LAMBDA_MIDDLE * emphasis(q) * mse + STRUCTURE * structure + TONE * tone, mse
 
 
-def rate_distortion(codec: nn.Module, pixels: Tensor, q: Tensor) -> Loss:
+def rate_distortion(codec: nn.Module, pixels: Tensor, q: Tensor, symbols: Symbols) -> Loss:
     """lambda * MSE + sqrt(lambda / LAMBDA_MIDDLE) * (STRUCTURE * (1 - MS-SSIM of luma) + TONE * MSE of tints) + bits a pixel.
 
     lambda is a function of q. Each sample is weighted by lambda^-1/2, so that no end of the scale drowns the other.
     """
-    reconstruction, bits = codec(pixels, q)
+    reconstruction, bits = codec(pixels, q, symbols)
     bpp = bits / pixels[0, 0].numel()
     lost, mse = distortion(pixels, reconstruction, q)
     return Loss((lost + bpp / emphasis(q)).mean(), bpp, mse)

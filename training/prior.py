@@ -14,14 +14,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sdfs.autoencoders.bundled import CHANNELS, FACTOR
-from sdfs.trade_off import worth
 from training.data import Crops
-from training.objective import Codec, Rate, emphasis
+from training.objective import Codec, Symbols, emphasis, worths
+from training.precision import autocast
 
 SIDE = 384  # of a crop: wide enough that few positions lack neighbours
 LOG_STEPS = 200
@@ -33,7 +32,7 @@ class Samples:
 
     y: Tensor  # (N, 256, SIDE/16, SIDE/16) float16, latents in symbol units
     q: Tensor  # (N,)
-    worth: Tensor  # (N, SIDE/16, SIDE/16), as of `sdfs.trade_off`
+    worths: Tensor  # (N, SIDE/16, SIDE/16), as of `sdfs.trade_off`
 
     @classmethod
     @torch.no_grad()
@@ -41,21 +40,19 @@ class Samples:
         """At `count` qualities spread evenly over the scale."""
         positions = SIDE // FACTOR
         y = torch.empty(count, CHANNELS, positions, positions, dtype=torch.float16)
-        prices = torch.empty(count, positions, positions)
+        found = torch.empty(count, positions, positions)
         q = torch.linspace(0, 100, count)[torch.randperm(count, generator=torch.Generator().manual_seed(seed))]
         for i, crop in zip(range(count), Crops(photos, SIDE, seed).batches(1), strict=False):
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with autocast("cpu"):
                 latents = codec.encoder(crop, q[i : i + 1])
             y[i] = (latents * torch.exp2(codec.prior.gains(q[i : i + 1]))[:, :, None, None])[0].half()
-            pixels = (crop[0].permute(1, 2, 0) * 255).round().byte().numpy()
-            prices[i] = torch.from_numpy(worth(np.ascontiguousarray(pixels), round(q[i].item())))
-        return cls(y, q, prices)
+            found[i] = worths(crop, q[i : i + 1])[0]
+        return cls(y, q, found)
 
-    def bpp(self, codec: Codec, chosen: Tensor, rate: Rate) -> Tensor:
+    def bpp(self, codec: Codec, chosen: Tensor) -> Tensor:
         """(len(chosen),), differentiable."""
         y, q = self.y[chosen].float(), self.q[chosen]
-        prices = self.worth[chosen, None] / torch.exp2(2 * codec.prior.gains(q).detach())[:, :, None, None]
-        return codec.coded(y, q, rate, prices)[1] / SIDE**2
+        return codec.coded(y, q, Symbols.CHOSEN, codec.prices(self.worths[chosen], q))[1] / SIDE**2
 
 
 def teach(codec: Codec, samples: Samples, held_out: Samples | None, seconds: float, rate: float, batch: int) -> int:
@@ -71,7 +68,7 @@ def teach(codec: Codec, samples: Samples, held_out: Samples | None, seconds: flo
             print(f"step {step}  {left / 60:.1f} min left  held out: {_report(codec, held_out)}", flush=True)
         optimiser.param_groups[0]["lr"] = rate * left / seconds
         chosen = torch.randint(len(samples.q), (batch,))
-        loss = (samples.bpp(codec, chosen, Rate.RAMP) / emphasis(samples.q[chosen])).mean()
+        loss = (samples.bpp(codec, chosen) / emphasis(samples.q[chosen])).mean()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(taught, 1.0)
@@ -86,7 +83,7 @@ def teach(codec: Codec, samples: Samples, held_out: Samples | None, seconds: flo
 def _report(codec: Codec, samples: Samples) -> str:
     """Bits a pixel in each fifth of the scale."""
     fifths = samples.q.argsort().chunk(5)
-    return "  ".join(f"{torch.cat([samples.bpp(codec, part, Rate.REAL) for part in fifth.split(8)]).mean():.4f}" for fifth in fifths)
+    return "  ".join(f"{torch.cat([samples.bpp(codec, part) for part in fifth.split(8)]).mean():.4f}" for fifth in fifths)
 
 
 def main() -> None:

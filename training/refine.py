@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from training.features import Features, bundled_weights, texture_distance
-from training.objective import distortion
+from training.objective import Symbols, distortion
+from training.precision import autocast
 from training.train import WARMUP_STEPS, Run, train
 
 STRENGTH = 1.0  # of the texture distance beside the distortion of the first stage, where it is strongest
@@ -58,9 +59,9 @@ class Refinement(Run):
 
     def advance(self, pixels: Tensor, rate_factor: float) -> tuple[float, float, float]:
         q = torch.rand(len(pixels), device=self.device) * 100
-        with torch.autocast(self.device, dtype=torch.bfloat16):
+        with autocast(self.device):
             with torch.no_grad():
-                latents, bits = self.codec.compressed(pixels, q, hard=True)
+                latents, bits = self.codec.compressed(pixels, q, Symbols.CHOSEN)
             reconstruction = self.codec.decoder(latents, q)
             lost, mse = distortion(pixels, reconstruction, q)
             weight = texture_weight(q)

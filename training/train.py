@@ -16,6 +16,7 @@ import argparse
 import json
 import signal
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from training.data import Crops, load, pictures, to_tensor
-from training.objective import Codec, rate_distortion
+from training.objective import Codec, Symbols, rate_distortion
+from training.precision import autocast
+from training.weights import codec_of
 
 WARMUP_STEPS = 300
 CLIP_NORM = 1.0
@@ -58,10 +62,15 @@ class Run:
 
     checkpoint = "checkpoint.pt"
 
-    def __init__(self, out: Path, rate: float, device: str) -> None:
+    def __init__(
+        self, out: Path, rate: float, device: str, symbols: Symbols = Symbols.NEAREST, weights: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """`weights`: where a run that has no checkpoint yet begins, as the package has them. CHOSEN symbols keep the gains as they are."""
         self.out = out
         self.device = device
-        self.codec = Codec().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.symbols = symbols
+        self.codec = (Codec() if weights is None else codec_of(weights)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.codec.prior.gain.requires_grad_(symbols is Symbols.NEAREST)
         self.optimiser = optimiser(self.codec, rate)
         self.average = {k: v.detach().clone() for k, v in self.codec.state_dict().items()}
         self.step, self.seconds = 0, 0.0
@@ -99,8 +108,8 @@ class Run:
     def advance(self, pixels: Tensor, rate_factor: float) -> tuple[float, float, float]:
         """One step. Returns the loss, mean bits a pixel, and PSNR of the mean squared error."""
         q = torch.rand(len(pixels), device=self.device) * 100
-        with torch.autocast(self.device, dtype=torch.bfloat16):
-            loss = rate_distortion(self.codec, pixels, q)
+        with autocast(self.device):
+            loss = rate_distortion(self.codec, pixels, q, self.symbols)
         self.descend(loss.total, rate_factor * min(1.0, (self.step + 1) / WARMUP_STEPS))
         return loss.total.item(), loss.bpp.detach().mean().item(), 10 * float(torch.log10(65025 / loss.mse.detach().mean()))
 
@@ -135,8 +144,8 @@ def evaluate(codec: Codec, folder: Path, count: int = 20) -> list[dict[str, floa
         bpps, psnrs = [], []
         for array in arrays:
             pixels = to_tensor([array]).to(device)
-            with torch.autocast(device.type, dtype=torch.bfloat16):
-                reconstruction, bits = codec(pixels, torch.tensor([float(quality)], device=device), hard=True)
+            with autocast(device.type):
+                reconstruction, bits = codec(pixels, torch.tensor([float(quality)], device=device))
             mse = (reconstruction.clamp(0, 1) - pixels).square().mean()
             bpps.append(bits.item() / pixels[0, 0].numel())
             psnrs.append(-10 * torch.log10(mse).item())
@@ -149,8 +158,8 @@ def sample(codec: Codec, pixels: Tensor, path: Path) -> None:
     """A sheet: the batch above, its reconstructions below, a row a quality."""
     rows = [pixels]
     for quality in SAMPLE_QUALITIES:
-        with torch.autocast(pixels.device.type, dtype=torch.bfloat16):
-            rows.append(codec(pixels, torch.full((len(pixels),), float(quality), device=pixels.device), hard=True)[0])
+        with autocast(pixels.device.type):
+            rows.append(codec(pixels, torch.full((len(pixels),), float(quality), device=pixels.device))[0])
     sheet = torch.cat([torch.cat(list(row), 2) for row in rows], 1).clamp(0, 1)
     path.parent.mkdir(exist_ok=True)
     Image.fromarray((sheet * 255).round().byte().permute(1, 2, 0).cpu().numpy()).save(path)
@@ -229,9 +238,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="side of the crops, a multiple of 64")
     parser.add_argument("--drawn", type=float, default=0.0, help="the share of crops that are drawn (colours, lines, text), or drawn upon")
     parser.add_argument("--rate", type=float, default=4e-4, help="Adam's learning rate")
+    parser.add_argument("--symbols", choices=[one.name.lower() for one in Symbols], default="nearest", help="chosen: for trained codecs")
+    parser.add_argument("--weights", type=Path, help="begin with these, as sdfs/weights/bundled.safetensors, and not with a bare transform")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    run = Run(options.out, options.rate, options.device)
+    weights = None if options.weights is None else load_file(options.weights)
+    run = Run(options.out, options.rate, options.device, Symbols[options.symbols.upper()], weights)
     train(
         options.photos,
         run,

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn.functional import l1_loss
 
 from training.data import Crops
+from training.precision import autocast
 from training.train import CLIP_NORM, LOG_STEPS, SAVE_SECONDS, WARMUP_STEPS
 
 SIDE = 128  # of the crops
@@ -93,7 +94,7 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate * min(1.0, (self.step + 1) / WARMUP_STEPS) * (1 + math.cos(math.pi * progress)) / 2
         target = (pixels * 2 - 1).contiguous()  # these channels are too few for channels-last to pay
-        with torch.autocast(self.device, dtype=torch.bfloat16):
+        with autocast(self.device):
             posterior = self.model.encode(target).latent_dist
             reconstruction = self.model.decode(posterior.sample()).sample
         loss = (
@@ -124,7 +125,7 @@ def correlation_between_channels(latents: Tensor) -> Tensor:
 @torch.no_grad()
 def latents_of(model: AutoencoderKL, pixels: Tensor) -> Tensor:
     """(N, 3, H, W) in [0, 1] -> the posteriors' means, (N, 4, H/8, W/8) float32."""
-    with torch.autocast(pixels.device.type, dtype=torch.bfloat16):
+    with autocast(pixels.device.type):
         return torch.cat([model.encode(part * 2 - 1).latent_dist.mode().float() for part in pixels.split(8)])
 
 
@@ -132,7 +133,7 @@ def latents_of(model: AutoencoderKL, pixels: Tensor) -> Tensor:
 def psnr(model: AutoencoderKL, pixels: Tensor) -> float:
     """Mean over the pictures, in dB, of what the unquantised means decode to."""
     latents = latents_of(model, pixels)
-    with torch.autocast(pixels.device.type, dtype=torch.bfloat16):
+    with autocast(pixels.device.type):
         decoded = torch.cat([model.decode(part).sample.float() for part in latents.split(8)])
     errors = ((decoded / 2 + 0.5).clamp(0, 1) - pixels).square().flatten(1).mean(1)
     return float((-10 * torch.log10(errors)).mean())

@@ -35,11 +35,11 @@ LOW = 32  # channels of the low band
 LOW_BAND, HIGH_BAND = slice(0, LOW), slice(LOW, CHANNELS)
 _SQUEEZED = 16
 _MEAN_SCALE = 32.0  # hyper-predicted means leave the network in units of this many latent units
-_WEIGHT_STEP = 2.0**-12
+WEIGHT_STEP = 2.0**-12
 _ACTIVATION_STEP = 2.0**-8
 _ACTIVATION_LIMIT = 128.0
 _MEAN_STEP = 2.0**-4
-_LOG_STEP = 2.0**-4
+LOG_STEP = 2.0**-4
 _HYPER_LIMIT = 64.0  # hyperlatents are seen clamped to this
 _LATENT_LIMIT = 2048.0  # quantised latents are seen clamped to this
 
@@ -179,13 +179,13 @@ class LearnedPrior(nn.Module):
         """What `ExactPrior` is made of: int32 multiples of the steps, and the tables over all qualities."""
         q = torch.arange(QUALITIES, dtype=torch.float32)
         tables = {
-            "gains": (self.gains(q), _LOG_STEP),
-            "hyper_scales": (self.hyper_scales(q), _LOG_STEP),
-            "quality_bias": (self._quality_bias(q), _WEIGHT_STEP),
+            "gains": (self.gains(q), LOG_STEP),
+            "hyper_scales": (self.hyper_scales(q), LOG_STEP),
+            "quality_bias": (self._quality_bias(q), WEIGHT_STEP),
         }
-        multipliers = torch.exp2(torch.round(self.gains(q)[:, :LOW] / _LOG_STEP) * _LOG_STEP)
-        tables["multipliers"] = (multipliers, _WEIGHT_STEP)
-        layers = {k: (v, _WEIGHT_STEP) for k, v in self.state_dict().items() if k not in ("quality", "gain", "hyper_scale")}
+        multipliers = torch.exp2(torch.round(self.gains(q)[:, :LOW] / LOG_STEP) * LOG_STEP)
+        tables["multipliers"] = (multipliers, WEIGHT_STEP)
+        layers = {k: (v, WEIGHT_STEP) for k, v in self.state_dict().items() if k not in ("quality", "gain", "hyper_scale")}
         return {k: torch.round(v.detach().double() / step).to(torch.int32) for k, (v, step) in {**tables, **layers}.items()}
 
     def _magnitude(self, y: Tensor) -> Tensor:
@@ -227,7 +227,7 @@ class LearnedPrior(nn.Module):
         return mean * _MEAN_SCALE * self._multipliers(q)[:, :, None, None], scale + self.gains(q)[:, :LOW, None, None]
 
     def _rounded(self, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        return self._round(mean, _MEAN_STEP), self._round(scale, _LOG_STEP)
+        return self._round(mean, _MEAN_STEP), self._round(scale, LOG_STEP)
 
     def passes(self, features: Tensor, q: Tensor, step: Step) -> Tensor:
         """Go through the passes: the one order that encoder, decoder and training share.
@@ -261,7 +261,7 @@ class LearnedPrior(nn.Module):
             squeezed = self._activate(self.squeeze_high(self._magnitude(even)))
             around = pick(neighbours(merge(squeezed, torch.zeros_like(squeezed))), Places.ODD)
             h = pick(base, Places.ODD) + self.high_neighbours(around)
-        return self._round(self.high(self._activate(h)) + self.gains(q)[:, LOW:, None, None], _LOG_STEP)
+        return self._round(self.high(self._activate(h)) + self.gains(q)[:, LOW:, None, None], LOG_STEP)
 
 
 class ExactPrior(LearnedPrior):
@@ -271,9 +271,9 @@ class ExactPrior(LearnedPrior):
         """`integers` as exported by `LearnedPrior.integers`, of any integer dtype."""
         super().__init__()
         self.double().requires_grad_(False)
-        steps = {"gains": _LOG_STEP, "hyper_scales": _LOG_STEP, "quality_bias": _WEIGHT_STEP, "multipliers": _WEIGHT_STEP}
+        steps = {"gains": LOG_STEP, "hyper_scales": LOG_STEP, "quality_bias": WEIGHT_STEP, "multipliers": WEIGHT_STEP}
         self._tables = {name: integers[name].double() * step for name, step in steps.items()}
-        layers = {name: value.double() * _WEIGHT_STEP for name, value in integers.items() if name not in steps}
+        layers = {name: value.double() * WEIGHT_STEP for name, value in integers.items() if name not in steps}
         missing, unexpected = self.load_state_dict(layers, strict=False)
         if unexpected or set(missing) != {"quality", "gain", "hyper_scale"}:  # those three became tables
             raise ValueError(f"prior: missing {missing}, unexpected {unexpected}")

@@ -20,11 +20,12 @@ from torch import Tensor
 from sdfs.autoencoders.runner import BundledAutoencoder
 from sdfs.latent_coding import LearnedCoder
 from training.data import Crops
-from training.export import tables, weights_of
+from training.export import tables
 from training.features import BLOCKS, Features, bundled_weights, texture_distance
 from training.objective import Codec
 from training.refine import Refinement, texture_weight
 from training.train import Run, train
+from training.weights import weights_of
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from sdfs.autoencoders.runner import BundledAutoencoder
 from sdfs.latent_coding import LearnedCoder
 from training.data import Crops
-from training.export import tables, weights_of
-from training.objective import Codec, Rate, rate_distortion
+from training.export import tables
+from training.objective import RAMP, Codec, Symbols, _chosen, gaussian_bits, rate_distortion
 from training.train import Run, evaluate, train
+from training.weights import weights_of
 
 
 def steps(run: Run, photos: Path, count: int, valid: Path | None = None) -> None:
@@ -33,14 +35,15 @@ def test_a_run_is_taken_up_where_it_stopped(photos: Path, tmp_path: Path) -> Non
     assert second.step == 5
 
 
-def test_training_lowers_the_loss(photos: Path) -> None:
+@pytest.mark.parametrize("symbols", Symbols)
+def test_training_lowers_the_loss(photos: Path, symbols: Symbols) -> None:
     torch.manual_seed(0)
     codec = Codec()
     optimiser = torch.optim.Adam(codec.parameters(), lr=1e-4)
     pixels = next(Crops(photos, 128, seed=0).batches(4))
     losses = []
     for _ in range(8):
-        loss = rate_distortion(codec, pixels, torch.full((4,), 50.0)).total
+        loss = rate_distortion(codec, pixels, torch.full((4,), 50.0), symbols).total
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -48,18 +51,40 @@ def test_training_lowers_the_loss(photos: Path) -> None:
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("rate", [Rate.NOISY, Rate.RAMP])
-def test_bits_move_encoder_and_prior(photos: Path, rate: Rate) -> None:
+@pytest.mark.parametrize("symbols", Symbols)
+def test_bits_move_encoder_and_prior(photos: Path, symbols: Symbols) -> None:
     torch.manual_seed(0)
     codec = Codec()
     pixels, q = next(Crops(photos, 64, seed=0).batches(2)), torch.tensor([10.0, 60.0])
-    y = codec.encoder(pixels, q) * torch.exp2(codec.prior.gains(q))[:, :, None, None]
-    bits = codec.coded(y, q, rate)[1]
-    if rate is Rate.RAMP:
-        torch.testing.assert_close(bits, codec.coded(y, q, Rate.REAL)[1])
-    bits.sum().backward()
+    codec.compressed(pixels, q, symbols)[1].sum().backward()
     for part in (codec.encoder, codec.hyper_encoder, codec.prior):
         assert any(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in part.parameters())
+
+
+class TestChosenSymbols:
+    """Of a latent that is `c` times what the threshold between two symbols is away."""
+
+    PRICE = 20.0  # bits for a squared error of one symbol
+    SCALE = torch.tensor([0.0])  # log2
+
+    def chosen(self, residual: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Symbol, bits, and what `residual` would have them change by."""
+        moved = torch.tensor([residual], requires_grad=True)
+        symbol, bits = _chosen(moved, self.SCALE, torch.tensor([self.PRICE]))
+        return symbol, bits, torch.autograd.grad(symbol.sum(), moved)[0]
+
+    def test_a_symbol_is_chosen_where_its_error_saves_more_than_its_bits(self) -> None:
+        zero, one = (gaussian_bits(torch.tensor([m]), self.SCALE).item() for m in (0.0, 1.0))
+        threshold = 0.5 + (one - zero) / (2 * self.PRICE)
+        assert self.chosen(threshold - 0.01)[0].item() == 0
+        assert self.chosen(threshold + 0.01)[0].item() == 1
+        assert self.chosen(-threshold - 0.01)[0].item() == -1
+
+    def test_error_and_bits_share_one_gradient_near_the_threshold(self) -> None:
+        for residual in (0.0, 0.2, 1.3):
+            assert self.chosen(residual)[2].item() == 0
+        assert self.chosen(0.6)[2].item() == 1 / RAMP
+        assert self.chosen(2.7)[2].item() == 1
 
 
 def test_some_crops_may_be_drawn(photos: Path) -> None:
@@ -100,12 +125,29 @@ def test_an_exported_codec_agrees_with_the_one_that_trained(photos: Path, tmp_pa
     data, quantised = coder.encode(latents, 40)
     decoded = autoencoder.decode(coder.dequantise(quantised, 40), 40, 256, 256)
     with torch.no_grad():
-        pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
-        reconstruction, bits = codec(pixels, torch.tensor([40.0]), hard=True)
+        pixels, q = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255, torch.tensor([40.0])
+        gain = torch.exp2(codec.prior.gains(q))[:, :, None, None]
+        y, bits = codec.coded(codec.encoder(pixels, q) * gain, q, Symbols.CHOSEN, None)
+        reconstruction = codec.decoder(y / gain, q)
     assert 0.5 * bits.item() < len(data) * 8 < 1.02 * bits.item()
     trained = (reconstruction[0].clamp(0, 1).permute(1, 2, 0).numpy() * 255).round()
     errors = [float(np.mean(np.square(picture.astype(np.float64) - one))) for one in (decoded, trained)]
     assert errors[0] == pytest.approx(errors[1], rel=0.03)  # gains are rounded to 1/16 octave, so not every symbol is the same
+
+
+def test_a_run_may_begin_with_the_weights_of_the_package(photos: Path, tmp_path: Path) -> None:
+    """Which come out of it again as they went in, but for the quality tables, that were rounded between their levels."""
+    weights = load_file(str(resources.files("sdfs").joinpath("weights/bundled.safetensors")))
+    run = Run(tmp_path, 1e-4, "cpu", Symbols.CHOSEN, weights)
+    tables = {"prior.gains", "prior.hyper_scales", "prior.quality_bias", "prior.multipliers"}  # the last are made of the gains
+    for name, value in weights_of(run.codec).items():
+        if name not in tables:
+            assert torch.equal(value, weights[name]), name
+        elif name != "prior.multipliers":
+            assert (value - weights[name]).abs().max() <= 1, name
+    gain = run.codec.prior.gain.clone()
+    steps(run, photos, 1)
+    assert torch.equal(run.codec.prior.gain, gain)  # symbols by cost say nothing about how fine they should be
 
 
 def test_evaluation_reports_rate_and_psnr_by_quality(photos: Path) -> None:
