@@ -6,7 +6,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("sdfs", deadline=None)  # tests run side by side with others
+hypothesis.settings.load_profile("sdfs")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -56,7 +56,7 @@ def test_any_grid_is_coded(coder: GenericCoder, channels: int, shape: tuple[int,
     np.testing.assert_array_equal(coder.decode(data, channels, *shape), quantised)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     channels=st.integers(1, 6),
     rows=st.integers(1, 24),
@@ -181,7 +181,7 @@ def test_nothing_overflows(coder: GenericCoder) -> None:
             np.testing.assert_array_equal(classes, coder.prior.classes(wide, 0, number, profiles, shifts))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4), cut=st.integers(0, 20))
 def test_damage_is_noticed_or_decodes_to_something(coder: GenericCoder, section: bytes, flips: list[tuple[int, int]], cut: int) -> None:
     """The checksum over the latents, in the header, catches what gets through here."""
@@ -195,7 +195,7 @@ def test_damage_is_noticed_or_decodes_to_something(coder: GenericCoder, section:
         assert np.isfinite(coder.dequantise(damaged, quantised)).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.binary(max_size=200), channels=st.integers(1, 5), rows=st.integers(1, 20), columns=st.integers(1, 20))
 def test_noise_is_refused_or_decodes_to_something(coder: GenericCoder, data: bytes, channels: int, rows: int, columns: int) -> None:
     with contextlib.suppress(DamagedError):

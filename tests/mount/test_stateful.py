@@ -158,6 +158,4 @@ def test_the_mount_behaves_as_a_plain_folder(tmp_path: Path, pytestconfig: pytes
     with Mounted(tmp_path) as mounted:
         machine = type("Machine", (Pair,), {"mounted": mounted, "plain": tmp_path / "plain"})
         checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-        run_state_machine_as_test(
-            machine, settings=settings(max_examples=runs, stateful_step_count=40, deadline=None, suppress_health_check=checks)
-        )
+        run_state_machine_as_test(machine, settings=settings(max_examples=runs, stateful_step_count=40, suppress_health_check=checks))

@@ -199,11 +199,16 @@ def test_the_owner_process_loads_nothing_heavy(module: str) -> None:
     assert {name.split(".")[0] for name in loaded} & {*HEAVY, "prometheus_client"} == set()
 
 
-def test_help_takes_less_than_300_ms_of_processor_time() -> None:
-    def seconds() -> float:
+def test_help_takes_hardly_longer_than_the_library_that_prints_it() -> None:
+    """Processor time; in turns, for machines are of different speed, and busy."""
+
+    def seconds(script: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-c", "from sdfs.cli import main; main(['--help'])"], check=True, capture_output=True, cwd=ROOT)
+        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, cwd=ROOT)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
 
-    assert min(seconds() for _ in range(5)) < 0.3
+    bare = "import typer; app = typer.Typer(); app.command()(lambda: None); app(['--help'])"
+    took = [(seconds("from sdfs.cli import main; main(['--help'])"), seconds(bare)) for _ in range(5)]
+    of_ours, of_typer = map(min, zip(*took, strict=True))
+    assert of_ours < 2 * of_typer

@@ -59,19 +59,19 @@ def with_right_checksums(png: bytes) -> bytes:
     return bytes(repaired)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(mutations())
 def test_mutated_files(data: bytes) -> None:
     judge(data)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(mutations([name for name in SMALL if name.startswith("png")]))
 def test_mutated_png_files_with_right_checksums(data: bytes) -> None:
     judge(with_right_checksums(data))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(HEADS), st.binary(max_size=400))
 def test_random_bytes_behind_a_signature(head: bytes, data: bytes) -> None:
     judge(head + data)

@@ -392,5 +392,5 @@ class AnyEvents(RuleBasedStateMachine):
         assert self.world.settling.next_due() is None
 
 
-AnyEvents.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+AnyEvents.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestAnyEvents = AnyEvents.TestCase
