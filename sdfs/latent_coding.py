@@ -1,7 +1,7 @@
 """Latents of the bundled autoencoder to bytes and back, through the learned prior and the entropy coder; exact on every machine.
 
 The grid is cut into slices of up to SLICE x SLICE positions, each coded by itself, which bounds the memory of a decode. A slice
-is coded in six passes: hyperlatents, then the five of `priors.learned`. Positions that pad a slice to a multiple of
+is coded in eight passes: hyperlatents, then the seven of `priors.learned`. Positions that pad a slice to a multiple of
 HYPER_FACTOR are class 0.
 
 An encoder may be told what error is worth: of a symbol and the next one towards 0 it then takes the one that costs less, in error and

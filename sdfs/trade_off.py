@@ -25,7 +25,7 @@ STRUCTURE = 5.0
 
 # What MS-SSIM takes off for a squared error at a place: 1 / (2 variance + SSIM's second constant), of which SHARE was best by trying.
 _SHARE = 0.25
-_CAUTION = 1.5  # times what error costs: quantisation changes the contexts of what follows, too
+_CAUTION = 1.25  # times what error costs: quantisation changes the contexts of what follows, too
 _BLOCK = 8  # pixels, per side, of a variance; a latent position sees 4 x 4 of them
 _STRIP = 64  # positions at a time: bounds memory
 Quality = TypeVar("Quality", float, Tensor)

@@ -3,8 +3,7 @@
     python -m training.prior RUN/checkpoint.pt PHOTOS --valid HELD_OUT --out RUN3 [--minutes M]
 
 Writes RUN3/taught.pt, which `training.export` takes. The latents of some thousand crops are computed once, each at a quality of its own;
-what is learned from them, prior and hyper encoder, costs a hundredth of the rest. The first stage has neither the time for it nor the
-right symbols: it sees noise in their place, and never leaves out those that cost more than they bring.
+what is learned from them, prior and hyper encoder, costs a hundredth of the rest.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Refinement(Run):
     begun: dict[str, Any]
 
     def __init__(self, first_stage: Path, features: Path, out: Path, rate: float, device: str) -> None:
-        super().__init__(out, rate, device)
+        super().__init__(out, rate, device, Symbols.CHOSEN)
         self.features = Features(features).to(device)
         if not (out / self.checkpoint).exists():
             self._begin(torch.load(first_stage, map_location=device, weights_only=True))
@@ -61,7 +61,7 @@ class Refinement(Run):
         q = torch.rand(len(pixels), device=self.device) * 100
         with autocast(self.device):
             with torch.no_grad():
-                latents, bits = self.codec.compressed(pixels, q, Symbols.CHOSEN)
+                latents, bits = self.codec.compressed(pixels, q, self.symbols)
             reconstruction = self.codec.decoder(latents, q)
             lost, mse = distortion(pixels, reconstruction, q)
             weight = texture_weight(q)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from sdfs.autoencoders.bundled import LEVELS, QUALITIES, interpolate
-from sdfs.priors.learned import LOG_STEP, WEIGHT_STEP
 from training.objective import Codec
 
 _NETWORKS = ("encoder", "decoder", "hyper_encoder")
-_TABLES = {"gains": ("gain", LOG_STEP), "hyper_scales": ("hyper_scale", LOG_STEP), "quality_bias": ("quality", WEIGHT_STEP)}
 
 
 def weights_of(codec: Codec) -> dict[str, Tensor]:
@@ -31,12 +27,5 @@ def codec_of(weights: Mapping[str, Tensor]) -> Codec:
     codec = Codec()
     for name in _NETWORKS:
         getattr(codec, name).load_state_dict({k: v.float() for k, v in part(name).items()})
-    prior = part("prior")
-    del prior["multipliers"]  # made of the gains
-    state = {name: integers.float() * WEIGHT_STEP for name, integers in prior.items() if name not in _TABLES}
-    # the table of all qualities was interpolated between LEVELS of them
-    between = interpolate(torch.eye(LEVELS), torch.arange(QUALITIES, dtype=torch.float32)).double()
-    for table, (name, step) in _TABLES.items():
-        state[name] = torch.linalg.lstsq(between, prior[table].double() * step).solution.float()
-    codec.prior.load_state_dict(state)
+    codec.prior.load_integers(part("prior"))
     return codec

@@ -1,13 +1,16 @@
 """The learned prior of the bundled codec: which scale class and mean each latent symbol has, given what is decoded already.
 
-A hyperlatent grid at 1/64 says roughly where the picture is busy; five vectorised passes then follow. Positions form a
-checkerboard, channels a low band (LOW channels) and a high band:
+A hyperlatent grid at 1/64 says roughly where the picture is busy; seven vectorised passes then follow. Channels are a low band (LOW
+channels) and a high band. The low band is refined as a quadtree: of a grid whose corners (even rows and columns) are known, first
+its centres (odd rows and columns), then what is left. The corners themselves are coded first, in the same way:
 
-    pass 0   low band,  even rows and columns   from the hyperlatents
-    pass 1   low band,  odd rows and columns    + the four diagonal neighbours
-    pass 2   low band,  odd row + column        + the four neighbours beside, above and below
-    pass 3   high band, even row + column       + the low band of the 3 x 3 neighbourhood
-    pass 4   high band, odd row + column        + the high band of the four neighbours
+    pass 0   low band,  corners of the corners  from the hyperlatents
+    pass 1   low band,  centres of the corners  + the four diagonal neighbours, two positions away each way
+    pass 2   low band,  the other corners       + the four neighbours beside, above and below, two positions away
+    pass 3   low band,  centres                 + the four diagonal neighbours
+    pass 4   low band,  odd row + column        + the four neighbours beside, above and below
+    pass 5   high band, even row + column       + the low band of the 3 x 3 neighbourhood
+    pass 6   high band, odd row + column        + the high band of the four neighbours
 
 Every number is a dyadic rational: weights are multiples of 2^-12, activations are rounded to multiples of 2^-8 and clamped to
 0..128 after each layer. Sums then stay below 2^20 in magnitude and are multiples of 2^-20, so float64 holds them exactly, in any
@@ -19,7 +22,7 @@ Scales and gains are base-2 logarithms in steps of 1/16. Quality only shifts a s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 
 import torch
@@ -35,27 +38,43 @@ LOW = 32  # channels of the low band
 LOW_BAND, HIGH_BAND = slice(0, LOW), slice(LOW, CHANNELS)
 _SQUEEZED = 16
 _MEAN_SCALE = 32.0  # hyper-predicted means leave the network in units of this many latent units
-WEIGHT_STEP = 2.0**-12
+_WEIGHT_STEP = 2.0**-12
 _ACTIVATION_STEP = 2.0**-8
 _ACTIVATION_LIMIT = 128.0
 _MEAN_STEP = 2.0**-4
-LOG_STEP = 2.0**-4
+_LOG_STEP = 2.0**-4
 _HYPER_LIMIT = 64.0  # hyperlatents are seen clamped to this
 _LATENT_LIMIT = 2048.0  # quantised latents are seen clamped to this
 
 
 class Places(Enum):
-    """Which positions a pass is of. `corners` and `centres` together are `even`."""
+    """Some positions of a grid. Corners and centres together are the even ones."""
 
     CORNERS = "even rows and columns"
     CENTRES = "odd rows and columns"
     EVEN = "even row + column"
     ODD = "odd row + column"
+    FAR_CORNERS = "corners of the corners"
+    FAR_CENTRES = "centres of the corners"
+    FAR_ODD = "odd ones of the corners"
+
+
+_NEAR = (Places.CENTRES, Places.ODD)
+_FAR = (Places.FAR_CENTRES, Places.FAR_ODD)
 
 
 def pick(x: Tensor, places: Places) -> Tensor:
-    """Of (B, C, H, W), H and W even, the positions of a pass: (B, C, H/2, W/2) or, of a checkerboard, (B, C, H, W/2)."""
+    """Of (B, C, H, W), H and W even, some positions: (B, C, H/2, W/2) or, of a checkerboard, (B, C, H, W/2).
+
+    The far ones, H and W multiples of 4: as these of the corners.
+    """
     match places:
+        case Places.FAR_CORNERS:
+            return pick(pick(x, Places.CORNERS), Places.CORNERS)
+        case Places.FAR_CENTRES:
+            return pick(pick(x, Places.CORNERS), Places.CENTRES)
+        case Places.FAR_ODD:
+            return pick(pick(x, Places.CORNERS), Places.ODD)
         case Places.CORNERS:
             return x[:, :, 0::2, 0::2]
         case Places.CENTRES:
@@ -141,6 +160,8 @@ class LearnedPrior(nn.Module):
         self.mix = nn.Conv2d(FEATURES, FEATURES, 3, padding=1)
         self.quality = nn.Parameter(torch.zeros(LEVELS, FEATURES))
         self.low_corners = nn.Conv2d(FEATURES, 2 * LOW, 1)
+        self.low_far_centres = LowContext()
+        self.low_far_odd = LowContext()
         self.low_centres = LowContext()
         self.low_odd = LowContext()
         self.squeeze_low = nn.Conv2d(LOW, _SQUEEZED, 1)
@@ -153,7 +174,7 @@ class LearnedPrior(nn.Module):
         self.hyper_scale = nn.Parameter(torch.zeros(LEVELS, HYPER))  # log2 of the hyperlatents' standard deviations
         with torch.no_grad():
             start = torch.linspace(5.0, 2.0, CHANNELS)  # log2 of typical standard deviations of latents
-            for layer in (self.low_corners, self.low_centres.out, self.low_odd.out):
+            for layer in (self.low_corners, *(part.out for part in self.modules() if isinstance(part, LowContext))):
                 layer.weight[:LOW].zero_()
                 layer.bias.copy_(torch.cat([torch.zeros(LOW), start[:LOW]]))  # type: ignore[union-attr]
             self.high.bias.copy_(start[LOW:])  # type: ignore[union-attr]
@@ -179,14 +200,24 @@ class LearnedPrior(nn.Module):
         """What `ExactPrior` is made of: int32 multiples of the steps, and the tables over all qualities."""
         q = torch.arange(QUALITIES, dtype=torch.float32)
         tables = {
-            "gains": (self.gains(q), LOG_STEP),
-            "hyper_scales": (self.hyper_scales(q), LOG_STEP),
-            "quality_bias": (self._quality_bias(q), WEIGHT_STEP),
+            "gains": (self.gains(q), _LOG_STEP),
+            "hyper_scales": (self.hyper_scales(q), _LOG_STEP),
+            "quality_bias": (self._quality_bias(q), _WEIGHT_STEP),
         }
-        multipliers = torch.exp2(torch.round(self.gains(q)[:, :LOW] / LOG_STEP) * LOG_STEP)
-        tables["multipliers"] = (multipliers, WEIGHT_STEP)
-        layers = {k: (v, WEIGHT_STEP) for k, v in self.state_dict().items() if k not in ("quality", "gain", "hyper_scale")}
+        multipliers = torch.exp2(torch.round(self.gains(q)[:, :LOW] / _LOG_STEP) * _LOG_STEP)
+        tables["multipliers"] = (multipliers, _WEIGHT_STEP)
+        layers = {k: (v, _WEIGHT_STEP) for k, v in self.state_dict().items() if k not in ("quality", "gain", "hyper_scale")}
         return {k: torch.round(v.detach().double() / step).to(torch.int32) for k, (v, step) in {**tables, **layers}.items()}
+
+    def load_integers(self, integers: Mapping[str, Tensor]) -> None:
+        """Inverse of `integers`, but for what rounding took."""
+        between = interpolate(torch.eye(LEVELS), torch.arange(QUALITIES, dtype=torch.float32)).double()  # how tables were made of levels
+        levels = {"gains": ("gain", _LOG_STEP), "hyper_scales": ("hyper_scale", _LOG_STEP), "quality_bias": ("quality", _WEIGHT_STEP)}
+        state = {
+            name: torch.linalg.lstsq(between, integers[table].double() * step).solution.float() for table, (name, step) in levels.items()
+        }
+        layers = {k: v.float() * _WEIGHT_STEP for k, v in integers.items() if k not in levels and k != "multipliers"}
+        self.load_state_dict(state | layers)
 
     def _magnitude(self, y: Tensor) -> Tensor:
         return self._round(magnitude(y.clamp(-_LATENT_LIMIT, _LATENT_LIMIT)), _ACTIVATION_STEP)
@@ -200,22 +231,18 @@ class LearnedPrior(nn.Module):
         x = F.pixel_shuffle(self._activate(self.up_second(x)), 2)
         return self._activate(self.mix(x) + self._quality_bias(q)[:, :, None, None])
 
-    def low_alone(self, features: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and log2 standard deviations, in symbol units, of the low band's corners: each (B, LOW, H/2, W/2).
+    def _refined(
+        self, corners: Tensor, layers: tuple[LowContext, LowContext], places: tuple[Places, Places], features: Tensor, q: Tensor, step: Step
+    ) -> Tensor:
+        """The low band of a grid (B, LOW, H, W) whose corners (B, LOW, H/2, W/2) are known: its centres, then its odd positions.
 
-        features (B, FEATURES, H, W).
+        features (B, FEATURES, H, W); `places`: what `step` knows the two by.
         """
-        return self._rounded(*self._low(self.low_corners(pick(features, Places.CORNERS)), q))
-
-    def low_centres_of(self, features: Tensor, corners: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        """The same of its centres; corners (B, LOW, H/2, W/2): quantised latents in symbol units."""
         around = diagonals(corners.clamp(-_LATENT_LIMIT, _LATENT_LIMIT))
-        return self._low_beside(self.low_centres, pick(features, Places.CENTRES), around, q)
-
-    def low_odd_of(self, features: Tensor, even: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        """The same of its odd positions, each (B, LOW, H, W/2); even (B, LOW, H, W/2): quantised latents in symbol units."""
+        even = interleave(corners, step(LOW_BAND, places[0], *self._low_beside(layers[0], pick(features, Places.CENTRES), around, q)))
         known = merge(even, torch.zeros_like(even)).clamp(-_LATENT_LIMIT, _LATENT_LIMIT)
-        return self._low_beside(self.low_odd, pick(features, Places.ODD), pick(neighbours(known), Places.ODD), q)
+        around = pick(neighbours(known), Places.ODD)
+        return merge(even, step(LOW_BAND, places[1], *self._low_beside(layers[1], pick(features, Places.ODD), around, q)))
 
     def _low_beside(self, layers: LowContext, features: Tensor, around: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self._activate(layers.context(self._magnitude(around)) + layers.features(features))
@@ -227,18 +254,20 @@ class LearnedPrior(nn.Module):
         return mean * _MEAN_SCALE * self._multipliers(q)[:, :, None, None], scale + self.gains(q)[:, :LOW, None, None]
 
     def _rounded(self, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        return self._round(mean, _MEAN_STEP), self._round(scale, LOG_STEP)
+        return self._round(mean, _MEAN_STEP), self._round(scale, _LOG_STEP)
 
     def passes(self, features: Tensor, q: Tensor, step: Step) -> Tensor:
         """Go through the passes: the one order that encoder, decoder and training share.
 
         features (B, FEATURES, H, W), from `features`. `step(channels, places, mean, log2_scale)` returns the quantised latents of a pass in
-        symbol units, multiples of 1/16 where they are coded, as `pick` gives them. Returns (B, 256, H, W).
+        symbol units, multiples of 1/16 where they are coded, as `pick` gives them; means and scales are in these units, too.
+        Returns (B, 256, H, W).
         """
-        corners = step(LOW_BAND, Places.CORNERS, *self.low_alone(features, q))
-        centres = step(LOW_BAND, Places.CENTRES, *self.low_centres_of(features, corners, q))
-        even = interleave(corners, centres)
-        low = merge(even, step(LOW_BAND, Places.ODD, *self.low_odd_of(features, even, q)))
+        alone = self._rounded(*self._low(self.low_corners(pick(features, Places.FAR_CORNERS)), q))
+        low = step(LOW_BAND, Places.FAR_CORNERS, *alone)
+        far, near = (self.low_far_centres, self.low_far_odd), (self.low_centres, self.low_odd)
+        low = self._refined(low, far, _FAR, pick(features, Places.CORNERS), q, step)
+        low = self._refined(low, near, _NEAR, features, q, step)
         base = self.high_base(features, low)
         scale = self.high_scales(base, None, q)
         even = step(HIGH_BAND, Places.EVEN, torch.zeros_like(scale), scale)
@@ -261,7 +290,7 @@ class LearnedPrior(nn.Module):
             squeezed = self._activate(self.squeeze_high(self._magnitude(even)))
             around = pick(neighbours(merge(squeezed, torch.zeros_like(squeezed))), Places.ODD)
             h = pick(base, Places.ODD) + self.high_neighbours(around)
-        return self._round(self.high(self._activate(h)) + self.gains(q)[:, LOW:, None, None], LOG_STEP)
+        return self._round(self.high(self._activate(h)) + self.gains(q)[:, LOW:, None, None], _LOG_STEP)
 
 
 class ExactPrior(LearnedPrior):
@@ -271,9 +300,9 @@ class ExactPrior(LearnedPrior):
         """`integers` as exported by `LearnedPrior.integers`, of any integer dtype."""
         super().__init__()
         self.double().requires_grad_(False)
-        steps = {"gains": LOG_STEP, "hyper_scales": LOG_STEP, "quality_bias": WEIGHT_STEP, "multipliers": WEIGHT_STEP}
+        steps = {"gains": _LOG_STEP, "hyper_scales": _LOG_STEP, "quality_bias": _WEIGHT_STEP, "multipliers": _WEIGHT_STEP}
         self._tables = {name: integers[name].double() * step for name, step in steps.items()}
-        layers = {name: value.double() * WEIGHT_STEP for name, value in integers.items() if name not in steps}
+        layers = {name: value.double() * _WEIGHT_STEP for name, value in integers.items() if name not in steps}
         missing, unexpected = self.load_state_dict(layers, strict=False)
         if unexpected or set(missing) != {"quality", "gain", "hyper_scale"}:  # those three became tables
             raise ValueError(f"prior: missing {missing}, unexpected {unexpected}")

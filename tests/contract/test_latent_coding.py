@@ -15,6 +15,7 @@ from sdfs import latent_coding
 from sdfs.autoencoders import Autoencoder
 from sdfs.errors import DamagedError
 from sdfs.latent_coding import LearnedCoder
+from sdfs.priors.learned import HYPER, LearnedPrior
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,8 @@ def test_quantisation_is_near(coder: LearnedCoder, latents: NDArray[np.float32])
     restored = coder.dequantise(quantised, 100)
     step = coder.dequantise(np.full_like(quantised, 16), 100)
     beyond = np.abs(restored - latents) > 0.5 * step + 1e-2
-    assert np.mean(beyond) < 1e-3  # only symbols of class 0, which are dropped, are farther away
+    assert np.mean(beyond) < 2e-3  # only symbols of class 0, which are dropped, are farther away
+    assert np.abs((restored - latents) / step).max() < 1.5
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (5, 3), (64, 65)])
@@ -68,7 +70,7 @@ def test_slices_do_not_know_of_each_other(coder: LearnedCoder, latents: NDArray[
     np.testing.assert_array_equal(coder.decode(data[4 : 4 + length], 4, 4, 60), quantised[:, :4, :4])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4), cut=st.integers(0, 20))
 def test_damage_is_noticed_or_decodes_to_something(
     coder: LearnedCoder, latents: NDArray[np.float32], flips: list[tuple[int, int]], cut: int
@@ -84,3 +86,20 @@ def test_damage_is_noticed_or_decodes_to_something(
 def test_a_claimed_size_without_bytes_is_refused_at_once(coder: LearnedCoder) -> None:
     with pytest.raises(DamagedError, match="cannot hold"):
         coder.decode(bytes(100), 1 << 20, 1 << 20, 60)
+
+
+def test_the_prior_costs_at_most_40_kmac_a_position() -> None:
+    """Which keeps it a small part of a decode."""
+    prior, multiplications = LearnedPrior(), 0
+
+    def count(layer: torch.nn.Conv2d, _: object, out: torch.Tensor) -> None:
+        nonlocal multiplications
+        multiplications += out.numel() * layer.in_channels * layer.kernel_size[0] * layer.kernel_size[1]
+
+    for layer in prior.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(count)
+    q = torch.tensor([50.0])
+    with torch.no_grad():
+        prior.passes(prior.features(torch.zeros(1, HYPER, 8, 8), q), q, lambda *step: torch.zeros_like(step[2]))
+    assert 30_000 < multiplications / 32**2 <= 40_000

@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from sdfs.autoencoders.runner import BundledAutoencoder
 from sdfs.latent_coding import LearnedCoder
+from sdfs.priors.learned import LowContext
+from sdfs.trade_off import worth
 from training.data import Crops
 from training.export import tables
 from training.objective import RAMP, Codec, Symbols, _chosen, gaussian_bits, rate_distortion
@@ -62,29 +64,32 @@ def test_bits_move_encoder_and_prior(photos: Path, symbols: Symbols) -> None:
 
 
 class TestChosenSymbols:
-    """Of a latent that is `c` times what the threshold between two symbols is away."""
-
     PRICE = 20.0  # bits for a squared error of one symbol
     SCALE = torch.tensor([0.0])  # log2
 
+    def bits_of(self, magnitude: float) -> float:
+        return gaussian_bits(torch.tensor([magnitude]), self.SCALE).item()
+
     def chosen(self, residual: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Symbol, bits, and what `residual` would have them change by."""
+        """The residual, its symbol and bits."""
         moved = torch.tensor([residual], requires_grad=True)
-        symbol, bits = _chosen(moved, self.SCALE, torch.tensor([self.PRICE]))
-        return symbol, bits, torch.autograd.grad(symbol.sum(), moved)[0]
+        return moved, *_chosen(moved, self.SCALE, torch.tensor([self.PRICE]))
 
     def test_a_symbol_is_chosen_where_its_error_saves_more_than_its_bits(self) -> None:
-        zero, one = (gaussian_bits(torch.tensor([m]), self.SCALE).item() for m in (0.0, 1.0))
-        threshold = 0.5 + (one - zero) / (2 * self.PRICE)
-        assert self.chosen(threshold - 0.01)[0].item() == 0
-        assert self.chosen(threshold + 0.01)[0].item() == 1
-        assert self.chosen(-threshold - 0.01)[0].item() == -1
+        threshold = 0.5 + (self.bits_of(1) - self.bits_of(0)) / (2 * self.PRICE)
+        for residual, symbol in ((threshold - 0.01, 0), (threshold + 0.01, 1), (-threshold - 0.01, -1), (2.0, 2)):
+            assert self.chosen(residual)[1].item() == symbol
+            assert self.chosen(residual)[2].item() == self.bits_of(abs(symbol))
 
-    def test_error_and_bits_share_one_gradient_near_the_threshold(self) -> None:
-        for residual in (0.0, 0.2, 1.3):
-            assert self.chosen(residual)[2].item() == 0
-        assert self.chosen(0.6)[2].item() == 1 / RAMP
-        assert self.chosen(2.7)[2].item() == 1
+    @pytest.mark.parametrize(
+        ("residual", "upper", "slope"),
+        [(0.0, 1, 0), (0.2, 1, 0), (0.6, 1, 1 / RAMP), (-0.6, 1, 1 / RAMP), (1.3, 1, 0), (2.7, 3, 1), (-2.7, 3, 1)],
+    )
+    def test_error_and_bits_share_one_slope(self, residual: float, upper: int, slope: float) -> None:
+        moved, symbol, bits = self.chosen(residual)
+        assert torch.autograd.grad(symbol.sum(), moved)[0].item() == slope
+        more = (self.bits_of(upper) - self.bits_of(upper - 1)) * slope
+        assert torch.autograd.grad(bits.sum(), moved)[0].item() == pytest.approx(more if residual > 0 else -more)
 
 
 def test_some_crops_may_be_drawn(photos: Path) -> None:
@@ -114,7 +119,8 @@ def test_an_exported_codec_agrees_with_the_one_that_trained(photos: Path, tmp_pa
     torch.manual_seed(0)
     codec = Codec().eval()
     with torch.no_grad():  # an untrained prior expects too little, and symbols of class 0 are dropped
-        for layer in (codec.prior.low_corners, codec.prior.low_centres.out, codec.prior.low_odd.out, codec.prior.high):
+        contexts = [part.out for part in codec.prior.modules() if isinstance(part, LowContext)]
+        for layer in (codec.prior.low_corners, *contexts, codec.prior.high):
             layer.bias += 3
     save_file(weights_of(codec) | tables(), tmp_path / "weights.safetensors")
     weights = load_file(tmp_path / "weights.safetensors")
@@ -122,13 +128,11 @@ def test_an_exported_codec_agrees_with_the_one_that_trained(photos: Path, tmp_pa
     coder = LearnedCoder(weights)
     picture = np.asarray(Image.open(photos / "coffee.jpg"))[:256, :256]
     latents = autoencoder.encode(picture, 40)
-    data, quantised = coder.encode(latents, 40)
+    data, quantised = coder.encode(latents, 40, worth(picture, 40))
     decoded = autoencoder.decode(coder.dequantise(quantised, 40), 40, 256, 256)
     with torch.no_grad():
-        pixels, q = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255, torch.tensor([40.0])
-        gain = torch.exp2(codec.prior.gains(q))[:, :, None, None]
-        y, bits = codec.coded(codec.encoder(pixels, q) * gain, q, Symbols.CHOSEN, None)
-        reconstruction = codec.decoder(y / gain, q)
+        pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
+        reconstruction, bits = codec(pixels, torch.tensor([40.0]), Symbols.CHOSEN)
     assert 0.5 * bits.item() < len(data) * 8 < 1.02 * bits.item()
     trained = (reconstruction[0].clamp(0, 1).permute(1, 2, 0).numpy() * 255).round()
     errors = [float(np.mean(np.square(picture.astype(np.float64) - one))) for one in (decoded, trained)]

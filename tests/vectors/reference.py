@@ -110,6 +110,11 @@ def centres(r: int, s: int) -> bool:
     return r % 2 == 1 and s % 2 == 1
 
 
+def far(places: Places) -> Places:
+    """These of the corners."""
+    return lambda r, s: corners(r, s) and places(r // 2, s // 2)
+
+
 def even(r: int, s: int) -> bool:
     return (r + s) % 2 == 0
 
@@ -120,6 +125,7 @@ def odd(r: int, s: int) -> bool:
 
 BESIDE = ((-1, 0), (1, 0), (0, -1), (0, 1))
 DIAGONALS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
+FAR_BESIDE, FAR_DIAGONALS = (tuple((2 * dy, 2 * dx) for dy, dx in steps) for steps in (BESIDE, DIAGONALS))
 
 
 def keep(x: Grid, places: Places) -> Grid:
@@ -167,7 +173,7 @@ def leb128(data: bytes, at: int) -> tuple[int, int]:
 
 
 class SliceDecoder:
-    """One slice: hyperlatents, then the five passes."""
+    """One slice: hyperlatents, then the seven passes."""
 
     def __init__(self, weights: Weights, data: bytes, rows: int, columns: int, quality: int) -> None:
         count, at = leb128(data, 0)
@@ -208,7 +214,9 @@ class SliceDecoder:
 
     def _passes(self, features: Grid) -> Grid:
         nothing = [[[0] * len(features[0][0]) for _ in features[0]] for _ in range(LOW)]
-        low = self._pass(corners, *self._low(self._layer("low_corners", features), nothing), nothing)
+        low = self._pass(far(corners), *self._low(self._layer("low_corners", features), nothing), nothing)
+        low = self._low_beside("low_far_centres", far(centres), FAR_DIAGONALS, features, low)
+        low = self._low_beside("low_far_odd", far(odd), FAR_BESIDE, features, low)
         low = self._low_beside("low_centres", centres, DIAGONALS, features, low)
         low = self._low_beside("low_odd", odd, BESIDE, features, low)
         squeezed = activate(self._layer("squeeze_low", magnitude_8(low)))
