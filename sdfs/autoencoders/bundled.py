@@ -115,8 +115,20 @@ class Residual(nn.Module):
         return x + self.second(F.silu(self.first(x)))
 
 
+def corrected(channels: int) -> Tensor:
+    """(channels, 1, 1) float32: 1 where the encoder network corrects the transform, 0 in the higher frequencies of chroma.
+
+    Left to itself it uses these, which pictures hardly need, to tell the decoder of luma's texture; where that does not understand, in
+    dark places above all, they show as green and magenta dashes.
+    """
+    higher = [axis > 0 and max(u, v) > 1 for axis, u, v in _lowest(channels)]
+    return 1 - torch.tensor(higher, dtype=torch.float32)[:, None, None]
+
+
 class Encoder(nn.Module):
     """Pixels to latents."""
+
+    corrected: Tensor
 
     def __init__(self, fine: int = 128, coarse: int = 192) -> None:
         super().__init__()
@@ -125,6 +137,7 @@ class Encoder(nn.Module):
         self.quality = nn.Parameter(torch.zeros(LEVELS, fine))
         self.body = nn.Sequential(Residual(fine), Residual(fine), nn.Conv2d(fine, coarse, 4, stride=2, padding=1), Residual(coarse, 1))
         self.out = _zero(_convolution(coarse, CHANNELS, 3))
+        self.register_buffer("corrected", corrected(CHANNELS), persistent=False)
 
     def forward(self, pixels: Tensor, q: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1], H and W multiples of 16; q (B,) in [0, 100] -> (B, 256, H/16, W/16) float32."""
@@ -133,7 +146,7 @@ class Encoder(nn.Module):
             linear = F.conv2d(_mirror(x.float() * 255, (KERNEL - FACTOR) // 2), self.kernels, stride=FACTOR)
         dtype = self.into.weight.dtype
         h = self.into(F.pixel_unshuffle((x * 2).to(dtype), CELL)) + interpolate(self.quality, q).to(dtype)[:, :, None, None]
-        return linear + _CORRECTION_SCALE * self.out(F.silu(self.body(F.silu(h)))).float()
+        return linear + _CORRECTION_SCALE * self.corrected * self.out(F.silu(self.body(F.silu(h)))).float()
 
 
 class Decoder(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from sdfs.autoencoders import Autoencoder
-from sdfs.autoencoders.bundled import CELL, CHANNELS, FACTOR, HALO, Decoder, Encoder, lapped_basis
+from sdfs.autoencoders.bundled import CELL, CHANNELS, FACTOR, HALO, Decoder, Encoder, corrected, lapped_basis
 from sdfs.autoencoders.runner import BundledAutoencoder
 from sdfs.autoencoders.tiles import spans
 
@@ -32,6 +32,14 @@ def test_a_picture_comes_back_in_its_size(autoencoder: Autoencoder, photo: NDArr
     assert decoded.shape == picture.shape
     assert decoded.dtype == np.uint8
     assert psnr(decoded, picture) > 30
+
+
+def test_a_grey_picture_has_next_to_nothing_in_the_higher_frequencies_of_chroma(autoencoder: Autoencoder, photo: NDArray[np.uint8]) -> None:
+    """Where something is left of it after quantisation, there are dashes of green and magenta in the picture."""
+    grey = np.repeat(photo[:256, :256, 1:2] // 4, 3, axis=2)
+    latents = autoencoder.encode(grey, 20)[corrected(CHANNELS)[:, 0, 0].numpy() == 0]
+    assert len(latents) == 51
+    assert np.abs(latents).max() < 20  # a step is over 300
 
 
 def test_tiles_leave_no_seams(autoencoder: Autoencoder, weights: dict[str, torch.Tensor], photo: NDArray[np.uint8]) -> None:
