@@ -45,6 +45,9 @@ _MEAN_STEP = 2.0**-4
 _LOG_STEP = 2.0**-4
 _HYPER_LIMIT = 64.0  # hyperlatents are seen clamped to this
 _LATENT_LIMIT = 2048.0  # quantised latents are seen clamped to this
+# what is exported for all qualities, of which parameter it is interpolated, and its step
+_TABLES = {"gains": ("gain", _LOG_STEP), "hyper_scales": ("hyper_scale", _LOG_STEP), "quality_bias": ("quality", _WEIGHT_STEP)}
+_LEVELS = {name for name, _ in _TABLES.values()}
 
 
 class Places(Enum):
@@ -199,24 +202,19 @@ class LearnedPrior(nn.Module):
     def integers(self) -> dict[str, Tensor]:
         """What `ExactPrior` is made of: int32 multiples of the steps, and the tables over all qualities."""
         q = torch.arange(QUALITIES, dtype=torch.float32)
-        tables = {
-            "gains": (self.gains(q), _LOG_STEP),
-            "hyper_scales": (self.hyper_scales(q), _LOG_STEP),
-            "quality_bias": (self._quality_bias(q), _WEIGHT_STEP),
-        }
+        tables = {table: (interpolate(getattr(self, name), q), step) for table, (name, step) in _TABLES.items()}
         multipliers = torch.exp2(torch.round(self.gains(q)[:, :LOW] / _LOG_STEP) * _LOG_STEP)
         tables["multipliers"] = (multipliers, _WEIGHT_STEP)
-        layers = {k: (v, _WEIGHT_STEP) for k, v in self.state_dict().items() if k not in ("quality", "gain", "hyper_scale")}
+        layers = {k: (v, _WEIGHT_STEP) for k, v in self.state_dict().items() if k not in _LEVELS}
         return {k: torch.round(v.detach().double() / step).to(torch.int32) for k, (v, step) in {**tables, **layers}.items()}
 
     def load_integers(self, integers: Mapping[str, Tensor]) -> None:
         """Inverse of `integers`, but for what rounding took."""
         between = interpolate(torch.eye(LEVELS), torch.arange(QUALITIES, dtype=torch.float32)).double()  # how tables were made of levels
-        levels = {"gains": ("gain", _LOG_STEP), "hyper_scales": ("hyper_scale", _LOG_STEP), "quality_bias": ("quality", _WEIGHT_STEP)}
         state = {
-            name: torch.linalg.lstsq(between, integers[table].double() * step).solution.float() for table, (name, step) in levels.items()
+            name: torch.linalg.lstsq(between, integers[table].double() * step).solution.float() for table, (name, step) in _TABLES.items()
         }
-        layers = {k: v.float() * _WEIGHT_STEP for k, v in integers.items() if k not in levels and k != "multipliers"}
+        layers = {k: v.float() * _WEIGHT_STEP for k, v in integers.items() if k not in _TABLES and k != "multipliers"}
         self.load_state_dict(state | layers)
 
     def _magnitude(self, y: Tensor) -> Tensor:
@@ -300,11 +298,11 @@ class ExactPrior(LearnedPrior):
         """`integers` as exported by `LearnedPrior.integers`, of any integer dtype."""
         super().__init__()
         self.double().requires_grad_(False)
-        steps = {"gains": _LOG_STEP, "hyper_scales": _LOG_STEP, "quality_bias": _WEIGHT_STEP, "multipliers": _WEIGHT_STEP}
+        steps = {table: step for table, (_, step) in _TABLES.items()} | {"multipliers": _WEIGHT_STEP}
         self._tables = {name: integers[name].double() * step for name, step in steps.items()}
         layers = {name: value.double() * _WEIGHT_STEP for name, value in integers.items() if name not in steps}
         missing, unexpected = self.load_state_dict(layers, strict=False)
-        if unexpected or set(missing) != {"quality", "gain", "hyper_scale"}:  # those three became tables
+        if unexpected or set(missing) != _LEVELS:  # those three became tables
             raise ValueError(f"prior: missing {missing}, unexpected {unexpected}")
 
     def _round(self, x: Tensor, step: float) -> Tensor:
