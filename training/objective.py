@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from sdfs.autoencoders.bundled import Decoder, Encoder
 from sdfs.priors.learned import HyperEncoder, LearnedPrior, Places, pick
 from sdfs.quality import ms_ssim
-from sdfs.trade_off import LAMBDA_MIDDLE, STRUCTURE, weight, worth
+from sdfs.trade_off import LAMBDA_HIGH, LAMBDA_LOW, STRUCTURE, weight, worth
 
-TONE = 0.004  # weight of the squared error of the tint of TONE_CELL x TONE_CELL pixels, in the place of STRUCTURE
+TONE = 6.0  # weight of the squared error of the tint of TONE_CELL x TONE_CELL pixels, in the place of STRUCTURE
 TONE_CELL = 16
 RAMP = 0.5  # symbol units
 _SMALLEST_SCALE = 0.11  # below it a symbol costs nothing
@@ -156,28 +156,26 @@ class Loss:
 
 
 def emphasis(q: Tensor) -> Tensor:
-    """sqrt(lambda / LAMBDA_MIDDLE), lambda a function of q."""
-    return torch.sqrt(weight(q) / LAMBDA_MIDDLE)
+    """sqrt(lambda), 1 in the middle of the scale: what samples are divided by, so that no end of the scale drowns the other."""
+    return torch.sqrt(weight(q) / (LAMBDA_LOW * LAMBDA_HIGH) ** 0.5)
 
 
 def distortion(pixels: Tensor, reconstruction: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """(lambda * MSE) / sqrt(lambda / LAMBDA_MIDDLE) + STRUCTURE * (1 - MS-SSIM of luma) + TONE * MSE of tints, (B,); MSE, (B,).
+    """lambda * (MSE + STRUCTURE * (1 - MS-SSIM of luma) + TONE * MSE of tints) by `emphasis`, (B,); MSE, (B,).
 
-    MSE is of 0..255 pixels. MS-SSIM sees no chroma and the MSE hardly any tint, so that without the third term skies lost their colour.
+    lambda is a function of q, MSE is of 0..255 pixels. MS-SSIM sees no chroma and the MSE hardly any tint, so that without the third
+    term skies lost their colour.
     """
     error = reconstruction - pixels
     mse = error.square().flatten(1).mean(1) * 65025
     structure = 1 - ms_ssim(luma(pixels), luma(reconstruction))
     tint = error - luma(error) / 255
     tone = F.avg_pool2d(tint, TONE_CELL).square().flatten(1).mean(1) * 65025
-    return LAMBDA_MIDDLE * emphasis(q) * mse + STRUCTURE * structure + TONE * tone, mse
+    return weight(q) / emphasis(q) * (mse + STRUCTURE * structure + TONE * tone), mse
 
 
 def rate_distortion(codec: nn.Module, pixels: Tensor, q: Tensor, symbols: Symbols) -> Loss:
-    """lambda * MSE + sqrt(lambda / LAMBDA_MIDDLE) * (STRUCTURE * (1 - MS-SSIM of luma) + TONE * MSE of tints) + bits a pixel.
-
-    lambda is a function of q. Each sample is weighted by lambda^-1/2, so that no end of the scale drowns the other.
-    """
+    """`distortion` + bits a pixel by `emphasis`: of each sample its cost in `trade_off`, with the third term, and divided."""
     reconstruction, bits = codec(pixels, q, symbols)
     bpp = bits / pixels[0, 0].numel()
     lost, mse = distortion(pixels, reconstruction, q)

@@ -79,4 +79,5 @@ def test_strips_do_not_show(picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
 def test_cost_adds_up() -> None:
     perfect = trade_off.cost(Scores(100.0, 1.0), 0.5, 100)
     assert perfect == pytest.approx(0.5, abs=1e-4)
-    assert trade_off.cost(Scores(30.0, 1.0), 0.5, 100) == pytest.approx(0.5 + 0.06 * 65.025)
+    assert trade_off.cost(Scores(30.0, 1.0), 0.5, 100) == pytest.approx(0.5 + 0.025 * 65.025)
+    assert trade_off.cost(Scores(30.0, 0.99), 0.5, 100) == pytest.approx(0.5 + 0.025 * (65.025 + 50))
