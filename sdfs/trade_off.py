@@ -24,8 +24,8 @@ LAMBDA_LOW, LAMBDA_HIGH = 0.00005, 0.025  # lambda at quality 0, and at 100
 STRUCTURE = 5000.0
 
 # What MS-SSIM takes off for a squared error at a place: 1 / (2 variance + SSIM's second constant), of which SHARE was best by trying.
-_SHARE = 0.25
-_CAUTION = 1.25  # times what error costs: quantisation changes the contexts of what follows, too
+_SHARE = 0.1
+_CAUTION = 1.45  # times what error costs: quantisation changes the contexts of what follows, too
 _BLOCK = 8  # pixels, per side, of a variance; a latent position sees 4 x 4 of them
 _STRIP = 64  # positions at a time: bounds memory
 Quality = TypeVar("Quality", float, Tensor)
