@@ -2,8 +2,8 @@
 
     lambda * (MSE + STRUCTURE * (1 - MS-SSIM of luma)) + bits a pixel
 
-lambda rises with the quality, evenly in its logarithm. MSE is of pixels of 0 ... 255. Over the whole scale photos lose about as much by
-either term, the second one half as much again.
+lambda rises with the quality, evenly in its logarithm. MSE is of pixels of 0 ... 255. Over most of the scale photos lose one and a half
+times as much by MS-SSIM's term as by the MSE.
 """
 
 from __future__ import annotations
