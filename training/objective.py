@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sdfs.autoencoders.bundled import Decoder, Encoder
 from sdfs.priors.learned import HyperEncoder, LearnedPrior, Places, pick
 from sdfs.quality import ms_ssim
-from sdfs.trade_off import LAMBDA_HIGH, LAMBDA_LOW, STRUCTURE, weight, worth
+from sdfs.trade_off import STRUCTURE, weight, worth
 
 TONE = 6.0  # weight of the squared error of the tint of TONE_CELL x TONE_CELL pixels, in the place of STRUCTURE
 TONE_CELL = 16
@@ -157,7 +157,7 @@ class Loss:
 
 def emphasis(q: Tensor) -> Tensor:
     """sqrt(lambda), 1 in the middle of the scale: what samples are divided by, so that no end of the scale drowns the other."""
-    return torch.sqrt(weight(q) / (LAMBDA_LOW * LAMBDA_HIGH) ** 0.5)
+    return torch.sqrt(weight(q) / weight(50.0))
 
 
 def distortion(pixels: Tensor, reconstruction: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:

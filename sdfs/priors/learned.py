@@ -47,7 +47,7 @@ _HYPER_LIMIT = 64.0  # hyperlatents are seen clamped to this
 _LATENT_LIMIT = 2048.0  # quantised latents are seen clamped to this
 # what is exported for all qualities, of which parameter it is interpolated, and its step
 _TABLES = {"gains": ("gain", _LOG_STEP), "hyper_scales": ("hyper_scale", _LOG_STEP), "quality_bias": ("quality", _WEIGHT_STEP)}
-_LEVELS = {name for name, _ in _TABLES.values()}
+_INTERPOLATED = {name for name, _ in _TABLES.values()}
 
 
 class Places(Enum):
@@ -205,7 +205,7 @@ class LearnedPrior(nn.Module):
         tables = {table: (interpolate(getattr(self, name), q), step) for table, (name, step) in _TABLES.items()}
         multipliers = torch.exp2(torch.round(self.gains(q)[:, :LOW] / _LOG_STEP) * _LOG_STEP)
         tables["multipliers"] = (multipliers, _WEIGHT_STEP)
-        layers = {k: (v, _WEIGHT_STEP) for k, v in self.state_dict().items() if k not in _LEVELS}
+        layers = {k: (v, _WEIGHT_STEP) for k, v in self.state_dict().items() if k not in _INTERPOLATED}
         return {k: torch.round(v.detach().double() / step).to(torch.int32) for k, (v, step) in {**tables, **layers}.items()}
 
     def load_integers(self, integers: Mapping[str, Tensor]) -> None:
@@ -302,7 +302,7 @@ class ExactPrior(LearnedPrior):
         self._tables = {name: integers[name].double() * step for name, step in steps.items()}
         layers = {name: value.double() * _WEIGHT_STEP for name, value in integers.items() if name not in steps}
         missing, unexpected = self.load_state_dict(layers, strict=False)
-        if unexpected or set(missing) != _LEVELS:  # those three became tables
+        if unexpected or set(missing) != _INTERPOLATED:  # those three became tables
             raise ValueError(f"prior: missing {missing}, unexpected {unexpected}")
 
     def _round(self, x: Tensor, step: float) -> Tensor:
