@@ -1,182 +1,195 @@
-"""Rate and distortion of a batch, differentiable: what training minimises."""
+"""Rate and distortion of a batch: what training minimises.
+
+The transform is fixed, and so are the symbols that an encoder chooses for a given prior: the prior learns to expect them, the restoration
+to undo what they lost. The two share a batch and nothing else.
+"""
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdfs.autoencoders.bundled import Decoder, Encoder
-from sdfs.priors.learned import HyperEncoder, LearnedPrior, Places, pick
-from sdfs.quality import ms_ssim
-from sdfs.trade_off import STRUCTURE, weight, worth
+from sdfs.autoencoders import lapped, layout
+from sdfs.autoencoders.layout import Group
+from sdfs.autoencoders.restoration import Restoration
+from sdfs.priors.learned import LearnedPrior, Places, pick
+from sdfs.trade_off import price
 
-TONE = 6.0  # weight of the squared error of the tint of TONE_CELL x TONE_CELL pixels, in the place of STRUCTURE
-TONE_CELL = 16
-RAMP = 0.5  # symbol units
-_SMALLEST_SCALE = 0.11  # below it a symbol costs nothing
-
-
-class Symbols(Enum):
-    """Which symbols the decoder gets while everything trains, and whose bits are counted."""
-
-    NEAREST = "the nearest; bits are of latents with uniform noise instead of rounding"
-    CHOSEN = "those that an encoder chooses by cost, and their bits"
+CHROMA_EVERY = 4  # the largest and emptiest group is taught in every so many steps
+_LUMA = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # MS-SSIM's
+_C2 = (0.03 * 255) ** 2
+_WINDOW = 8
 
 
-class _Floor(torch.autograd.Function):
-    """max(x, bound) whose gradient still lets x rise."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.bound = bound
-        return x.clamp(min=bound)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        return grad * ((x >= ctx.bound) | (grad < 0)), None
+def laplace_bits(magnitude: Tensor, log2_scale: Tensor) -> Tensor:
+    """Bits of a symbol of this magnitude, its sign included, of a zero-mean Laplacian with this log2 standard deviation."""
+    rate = 2**0.5 / torch.exp2(log2_scale.clamp(-5, 12))
+    zero = -torch.log1p(-torch.exp(-0.5 * rate).clamp(max=1 - 1e-7))
+    other = (magnitude - 0.5) * rate - torch.log((1 - torch.exp(-rate)).clamp(min=1e-7)) + 0.693147
+    return torch.where(magnitude < 0.5, zero, other) * 1.442695
 
 
-def gaussian_bits(residual: Tensor, log2_scale: Tensor) -> Tensor:
-    """Bits of unit-step symbols of a zero-mean Gaussian."""
-    scale = _Floor.apply(torch.exp2(log2_scale), _SMALLEST_SCALE)
-    distance = residual.abs()
-    factor = 0.5**0.5 / scale
-    probability = 0.5 * (torch.erfc((distance - 0.5) * factor) - torch.erfc((distance + 0.5) * factor))
-    return -torch.log2(_Floor.apply(probability, 1e-9))
-
-
-def _chosen(residual: Tensor, log2_scale: Tensor, price: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Of the nearest symbols and the next ones towards 0 those that cost less, in bits and in error at this price; their bits.
-
-    Both change where a residual passes the threshold between two symbols, and nowhere else. Their gradient is that of a ramp, RAMP wide,
-    around the threshold between 0 and 1, and of a straight line between higher symbols, which lie close for their scale. Error and bits
-    have to share it: a gradient of the error for latents that stay 0 pushes them all outwards. Without a price the nearest
-    symbols are taken, and they let the gradient of error straight through.
-    """
-    with torch.no_grad():
-        magnitude, sign = residual.abs(), residual.sign()
-        upper = torch.round(magnitude).clamp(min=1)
-        more = gaussian_bits(upper, log2_scale) - gaussian_bits(upper - 1, log2_scale)
-        threshold = upper - 0.5
-        if price is not None:
-            threshold += (more / (2 * price)).clamp(max=1)  # where bits and price * error of both are equal; not beyond upper + 1/2
-        symbols = sign * torch.where(magnitude >= threshold, upper, upper - 1)
-        slope = torch.where(magnitude < 1.5, ((magnitude - threshold).abs() < RAMP / 2) / RAMP, 1.0)
-    moved = residual - residual.detach()
-    bits = gaussian_bits(symbols, log2_scale) + sign * more * slope * moved
-    return symbols + (moved if price is None else slope * moved), bits
-
-
-class Codec(nn.Module):
-    """The bundled codec as it trains: real networks, and symbols with a gradient (docs/TRAINING.md)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = Encoder()
-        self.decoder = Decoder()
-        self.hyper_encoder = HyperEncoder()
-        self.prior = LearnedPrior()
-
-    def forward(self, pixels: Tensor, q: Tensor, symbols: Symbols = Symbols.CHOSEN) -> tuple[Tensor, Tensor]:
-        """pixels (B, 3, H, W) in [0, 1], sides multiples of 64; q (B,) -> reconstruction, bits (B,)."""
-        latents, bits = self.compressed(pixels, q, symbols)
-        return self.decoder(latents, q), bits
-
-    def compressed(self, pixels: Tensor, q: Tensor, symbols: Symbols) -> tuple[Tensor, Tensor]:
-        """As `forward`, but the latents that the decoder gets, and not what it makes of them."""
-        gain = torch.exp2(self.prior.gains(q))[:, :, None, None]
-        latents = self.encoder(pixels, q)
-        with torch.autocast(pixels.device.type, enabled=False):
-            y = latents * gain
-        prices = self.prices(worths(pixels, q), q) if symbols is Symbols.CHOSEN else None
-        y, bits = self.coded(y, q, symbols, prices)
-        with torch.autocast(pixels.device.type, enabled=False):
-            return y / gain, bits
-
-    def prices(self, worths: Tensor, q: Tensor) -> Tensor:
-        """What a squared error of 1 is worth in latents (B, h, w), in symbol units: (B, 256, h, w)."""
-        return worths[:, None] / torch.exp2(2 * self.prior.gains(q).detach())[:, :, None, None]
-
-    def coded(self, y: Tensor, q: Tensor, symbols: Symbols, prices: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Latents in symbol units (B, 256, h, w) -> those that a decoder gets; bits (B,).
-
-        `prices`, of the same shape, are what CHOSEN symbols are chosen by; None: the nearest.
-        """
-        hyper = self.hyper_encoder(y, q)
-        with torch.autocast(y.device.type, enabled=False):
-            scales = self.prior.hyper_scales(q)[:, :, None, None].expand_as(hyper)
-            hyper, bits = _quantised(hyper, scales, symbols, None)
-            total = [bits]
-
-            def step(channels: slice, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
-                price = None if prices is None else pick(prices[:, channels], places)
-                residual, bits = _quantised(pick(y[:, channels], places) - mean, log2_scale, symbols, price)
-                total.append(bits)
-                return residual + mean
-
-            return self.prior.passes(self.prior.features(hyper, q), q, step), torch.stack(total).sum(0)
-
-
-def _quantised(residual: Tensor, log2_scale: Tensor, symbols: Symbols, price: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Symbols, and the bits of each sample (B,)."""
-    if symbols is Symbols.NEAREST:
-        bits = gaussian_bits(residual + torch.rand_like(residual) - 0.5, log2_scale)
-        rounded = residual + (torch.round(residual) - residual).detach()
-    else:
-        rounded, bits = _chosen(residual, log2_scale, price)
-    return rounded, bits.flatten(1).sum(1)
-
-
-def worths(pixels: Tensor, q: Tensor) -> Tensor:
-    """`trade_off.worth` of a batch (B, 3, H, W) in [0, 1] at q (B,): (B, H/16, W/16)."""
-    pictures = (pixels * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    found = [worth(np.ascontiguousarray(picture), quality) for picture, quality in zip(pictures, q.tolist(), strict=True)]
-    return torch.from_numpy(np.stack(found)).to(pixels.device)
-
-
-def luma(pixels: Tensor) -> Tensor:
-    """BT.601 luma, 0..255."""
-    weights = pixels.new_tensor([76.245, 149.685, 29.07]).view(1, 3, 1, 1)
-    return (pixels * weights).sum(1, keepdim=True)
+@torch.no_grad()
+def chosen(residual: Tensor, log2_scale: Tensor, worth: Tensor) -> Tensor:
+    """Of the nearest symbols and the next ones towards 0 those that cost less: in bits, and in error that is worth so many."""
+    size = residual.abs()
+    upper = torch.round(size).clamp(min=1)
+    saved = laplace_bits(upper, log2_scale) - laplace_bits(upper - 1, log2_scale)
+    return torch.where(worth * (2 * (size - upper) + 1) < saved, upper - 1, upper) * residual.sign()
 
 
 @dataclass
-class Loss:
-    total: Tensor  # scalar
-    bpp: Tensor  # (B,)
-    mse: Tensor  # (B,), of 0..255 pixels
+class Coded:
+    """A batch as a decoder gets it."""
+
+    values: Tensor  # (B, CHANNELS, h, w), in symbol units
+    short: Tensor  # (B, h, w) bool
+    bits: Tensor  # (B,)
 
 
-def emphasis(q: Tensor) -> Tensor:
-    """sqrt(lambda), 1 in the middle of the scale: what samples are divided by, so that no end of the scale drowns the other."""
-    return torch.sqrt(weight(q) / weight(50.0))
+class Codec(nn.Module):
+    """The bundled codec as it trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prior = LearnedPrior()
+        self.restoration = Restoration()
+
+    def coded(self, rgb: Tensor, q: Tensor, *, chroma: bool = True) -> Coded:
+        """rgb (B, 3, H, W) in 0..255, sides multiples of 64. Without `chroma` that group is rounded, and not counted."""
+        with torch.no_grad():
+            components = lapped.to_components(rgb)
+            short = lapped.choose(components, torch.exp2(layout.log2_step(q)))
+            latents = layout.to_channels(lapped.forward(components, short)) / torch.exp2(layout.log2_steps(q))[:, :, None, None]
+            worth = price((rgb * _LUMA).sum(1, keepdim=True))
+        values, bits = torch.zeros_like(latents), torch.zeros(len(rgb))
+        found: dict[tuple[Group, Places], Tensor] = {}
+
+        def step(group: Group, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
+            residual = pick(latents[:, group.channels], places) - mean
+            symbols = chosen(residual, log2_scale, pick(worth, places))
+            lost = laplace_bits(symbols.abs(), log2_scale).flatten(1).sum(1)
+            # the mean's own gradient: that of the magnitude it leaves
+            nearer = (residual - residual.detach()) * symbols.sign() * 2**0.5 / torch.exp2(log2_scale.detach()) * 1.442695
+            nonlocal bits
+            bits = bits + (lost + nearer.flatten(1).sum(1)) * (CHROMA_EVERY if group is Group.CHROMA else 1)
+            found[group, places] = (symbols + mean).detach()
+            return found[group, places]
+
+        def windows(places: Places, logit: Tensor) -> Tensor:
+            nonlocal bits
+            truth = pick(short[:, None].float(), places)
+            bits = bits + F.binary_cross_entropy_with_logits(logit, truth, reduction="none").flatten(1).sum(1) * 1.442695
+            return truth
+
+        self.prior.passes(step, windows, q, chroma)
+        scatter(values, found)
+        if not chroma:
+            last = latents[:, Group.CHROMA.channels]
+            values[:, Group.CHROMA.channels] = torch.trunc(last.abs() + 0.35) * last.sign()
+        values[:, Group.CHROMA.channels] *= (q >= layout.CHROMA_FROM).float()[:, None, None, None]
+        return Coded(values, short, bits)
+
+    def linear(self, coded: Coded, q: Tensor) -> Tensor:
+        """What the transform alone makes of it: components (B, 3, H, W)."""
+        coefficients = layout.to_coefficients(coded.values * torch.exp2(layout.log2_steps(q))[:, :, None, None])
+        return lapped.inverse(coefficients, coded.short)
+
+    def restored(self, linear: Tensor, coded: Coded, q: Tensor) -> Tensor:
+        """With the network: components."""
+        with torch.autocast(linear.device.type, dtype=torch.bfloat16):
+            return self.restoration(linear, coded.values[:, layout.DETAIL_CHANNELS], coded.short, torch.exp2(layout.log2_step(q)), q)
 
 
-def distortion(pixels: Tensor, reconstruction: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """lambda * (MSE + STRUCTURE * (1 - MS-SSIM of luma) + TONE * MSE of tints) by `emphasis`, (B,); MSE, (B,).
+def scatter(values: Tensor, found: dict[tuple[Group, Places], Tensor]) -> None:
+    """Put what each pass gave where it belongs, in values (B, CHANNELS, h, w)."""
+    corners = values[:, :, 0::2, 0::2]
+    for (group, places), part in found.items():
+        whole = values[:, group.channels]
+        match places:
+            case Places.ALL:
+                whole[:] = part
+            case Places.EVEN:
+                whole[:, :, 0::2, 0::2], whole[:, :, 1::2, 1::2] = part[:, :, 0::2], part[:, :, 1::2]
+            case Places.ODD:
+                whole[:, :, 0::2, 1::2], whole[:, :, 1::2, 0::2] = part[:, :, 0::2], part[:, :, 1::2]
+            case Places.CENTRES:
+                whole[:, :, 1::2, 1::2] = part
+            case Places.FAR_CORNERS:
+                corners[:, group.channels, 0::2, 0::2] = part
+            case Places.FAR_CENTRES:
+                corners[:, group.channels, 1::2, 1::2] = part
+            case Places.FAR_ODD:
+                far = corners[:, group.channels]
+                far[:, :, 0::2, 1::2], far[:, :, 1::2, 0::2] = part[:, :, 0::2], part[:, :, 1::2]
+            case Places.CORNERS:
+                raise ValueError("corners are coded in three passes")
 
-    lambda is a function of q, MSE is of 0..255 pixels. MS-SSIM sees no chroma and the MSE hardly any tint, so that without the third
-    term skies lost their colour.
-    """
-    error = reconstruction - pixels
-    mse = error.square().flatten(1).mean(1) * 65025
-    structure = 1 - ms_ssim(luma(pixels), luma(reconstruction))
-    tint = error - luma(error) / 255
-    tone = F.avg_pool2d(tint, TONE_CELL).square().flatten(1).mean(1) * 65025
-    return weight(q) / emphasis(q) * (mse + STRUCTURE * structure + TONE * tone), mse
+
+def _windows(x: Tensor, side: int) -> Tensor:
+    return x.unflatten(3, (-1, side)).unflatten(2, (-1, side)).mean((3, 5))
 
 
-def rate_distortion(codec: nn.Module, pixels: Tensor, q: Tensor, symbols: Symbols) -> Loss:
-    """`distortion` + bits a pixel by `emphasis`: of each sample its cost in `trade_off`, with the third term, and divided."""
-    reconstruction, bits = codec(pixels, q, symbols)
-    bpp = bits / pixels[0, 0].numel()
-    lost, mse = distortion(pixels, reconstruction, q)
-    return Loss((lost + bpp / emphasis(q)).mean(), bpp, mse)
+def _half(x: Tensor) -> Tensor:
+    return (x[:, :, ::2, ::2] + x[:, :, 1::2, ::2] + x[:, :, ::2, 1::2] + x[:, :, 1::2, 1::2]) / 4
+
+
+def _structure(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """1 - MS-SSIM of luma, and the mean of 1 - SSIM of both chroma, of (B, 3, H, W): (B,) each. Windows lie side by side, at random offsets."""
+    luma, chroma = torch.ones(len(a)), torch.zeros(len(a))
+    for weight in _SCALE_WEIGHTS:
+        side = _WINDOW if a.shape[2] > 4 * _WINDOW else _WINDOW // 2
+        top, left = random.randrange(side), random.randrange(side)
+        rows, columns = ((size - at) // side * side for size, at in zip(a.shape[2:], (top, left), strict=True))
+        x, y = (plane[:, :, top : top + rows, left : left + columns] for plane in (a, b))
+        mean_x, mean_y = _windows(x, side), _windows(y, side)
+        variances = _windows(x * x, side) - mean_x**2 + _windows(y * y, side) - mean_y**2
+        similar = (2 * (_windows(x * y, side) - mean_x * mean_y) + _C2) / (variances.clamp(min=0) + _C2)
+        by_channel = similar.clamp(max=1).flatten(2).mean(2)
+        luma = luma * by_channel[:, 0].clamp(min=1e-4) ** weight
+        chroma = chroma + weight * (1 - by_channel[:, 1:]).mean(1)
+        a, b = _half(a), _half(b)
+    return 1 - luma, chroma
+
+
+def _high_pass(x: Tensor) -> Tensor:
+    beside = x[:, :, :-4, 2:-2] + x[:, :, 4:, 2:-2] + x[:, :, 2:-2, :-4] + x[:, :, 2:-2, 4:]
+    return x[:, :, 2:-2, 2:-2] - beside / 4
+
+
+def _ripples(a: Tensor, b: Tensor) -> Tensor:
+    """Detail of luma planes b that a has not, as a share of what is there to hide it: (B,)."""
+    gained = (1 + _high_pass(b).abs()) / (1 + _high_pass(a).abs()) - 1
+    return gained.clamp(0, 4).square().flatten(1).mean(1)
+
+
+@dataclass
+class Distortion:
+    """Of each sample of a batch, (B,) each."""
+
+    squared_error: Tensor  # of RGB in 0..255
+    structure: Tensor
+    chroma: Tensor
+    ripples: Tensor
+    tone: Tensor  # squared error of 16 x 16 pixels
+
+    @property
+    def total(self) -> Tensor:
+        """In logarithms, so that each quality counts alike."""
+        main = torch.log(self.squared_error + 1) + torch.log(self.structure + 0.001) + 0.25 * torch.log(self.chroma + 0.002)
+        return main + 4 * self.ripples + 0.1 * torch.log(self.tone + 0.5)
+
+
+def distortion(rgb: Tensor, decoded: Tensor) -> Distortion:
+    """Of decoded from rgb, both (B, 3, H, W) in 0..255."""
+    error = decoded - rgb
+    a, b = (lapped.to_components(x) for x in (rgb, decoded))
+    a, b = (x / torch.tensor([3**0.5, 1.805, 1.573]).view(1, 3, 1, 1) for x in (a, b))
+    structure, chroma = _structure(a, b)
+    tone = _windows(error, 16).square().flatten(1).mean(1)
+    return Distortion(error.square().flatten(1).mean(1), structure, chroma, _ripples(a[:, :1], b[:, :1]), tone)

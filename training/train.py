@@ -1,261 +1,130 @@
-"""Train the bundled codec on a folder of photos; run it again to go on where it stopped.
+"""Train the bundled codec on crops (`training.crops`); run it again to go on where it stopped.
 
-    python -m training.train PHOTOS --out DIR [--hours H] [--valid FOLDER]
+    python -m training.train CROPS.npy --out DIR [--hours H] [--cooldown H]
 
-Writes DIR/checkpoint.pt every few minutes, DIR/log.jsonl, and every half an hour DIR/samples/*.png (original above, q = 10, 50, 90
-below) and, with --valid, an evaluation. `python -m training.export DIR` turns the checkpoint into the package's weights.
-
-The schedule has no end built in: a warm-up, then a constant rate under an exponential moving average of the weights, which is
-what is exported, so a run can be stopped and taken up at any time. `--cooldown H` lets the rate fall to zero over H hours at the
-end and then stops: the last step before weights are published.
+Writes DIR/checkpoint.pt every few minutes and a line in DIR/log.jsonl every hundred steps. The schedule has no end built in: a warm-up, then
+a constant rate under an exponential moving average of the weights, which is what `training.export` takes. `--cooldown H` lets the rate fall
+to zero over the last H of the hours: the last step before weights are published.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from training.data import Crops, load, pictures, to_tensor
-from training.objective import Codec, Symbols, rate_distortion
-from training.precision import autocast
-from training.weights import codec_of
+from sdfs.autoencoders import lapped
+from training.objective import CHROMA_EVERY, Codec, distortion
 
-WARMUP_STEPS = 300
-CLIP_NORM = 1.0
-SAVE_SECONDS = 240
-SHOW_SECONDS = 1800  # samples and evaluations take a minute or two of a small machine
+WARMUP_STEPS = 100
+SAVE_SECONDS = 180
 LOG_STEPS = 100
-SAMPLE_QUALITIES = (10, 50, 90)
+COMPARE_STEPS = 10  # the network's gain over the transform alone is measured in every so many
 
 
-def optimiser(codec: Codec, rate: float) -> torch.optim.Optimizer:
-    """Adam. The transform's weights are tiny, the gains and the prior live on coarser scales: each group has a rate of its own."""
-
-    def group(name: str) -> str:
-        if name.endswith("kernels"):
-            return "kernels"
-        return "prior" if name.startswith("prior.") else "networks"
-
-    scales = {"kernels": 0.1, "prior": 2.0, "networks": 1.0}
-    groups: dict[str, list[nn.Parameter]] = {key: [] for key in scales}
-    for name, parameter in codec.named_parameters():
-        groups[group(name)].append(parameter)
-    return torch.optim.Adam(
-        [{"params": groups[key], "lr": rate * scale, "base": rate * scale} for key, scale in scales.items()], betas=(0.9, 0.99)
-    )
+def batch_of(crops: np.ndarray, count: int, random: np.random.Generator) -> Tensor:
+    """Random ones of crops (N, S, S, 3) uint8: (count, 3, S, S) float32 in 0..255."""
+    picked = np.stack([crops[index] for index in random.integers(0, len(crops), count)])
+    return torch.from_numpy(picked).permute(0, 3, 1, 2).float()
 
 
 class Run:
-    """One training run: the model, its moving average, the optimiser and where they stand."""
+    """One training run: the codec, its moving average, the optimiser and where they stand."""
 
-    checkpoint = "checkpoint.pt"
-
-    def __init__(
-        self, out: Path, rate: float, device: str, symbols: Symbols = Symbols.NEAREST, weights: Mapping[str, Tensor] | None = None
-    ) -> None:
-        """`weights`: where a run that has no checkpoint yet begins, as the package has them. CHOSEN symbols keep the gains as they are."""
-        self.out = out
-        self.device = device
-        self.symbols = symbols
-        self.codec = (Codec() if weights is None else codec_of(weights)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.codec.prior.gain.requires_grad_(symbols is Symbols.NEAREST)
-        self.optimiser = optimiser(self.codec, rate)
+    def __init__(self, out: Path, rate: float) -> None:
+        self.out, self.rate = out, rate
+        self.codec = Codec()
+        groups = [{"params": self.codec.prior.parameters(), "scale": 2.0}, {"params": self.codec.restoration.parameters(), "scale": 1.0}]
+        self.optimiser = torch.optim.Adam(groups, lr=rate, betas=(0.9, 0.99))
         self.average = {k: v.detach().clone() for k, v in self.codec.state_dict().items()}
         self.step, self.seconds = 0, 0.0
         out.mkdir(parents=True, exist_ok=True)
-        if (out / self.checkpoint).exists():
-            self.resume(torch.load(out / self.checkpoint, map_location=device, weights_only=True))
+        if (out / "checkpoint.pt").exists():
+            state = torch.load(out / "checkpoint.pt", weights_only=True)
+            self.codec.load_state_dict(state["codec"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
             print(f"resumed at step {self.step}, {self.seconds / 3600:.2f} h trained", flush=True)
 
-    def resume(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken, but at the rates of this run."""
-        self.codec.load_state_dict(state["codec"])
-        rates = [(g["lr"], g["base"]) for g in self.optimiser.param_groups]
-        self.optimiser.load_state_dict(state["optimiser"])
-        for group, (lr, base) in zip(self.optimiser.param_groups, rates, strict=True):
-            group["lr"], group["base"] = lr, base
-        self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
+    def save(self) -> None:
+        state: dict[str, Any] = {"codec": self.codec.state_dict(), "optimiser": self.optimiser.state_dict(), "average": self.average}
+        torch.save(state | {"step": self.step, "seconds": self.seconds}, self.out / "checkpoint.new")
+        os.replace(self.out / "checkpoint.new", self.out / "checkpoint.pt")
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "codec": self.codec.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "average": self.average,
-            "step": self.step,
-            "seconds": self.seconds,
-        }
-
-    def save(self, name: str | None = None) -> None:
-        torch.save(self.state(), self.out / "checkpoint.tmp")
-        (self.out / "checkpoint.tmp").replace(self.out / (name or self.checkpoint))
-
-    def log(self, **entry: Any) -> None:
-        with (self.out / "log.jsonl").open("a") as file:
-            file.write(json.dumps({"step": self.step, "hours": round(self.seconds / 3600, 4), **entry}) + "\n")
-
-    def advance(self, pixels: Tensor, rate_factor: float) -> tuple[float, float, float]:
-        """One step. Returns the loss, mean bits a pixel, and PSNR of the mean squared error."""
-        q = torch.rand(len(pixels), device=self.device) * 100
-        with autocast(self.device):
-            loss = rate_distortion(self.codec, pixels, q, self.symbols)
-        self.descend(loss.total, rate_factor * min(1.0, (self.step + 1) / WARMUP_STEPS))
-        return loss.total.item(), loss.bpp.detach().mean().item(), 10 * float(torch.log10(65025 / loss.mse.detach().mean()))
-
-    def descend(self, loss: Tensor, rate_factor: float) -> None:
-        """One step of the optimiser; the average follows."""
+    def advance(self, rgb: Tensor, q: Tensor, share: float) -> dict[str, float]:
+        """One step at this share of the rate. Returns figures to log; those of the network only now and then."""
         for group in self.optimiser.param_groups:
-            group["lr"] = group["base"] * rate_factor
+            group["lr"] = self.rate * group["scale"] * share * min(1.0, (self.step + 1) / WARMUP_STEPS)
+        coded = self.codec.coded(rgb, q, chroma=self.step % CHROMA_EVERY == 0)
+        bpp = coded.bits / rgb[0, 0].numel()
+        with torch.no_grad():
+            linear = self.codec.linear(coded, q)
+        restored = distortion(rgb, lapped.to_rgb(self.codec.restored(linear, coded, q)))
+        loss = (bpp / bpp.detach().sqrt().clamp(min=0.1)).mean() + 0.5 * restored.total.mean()
         self.optimiser.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), CLIP_NORM)
-        if torch.isfinite(norm):
-            self.optimiser.step()
+        loss.backward()  # type: ignore[no-untyped-call]
+        for part in (self.codec.prior, self.codec.restoration):
+            torch.nn.utils.clip_grad_norm_(part.parameters(), 1.0)
+        self.optimiser.step()
         self.step += 1
         with torch.no_grad():
-            decay = min(0.999, 1 - 1 / (1 + self.step / 10))
-            for key, value in self.codec.state_dict().items():
-                self.average[key].lerp_(value, 1 - decay)
-
-    def averaged(self) -> Codec:
-        codec = Codec().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        codec.load_state_dict(self.average)
-        return codec.eval()
-
-
-@torch.no_grad()
-def evaluate(codec: Codec, folder: Path, count: int = 20) -> list[dict[str, float]]:
-    """Estimated bits a pixel and PSNR at several qualities, mean over the first `count` pictures, sides cut to multiples of 64."""
-    rows = []
-    device = next(codec.parameters()).device
-    arrays = [a[: a.shape[0] // 64 * 64, : a.shape[1] // 64 * 64] for a in (load(p, 1024) for p in pictures(folder)[:count])]
-    for quality in (0, 20, 40, 60, 80, 100):
-        bpps, psnrs = [], []
-        for array in arrays:
-            pixels = to_tensor([array]).to(device)
-            with autocast(device.type):
-                reconstruction, bits = codec(pixels, torch.tensor([float(quality)], device=device))
-            mse = (reconstruction.clamp(0, 1) - pixels).square().mean()
-            bpps.append(bits.item() / pixels[0, 0].numel())
-            psnrs.append(-10 * torch.log10(mse).item())
-        rows.append({"q": quality, "bpp": float(np.mean(bpps)), "psnr": float(np.mean(psnrs))})
-    return rows
-
-
-@torch.no_grad()
-def sample(codec: Codec, pixels: Tensor, path: Path) -> None:
-    """A sheet: the batch above, its reconstructions below, a row a quality."""
-    rows = [pixels]
-    for quality in SAMPLE_QUALITIES:
-        with autocast(pixels.device.type):
-            rows.append(codec(pixels, torch.full((len(pixels),), float(quality), device=pixels.device))[0])
-    sheet = torch.cat([torch.cat(list(row), 2) for row in rows], 1).clamp(0, 1)
-    path.parent.mkdir(exist_ok=True)
-    Image.fromarray((sheet * 255).round().byte().permute(1, 2, 0).cpu().numpy()).save(path)
-
-
-def show(run: Run, pixels: Tensor, valid: Path | None) -> None:
-    """A sheet of what the average makes of the batch, and its scores over held-out photos."""
-    codec = run.averaged()
-    sample(codec, pixels, run.out / "samples" / f"{run.step:07d}.png")
-    if valid is not None:
-        rows = evaluate(codec, valid)
-        run.log(valid=rows)
-        print("  ".join(f"q{r['q']}: {r['bpp']:.3f} bpp {r['psnr']:.2f} dB" for r in rows), flush=True)
-
-
-def train(
-    photos: Path,
-    run: Run,
-    *,
-    hours: float,
-    cooldown: float,
-    batch: int,
-    size: int,
-    valid: Path | None,
-    max_steps: int | None,
-    drawn: float = 0.0,
-    final: str | None = None,
-) -> None:
-    """For so many hours or steps, or until SIGTERM; then saved as `final`, or else as the run's checkpoint, and shown unless stopped."""
-    crops = Crops(photos, size, seed=run.step, drawn=drawn).batches(batch)
-    held_out = next(Crops(valid or photos, size, seed=1).batches(4)).to(run.device)
-    stop = [False]
-    signal.signal(signal.SIGTERM, lambda *_: stop.__setitem__(0, True))
-    begin = last_save = last_show = last = time.monotonic()
-    first_step = run.step
-    print(f"training from step {run.step}", flush=True)
-    with ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(next, crops)
-        while not stop[0] and (max_steps is None or run.step - first_step < max_steps):
-            left = hours * 3600 - (time.monotonic() - begin)
-            if left <= 0:
-                break
-            pixels = upcoming.result().to(run.device)
-            upcoming = pool.submit(next, crops)
-            loss, bpp, psnr = run.advance(pixels, min(1.0, left / (cooldown * 3600)) if cooldown else 1.0)
-            now = time.monotonic()
-            run.seconds += now - last
-            last = now
-            if run.step % LOG_STEPS == 0:
-                speed = (run.step - first_step) / (now - begin)
-                print(
-                    f"step {run.step}  loss {loss:.3f}  {bpp:.3f} bpp  {psnr:.2f} dB  {speed:.2f} steps/s  {left / 60:.0f} min left",
-                    flush=True,
-                )
-                run.log(loss=loss, bpp=bpp, psnr=psnr)
-            if now - last_save > SAVE_SECONDS:
-                run.save()
-                last_save = time.monotonic()
-            if now - last_show > SHOW_SECONDS:
-                show(run, held_out, valid)
-                last_show = time.monotonic()
-    run.save(final)
-    if not stop[0]:
-        show(run, held_out, valid)
+            for name, value in self.codec.state_dict().items():
+                self.average[name].lerp_(value, 1 - min(0.999, self.step / (self.step + 20)))
+        figures = {"bpp": bpp.mean().item()}
+        if self.step % COMPARE_STEPS == 0:
+            with torch.no_grad():
+                plain = distortion(rgb, lapped.to_rgb(linear))
+            for name in ("squared_error", "structure", "chroma", "ripples"):
+                before, after = (getattr(measured, name) + 1e-4 for measured in (plain, restored))
+                figures[name] = (10 * torch.log10(before / after)).mean().item()
+        return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, help="a folder of photos, searched recursively")
-    parser.add_argument("--out", type=Path, required=True, help="checkpoints, log and samples go here; resumed from where they exist")
-    parser.add_argument("--valid", type=Path, help="held-out photos for evaluation, never trained on")
-    parser.add_argument("--hours", type=float, default=2.0)
-    parser.add_argument("--cooldown", type=float, default=0.0, help="let the rate fall to zero over the last H hours; writes cooled.pt")
-    parser.add_argument("--steps", type=int, help="stop after this many steps")
+    parser.add_argument("crops", type=Path, help="as training.crops makes them")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--hours", type=float, default=24.0)
+    parser.add_argument("--cooldown", type=float, default=0.0, help="hours at the end over which the rate falls to zero")
+    parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--size", type=int, default=256, help="side of the crops, a multiple of 64")
-    parser.add_argument("--drawn", type=float, default=0.0, help="the share of crops that are drawn (colours, lines, text), or drawn upon")
-    parser.add_argument("--rate", type=float, default=4e-4, help="Adam's learning rate")
-    parser.add_argument("--symbols", choices=[one.name.lower() for one in Symbols], default="nearest", help="chosen: for trained codecs")
-    parser.add_argument("--weights", type=Path, help="begin with these, as sdfs/weights/bundled.safetensors, and not with a bare transform")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
-    weights = None if options.weights is None else load_file(options.weights)
-    run = Run(options.out, options.rate, options.device, Symbols[options.symbols.upper()], weights)
-    train(
-        options.photos,
-        run,
-        hours=options.hours,
-        cooldown=options.cooldown,
-        batch=options.batch,
-        size=options.size,
-        valid=options.valid,
-        max_steps=options.steps,
-        drawn=options.drawn,
-        final="cooled.pt" if options.cooldown else None,
-    )
+    torch.set_num_threads(options.threads)
+    crops = np.load(options.crops, mmap_mode="r")
+    run = Run(options.out, options.rate)
+    random = np.random.default_rng(run.step)
+    torch.manual_seed(run.step)
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda caught, _: stopped.append(caught))
+    began = saved = last = time.monotonic()
+    logged: list[dict[str, float]] = []
+    while not stopped and (left := options.hours * 3600 - (time.monotonic() - began)) > 0:
+        share = min(1.0, left / (options.cooldown * 3600)) if options.cooldown else 1.0
+        logged.append(run.advance(batch_of(crops, options.batch, random), torch.rand(options.batch) * 100, share))
+        now = time.monotonic()
+        run.seconds, last = run.seconds + now - last, now
+        if run.step % LOG_STEPS == 0:
+            names = {name for figures in logged for name in figures}
+            means = {name: round(float(np.mean([f[name] for f in logged if name in f])), 4) for name in sorted(names)}
+            line = json.dumps({"step": run.step, "seconds": round(run.seconds), **means})
+            print(line, flush=True)
+            with (run.out / "log.jsonl").open("a") as log:
+                log.write(line + "\n")
+            logged = []
+        if now - saved > SAVE_SECONDS:
+            run.save()
+            saved = now
+    run.save()
 
 
 if __name__ == "__main__":

@@ -1,58 +1,48 @@
-"""The learned prior of the bundled codec: which scale class and mean each latent symbol has, given what is decoded already.
+"""The learned prior of the bundled codec: how wide each symbol is expected to spread, and around which value, given what is decoded already.
 
-A hyperlatent grid at 1/64 says roughly where the picture is busy; seven vectorised passes then follow. Channels are a low band (LOW
-channels) and a high band. The low band is refined as a quadtree: of a grid whose corners (even rows and columns) are known, first
-its centres (odd rows and columns), then what is left. The corners themselves are coded first, in the same way:
+Latents are coded group by group (`autoencoders.layout`), so that a group sees all of those before it, at every position; within a group a
+second pass sees the first. The means of positions are refined as a quadtree: of a grid whose corners (even rows and columns) are known,
+first its centres (odd rows and columns), then what is left; the coarsest corners come first, every fourth position each way.
 
-    pass 0   low band,  corners of the corners  from the hyperlatents
-    pass 1   low band,  centres of the corners  + the four diagonal neighbours, two positions away each way
-    pass 2   low band,  the other corners       + the four neighbours beside, above and below, two positions away
-    pass 3   low band,  centres                 + the four diagonal neighbours
-    pass 4   low band,  odd row + column        + the four neighbours beside, above and below
-    pass 5   high band, even row + column       + the low band of the 3 x 3 neighbourhood
-    pass 6   high band, odd row + column        + the high band of the four neighbours
+    passes 0-4   MEAN     corners of the corners; their centres, odd ones; centres, odd ones: from four neighbours each
+    passes 5, 6  windows  even, then odd positions: from the steps between means
+    passes 7-12  LOW, MIDDLE, HIGH: even positions from what is known around; odd ones from their four neighbours, too
+    pass 13      CHROMA   where the quality has it
 
-Every number is a dyadic rational: weights are multiples of 2^-12, activations are rounded to multiples of 2^-8 and clamped to
-0..128 after each layer. Sums then stay below 2^20 in magnitude and are multiples of 2^-20, so float64 holds them exactly, in any
-order of summation, on any machine. `LearnedPrior` trains, in ordinary floating point; `ExactPrior` is the same network with the
-rounding, built from the integers that `LearnedPrior.integers` exports.
+All arithmetic is exact, on any machine and in any order of summation: every number is a dyadic rational that float32 holds. Weights are
+multiples of 2^-9; activations are multiples of 1/16 from 0 to 15.9375 after each layer; no layer's weights add up to more than 2^24 of
+these products (`LearnedPrior.check`). The same code trains: rounding passes gradients through.
 
-Scales and gains are base-2 logarithms in steps of 1/16. Quality only shifts a scale (and multiplies a mean) by the channel's gain.
+Scales are base-2 logarithms of standard deviations in symbol units, in steps of 1/16; values are multiples of 1/16 symbol unit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdfs.autoencoders.bundled import CHANNELS, LEVELS, QUALITIES, interpolate
+from sdfs.autoencoders.layout import CHROMA_FROM, LEVELS, QUALITIES, Group, interpolate
+from sdfs.errors import DamagedError
 
-HYPER = 32  # hyperlatent channels
-HYPER_FACTOR = 4  # latent positions a hyperlatent position, per side
-FEATURES = 32
-LOW = 32  # channels of the low band
-LOW_BAND, HIGH_BAND = slice(0, LOW), slice(LOW, CHANNELS)
-_SQUEEZED = 16
-_MEAN_SCALE = 32.0  # hyper-predicted means leave the network in units of this many latent units
-_WEIGHT_STEP = 2.0**-12
-_ACTIVATION_STEP = 2.0**-8
-_ACTIVATION_LIMIT = 128.0
-_MEAN_STEP = 2.0**-4
-_LOG_STEP = 2.0**-4
-_HYPER_LIMIT = 64.0  # hyperlatents are seen clamped to this
-_LATENT_LIMIT = 2048.0  # quantised latents are seen clamped to this
-# what is exported for all qualities, of which parameter it is interpolated, and its step
-_TABLES = {"gains": ("gain", _LOG_STEP), "hyper_scales": ("hyper_scale", _LOG_STEP), "quality_bias": ("quality", _WEIGHT_STEP)}
-_INTERPOLATED = {name for name, _ in _TABLES.values()}
+FEATURES = 64
+GRID = 4  # a grid's rows and columns are multiples of this
+_WEIGHT_STEP = 2.0**-9
+_ACTIVATION_STEP = 2.0**-4
+_ACTIVATION_LIMIT = 16 - _ACTIVATION_STEP
+_VALUE_STEP = 2.0**-4
+_VALUE_LIMIT = 2048.0  # values are seen clamped to this
+_MEAN_STEP = 2.0**-10  # of weights from values to means, which are summed in float64
+_EXACT = 2**24  # float32 holds whole numbers up to this
 
 
 class Places(Enum):
     """Some positions of a grid. Corners and centres together are the even ones."""
 
+    ALL = "all"
     CORNERS = "even rows and columns"
     CENTRES = "odd rows and columns"
     EVEN = "even row + column"
@@ -62,16 +52,14 @@ class Places(Enum):
     FAR_ODD = "odd ones of the corners"
 
 
-_NEAR = (Places.CENTRES, Places.ODD)
-_FAR = (Places.FAR_CENTRES, Places.FAR_ODD)
-
-
 def pick(x: Tensor, places: Places) -> Tensor:
     """Of (B, C, H, W), H and W even, some positions: (B, C, H/2, W/2) or, of a checkerboard, (B, C, H, W/2).
 
     The far ones, H and W multiples of 4: as these of the corners.
     """
     match places:
+        case Places.ALL:
+            return x
         case Places.FAR_CORNERS:
             return pick(pick(x, Places.CORNERS), Places.CORNERS)
         case Places.FAR_CENTRES:
@@ -106,222 +94,212 @@ def neighbours(x: Tensor) -> Tensor:
     return torch.cat([p[:, :, :-2, 1:-1], p[:, :, 2:, 1:-1], p[:, :, 1:-1, :-2], p[:, :, 1:-1, 2:]], 1)
 
 
+def beside_odd(even: Tensor) -> Tensor:
+    """Even positions (B, C, H, W/2) -> the four neighbours of each odd one, stacked as channels: (B, 4C, H, W/2)."""
+    return pick(neighbours(merge(even, torch.zeros_like(even))), Places.ODD)
+
+
 def diagonals(x: Tensor) -> Tensor:
-    """Corners (B, C, h, w), as `pick` gives them -> the four around each centre (zero outside), stacked as channels: (B, 4C, h, w)."""
-    p = F.pad(x, (0, 1, 0, 1))
+    """Corners (B, C, h, w), as `pick` gives them -> the four around each centre (the border's are repeated), as channels: (B, 4C, h, w)."""
+    p = F.pad(x, (0, 1, 0, 1), mode="replicate")
     return torch.cat([p[:, :, :-1, :-1], p[:, :, :-1, 1:], p[:, :, 1:, :-1], p[:, :, 1:, 1:]], 1)
 
 
 def magnitude(y: Tensor) -> Tensor:
     """log2(1 + 2|y|), linear between powers of two, so that it is exact in binary arithmetic."""
-    mantissa, exponent = torch.frexp(y.abs() * 2 + 1)
+    mantissa, exponent = torch.frexp(y.detach().abs() * 2 + 1)
     return exponent + 2 * mantissa - 2
 
 
-Step = Callable[[slice, Places, Tensor, Tensor], Tensor]
+def _rounded(x: Tensor, step: float) -> Tensor:
+    """To the nearest multiple, halves up; gradients pass through."""
+    exact = torch.floor(x.detach() * (1 / step) + 0.5) * step
+    return x + (exact - x).detach() if x.requires_grad else exact
 
 
-class HyperEncoder(nn.Module):
-    """Latents in symbol units to hyperlatents: encoder side only, so in ordinary floating point."""
+def _activated(x: Tensor) -> Tensor:
+    return _rounded(x, _ACTIVATION_STEP).clamp(0, _ACTIVATION_LIMIT)
 
-    def __init__(self, width: int = 96) -> None:
+
+def _seen(values: Tensor) -> Tensor:
+    """Magnitudes of values as a layer gets them."""
+    return _activated(magnitude(values.clamp(-_VALUE_LIMIT, _VALUE_LIMIT)))
+
+
+class _Exact(nn.Conv2d):
+    """A convolution whose weights and biases are multiples of _WEIGHT_STEP."""
+
+    def __init__(self, inputs: int, outputs: int, side: int = 1, *, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, side, padding=side // 2, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else _rounded(self.bias, _WEIGHT_STEP)
+        return F.conv2d(x, _rounded(self.weight, _WEIGHT_STEP), bias, padding=self.padding)
+
+
+class _ExactMean(nn.Conv2d):
+    """A convolution from values to means, in float64, whose sums are exact."""
+
+    def __init__(self, inputs: int, outputs: int, side: int = 1) -> None:
+        super().__init__(inputs, outputs, side, padding=side // 2, bias=False)
+        nn.init.zeros_(self.weight)
+
+    def forward(self, values: Tensor) -> Tensor:
+        seen = values.detach().clamp(-_VALUE_LIMIT, _VALUE_LIMIT)
+        if self.padding[0]:
+            seen = F.pad(seen, (1, 1, 1, 1), mode="replicate")
+        return _rounded(F.conv2d(seen.double(), _rounded(self.weight, _MEAN_STEP).double()), _VALUE_STEP).float()
+
+
+class _Table(nn.Module):
+    """A row of biases for each quality."""
+
+    def __init__(self, size: int, start: float = 0.0) -> None:
         super().__init__()
-        self.into = nn.Conv2d(CHANNELS + LOW, width, 3, padding=1)
-        self.quality = nn.Parameter(torch.zeros(LEVELS, width))
-        self.down_first = nn.Conv2d(width, width, 4, stride=2, padding=1)
-        self.down_second = nn.Conv2d(width, width, 4, stride=2, padding=1)
-        self.out = nn.Conv2d(width, HYPER, 1)
+        self.levels = nn.Parameter(torch.full((LEVELS, size), start))
 
-    def forward(self, y: Tensor, q: Tensor) -> Tensor:
-        """(B, 256, h, w) float32, h and w multiples of 4 -> (B, HYPER, h/4, w/4) float32."""
-        dtype = self.into.weight.dtype
-        x = torch.cat([magnitude(y), torch.asinh(y[:, :LOW])], 1).to(dtype)
-        x = F.silu(self.into(x) + interpolate(self.quality, q).to(dtype)[:, :, None, None])
-        return self.out(F.silu(self.down_second(F.silu(self.down_first(x))))).float()
+    def forward(self, q: Tensor) -> Tensor:
+        """(B,) -> (B, size, 1, 1), multiples of _WEIGHT_STEP."""
+        return _rounded(interpolate(self.levels, q), _WEIGHT_STEP)[:, :, None, None]
 
 
-class LowContext(nn.Module):
-    """What the low band of a pass is predicted with where four of its neighbours are known; `LearnedPrior` computes with it."""
+Step = Callable[[Group, Places, Tensor, Tensor], Tensor]
+Windows = Callable[[Places, Tensor], Tensor]
+
+
+class _Mean(nn.Module):
+    """Means of positions that have four known neighbours."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.linear = nn.Conv2d(4 * LOW, LOW, 1, bias=False)
-        self.context = nn.Conv2d(4 * LOW, FEATURES, 1)
-        self.features = nn.Conv2d(FEATURES, FEATURES, 1, bias=False)
-        self.out = nn.Conv2d(FEATURES, 2 * LOW, 1)
+        size = Group.MEAN.size
+        self.linear = _ExactMean(4 * size, size)
         with torch.no_grad():
-            self.linear.weight.zero_()
+            for channel in range(size):
+                self.linear.weight[channel, channel::size] = 0.25
+        self.quality = _Table(32)
+        self.first, self.second, self.out = _Exact(6 * size, 32), _Exact(32, 32), _Exact(32, size)
+
+    def forward(self, around: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        """Neighbours (B, 4 * 3, h, w) -> mean and log2 scale, (B, 3, h, w) each."""
+        first, second, third, fourth = around.chunk(4, 1)
+        middle = _rounded((first + second + third + fourth) / 4, _VALUE_STEP)
+        spread = torch.cat([first - middle, second - middle, third - middle, fourth - middle, first - second, third - fourth], 1)
+        hidden = _activated(self.first(_seen(spread)) + self.quality(q))
+        return self.linear(around), _rounded(self.out(_activated(self.second(hidden))), _VALUE_STEP)
+
+
+class _Context(nn.Module):
+    """Features, with a further group seen in the 3 x 3 positions around."""
+
+    def __init__(self, size: int, squeezed: int) -> None:
+        super().__init__()
+        self.keep = _Exact(FEATURES, FEATURES)
+        self.squeeze, self.around = _Exact(size, squeezed), _Exact(squeezed, FEATURES, 3, bias=False)
+
+    def forward(self, features: Tensor, values: Tensor) -> Tensor:
+        return _activated(self.keep(features) + self.around(_activated(self.squeeze(_seen(values)))))
+
+
+class _Scales(nn.Module):
+    """Scales of a group in two passes."""
+
+    def __init__(self, size: int, squeezed: int) -> None:
+        super().__init__()
+        self.even, self.odd = _Exact(FEATURES, FEATURES), _Exact(FEATURES, FEATURES)
+        self.squeeze, self.beside = _Exact(size, squeezed), _Exact(4 * squeezed, FEATURES, bias=False)
+        self.out, self.quality = _Exact(FEATURES, size), _Table(size)
+
+    def forward(self, features: Tensor, q: Tensor, even: Tensor | None) -> Tensor:
+        """Features (B, FEATURES, H, W), and even positions (B, size, H, W/2) where odd ones are asked for -> (B, size, H, W/2)."""
+        if even is None:
+            hidden = self.even(pick(features, Places.EVEN))
+        else:
+            hidden = self.odd(pick(features, Places.ODD)) + self.beside(beside_odd(_activated(self.squeeze(_seen(even)))))
+        return _rounded(self.out(_activated(hidden)) + self.quality(q), _VALUE_STEP)
 
 
 class LearnedPrior(nn.Module):
-    """The network in floating point, as it trains. Symbol units: latents times 2^gain; a symbol is a whole number of them."""
+    """The network. It trains as it is; `exactly` gives what is the same on every machine."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.up_first = nn.Conv2d(HYPER, 4 * FEATURES, 3, padding=1)
-        self.up_second = nn.Conv2d(FEATURES, 4 * FEATURES, 1)
-        self.mix = nn.Conv2d(FEATURES, FEATURES, 3, padding=1)
-        self.quality = nn.Parameter(torch.zeros(LEVELS, FEATURES))
-        self.low_corners = nn.Conv2d(FEATURES, 2 * LOW, 1)
-        self.low_far_centres = LowContext()
-        self.low_far_odd = LowContext()
-        self.low_centres = LowContext()
-        self.low_odd = LowContext()
-        self.squeeze_low = nn.Conv2d(LOW, _SQUEEZED, 1)
-        self.high_context = nn.Conv2d(_SQUEEZED, FEATURES, 3, padding=1)
-        self.high_features = nn.Conv2d(FEATURES, FEATURES, 1, bias=False)
-        self.squeeze_high = nn.Conv2d(CHANNELS - LOW, _SQUEEZED, 1)
-        self.high_neighbours = nn.Conv2d(4 * _SQUEEZED, FEATURES, 1, bias=False)
-        self.high = nn.Conv2d(FEATURES, CHANNELS - LOW, 1)
-        self.gain = nn.Parameter(torch.linspace(-7.9, -3.7, LEVELS)[:, None].repeat(1, CHANNELS))
-        self.hyper_scale = nn.Parameter(torch.zeros(LEVELS, HYPER))  # log2 of the hyperlatents' standard deviations
-        with torch.no_grad():
-            start = torch.linspace(5.0, 2.0, CHANNELS)  # log2 of typical standard deviations of latents
-            for layer in (self.low_corners, *(part.out for part in self.modules() if isinstance(part, LowContext))):
-                layer.weight[:LOW].zero_()
-                layer.bias.copy_(torch.cat([torch.zeros(LOW), start[:LOW]]))  # type: ignore[union-attr]
-            self.high.bias.copy_(start[LOW:])  # type: ignore[union-attr]
+        low, middle, high, chroma = (group.size for group in (Group.LOW, Group.MIDDLE, Group.HIGH, Group.CHROMA))
+        self.corners = _Table(Group.MEAN.size, 5.0)
+        self.means = nn.ModuleList([_Mean() for _ in range(4)])
+        self.quality = _Table(FEATURES)
+        self.into, self.mix = _Exact(16, FEATURES), _Exact(FEATURES, FEATURES, 3)
+        self.windows_even, self.windows_odd = _Exact(FEATURES, 1), _Exact(FEATURES, FEATURES)
+        self.windows_beside, self.windows_out = _Exact(4, FEATURES, bias=False), _Exact(FEATURES, 1)
+        self.windows_around, self.keep = _Exact(1, FEATURES, 3, bias=False), _Exact(FEATURES, FEATURES)
+        self.low_mean, self.low_mean_odd = _ExactMean(Group.MEAN.size, low, 3), _ExactMean(4 * low, low)
+        self.low, self.middle, self.high = _Scales(low, 32), _Scales(middle, 32), _Scales(high, 48)
+        self.see_low, self.see_middle, self.see_high = _Context(low, 32), _Context(middle, 48), _Context(high, 48)
+        self.chroma, self.chroma_quality = _Exact(FEATURES, chroma), _Table(chroma)
 
-    def _round(self, x: Tensor, step: float) -> Tensor:
-        return x
+    def check(self) -> None:
+        """Raises DamagedError where sums of a layer may exceed what float32 holds exactly."""
+        most = _EXACT * _WEIGHT_STEP * _ACTIVATION_STEP
+        for name, layer in self.named_modules():
+            if isinstance(layer, _Exact):
+                reached = layer.weight.abs().flatten(1).sum(1) * _ACTIVATION_LIMIT + (0 if layer.bias is None else layer.bias.abs())
+                if not bool(torch.isfinite(reached).all()) or float(reached.max()) >= most - QUALITIES:
+                    raise DamagedError(f"prior: layer {name} does not stay exact: want sums below {most:.0f}, have {float(reached.max()):.0f}")
 
-    def gains(self, q: Tensor) -> Tensor:
-        """(B, 256): log2 of the gain of each channel at quality q (B,)."""
-        return interpolate(self.gain, q)
-
-    def hyper_scales(self, q: Tensor) -> Tensor:
-        """(B, HYPER): log2 of the standard deviations of hyperlatents at quality q (B,)."""
-        return interpolate(self.hyper_scale, q)
-
-    def _quality_bias(self, q: Tensor) -> Tensor:
-        return interpolate(self.quality, q)
-
-    def _multipliers(self, q: Tensor) -> Tensor:
-        return torch.exp2(self.gains(q)[:, :LOW])
-
-    def integers(self) -> dict[str, Tensor]:
-        """What `ExactPrior` is made of: int32 multiples of the steps, and the tables over all qualities."""
-        q = torch.arange(QUALITIES, dtype=torch.float32)
-        tables = {table: (interpolate(getattr(self, name), q), step) for table, (name, step) in _TABLES.items()}
-        multipliers = torch.exp2(torch.round(self.gains(q)[:, :LOW] / _LOG_STEP) * _LOG_STEP)
-        tables["multipliers"] = (multipliers, _WEIGHT_STEP)
-        layers = {k: (v, _WEIGHT_STEP) for k, v in self.state_dict().items() if k not in _INTERPOLATED}
-        return {k: torch.round(v.detach().double() / step).to(torch.int32) for k, (v, step) in {**tables, **layers}.items()}
-
-    def load_integers(self, integers: Mapping[str, Tensor]) -> None:
-        """Inverse of `integers`, but for what rounding took."""
-        between = interpolate(torch.eye(LEVELS), torch.arange(QUALITIES, dtype=torch.float32)).double()  # how tables were made of levels
-        state = {
-            name: torch.linalg.lstsq(between, integers[table].double() * step).solution.float() for table, (name, step) in _TABLES.items()
-        }
-        layers = {k: v.float() * _WEIGHT_STEP for k, v in integers.items() if k not in _TABLES and k != "multipliers"}
-        self.load_state_dict(state | layers)
-
-    def _magnitude(self, y: Tensor) -> Tensor:
-        return self._round(magnitude(y.clamp(-_LATENT_LIMIT, _LATENT_LIMIT)), _ACTIVATION_STEP)
-
-    def _activate(self, x: Tensor) -> Tensor:
-        return self._round(x, _ACTIVATION_STEP).clamp(0, _ACTIVATION_LIMIT)
-
-    def features(self, hyper: Tensor, q: Tensor) -> Tensor:
-        """Hyperlatents (B, HYPER, h, w) -> features (B, FEATURES, 4h, 4w)."""
-        x = F.pixel_shuffle(self._activate(self.up_first(hyper.clamp(-_HYPER_LIMIT, _HYPER_LIMIT))), 2)
-        x = F.pixel_shuffle(self._activate(self.up_second(x)), 2)
-        return self._activate(self.mix(x) + self._quality_bias(q)[:, :, None, None])
-
-    def _refined(
-        self, corners: Tensor, layers: tuple[LowContext, LowContext], places: tuple[Places, Places], features: Tensor, q: Tensor, step: Step
-    ) -> Tensor:
-        """The low band of a grid (B, LOW, H, W) whose corners (B, LOW, H/2, W/2) are known: its centres, then its odd positions.
-
-        features (B, FEATURES, H, W); `places`: what `step` knows the two by.
-        """
-        around = diagonals(corners.clamp(-_LATENT_LIMIT, _LATENT_LIMIT))
-        even = interleave(corners, step(LOW_BAND, places[0], *self._low_beside(layers[0], pick(features, Places.CENTRES), around, q)))
-        known = merge(even, torch.zeros_like(even)).clamp(-_LATENT_LIMIT, _LATENT_LIMIT)
-        around = pick(neighbours(known), Places.ODD)
-        return merge(even, step(LOW_BAND, places[1], *self._low_beside(layers[1], pick(features, Places.ODD), around, q)))
-
-    def _low_beside(self, layers: LowContext, features: Tensor, around: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = self._activate(layers.context(self._magnitude(around)) + layers.features(features))
-        mean, scale = self._low(layers.out(hidden), q)
-        return self._rounded(mean + layers.linear(around), scale)
-
-    def _low(self, out: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        mean, scale = self._round(out, _ACTIVATION_STEP).chunk(2, 1)
-        return mean * _MEAN_SCALE * self._multipliers(q)[:, :, None, None], scale + self.gains(q)[:, :LOW, None, None]
-
-    def _rounded(self, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        return self._round(mean, _MEAN_STEP), self._round(scale, _LOG_STEP)
-
-    def passes(self, features: Tensor, q: Tensor, step: Step) -> Tensor:
+    def passes(self, step: Step, windows: Windows, q: Tensor, with_chroma: bool | None = None) -> None:
         """Go through the passes: the one order that encoder, decoder and training share.
 
-        features (B, FEATURES, H, W), from `features`. `step(channels, places, mean, log2_scale)` returns the quantised latents of a pass in
-        symbol units, multiples of 1/16 where they are coded, as `pick` gives them; means and scales are in these units, too.
-        Returns (B, 256, H, W).
+        `step(group, places, mean, log2_scale)` returns the values of a pass, multiples of 1/16, as `pick` gives them, and is told where
+        they are expected, (B, C, h, w) each; a mean or scale of one row and column stands for all, as that of the first pass does, whose
+        result tells the size of the grid. `windows(places, logit)` returns whether windows are short there, as 0 or 1; `logit` is the
+        natural logarithm of the odds. q (B,): qualities.
         """
-        alone = self._rounded(*self._low(self.low_corners(pick(features, Places.FAR_CORNERS)), q))
-        low = step(LOW_BAND, Places.FAR_CORNERS, *alone)
-        far, near = (self.low_far_centres, self.low_far_odd), (self.low_centres, self.low_odd)
-        low = self._refined(low, far, _FAR, pick(features, Places.CORNERS), q, step)
-        low = self._refined(low, near, _NEAR, features, q, step)
-        base = self.high_base(features, low)
-        scale = self.high_scales(base, None, q)
-        even = step(HIGH_BAND, Places.EVEN, torch.zeros_like(scale), scale)
-        scale = self.high_scales(base, even, q)
-        return torch.cat([low, merge(even, step(HIGH_BAND, Places.ODD, torch.zeros_like(scale), scale))], 1)
+        scale = _rounded(self.corners(q), _VALUE_STEP)
+        means = step(Group.MEAN, Places.FAR_CORNERS, torch.zeros_like(scale), scale)
+        for layers, places in ((self.means[:2], (Places.FAR_CENTRES, Places.FAR_ODD)), (self.means[2:], (Places.CENTRES, Places.ODD))):
+            even = interleave(means, step(Group.MEAN, places[0], *layers[0](diagonals(means), q)))
+            around = pick(neighbours_repeated(merge(even, torch.zeros_like(even))), Places.ODD)
+            means = merge(even, step(Group.MEAN, places[1], *layers[1](around, q)))
+        features = _activated(self.mix(_activated(self.into(_seen(_differences(means))) + self.quality(q))))
 
-    def high_base(self, features: Tensor, low: Tensor) -> Tensor:
-        """What both parities of the high band see: (B, FEATURES, H, W), before activation."""
-        squeezed = self._activate(self.squeeze_low(self._magnitude(low)))
-        return self.high_context(squeezed) + self.high_features(features)
+        even = windows(Places.EVEN, self.windows_even(pick(features, Places.EVEN)))
+        hidden = self.windows_odd(pick(features, Places.ODD)) + self.windows_beside(beside_odd(even * 2 - 1))
+        short = merge(even, windows(Places.ODD, self.windows_out(_activated(hidden))))
+        features = _activated(self.keep(features) + self.windows_around(short))
 
-    def high_scales(self, base: Tensor, even: Tensor | None, q: Tensor) -> Tensor:
-        """Log2 standard deviations (means are 0) of the high band at its even positions or, where those are known, at its odd ones.
+        mean = self.low_mean(means)
+        even = step(Group.LOW, Places.EVEN, pick(mean, Places.EVEN), self.low(features, q, None))
+        mean = pick(mean, Places.ODD) + self.low_mean_odd(beside_odd(even))
+        low = merge(even, step(Group.LOW, Places.ODD, mean, self.low(features, q, even)))
+        features = self.see_low(features, low)
+        features = self.see_middle(features, self._two(Group.MIDDLE, self.middle, features, q, step))
+        high = self._two(Group.HIGH, self.high, features, q, step)
+        if bool((q >= CHROMA_FROM).all()) if with_chroma is None else with_chroma:
+            scale = _rounded(self.chroma(self.see_high(features, high)) + self.chroma_quality(q), _VALUE_STEP)
+            step(Group.CHROMA, Places.ALL, torch.zeros_like(scale), scale)
 
-        base from `high_base`; even (B, CHANNELS - LOW, H, W/2): quantised latents, or None -> (B, CHANNELS - LOW, H, W/2).
-        """
-        if even is None:
-            h = pick(base, Places.EVEN)
-        else:
-            squeezed = self._activate(self.squeeze_high(self._magnitude(even)))
-            around = pick(neighbours(merge(squeezed, torch.zeros_like(squeezed))), Places.ODD)
-            h = pick(base, Places.ODD) + self.high_neighbours(around)
-        return self._round(self.high(self._activate(h)) + self.gains(q)[:, LOW:, None, None], _LOG_STEP)
+    @staticmethod
+    def _two(group: Group, scales: _Scales, features: Tensor, q: Tensor, step: Step) -> Tensor:
+        scale = scales(features, q, None)
+        nothing = torch.zeros_like(scale)
+        even = step(group, Places.EVEN, nothing, scale)
+        return merge(even, step(group, Places.ODD, nothing, scales(features, q, even)))
 
 
-class ExactPrior(LearnedPrior):
-    """The network in exact arithmetic: float64 that only ever holds dyadic rationals; inference only."""
+def neighbours_repeated(x: Tensor) -> Tensor:
+    """As `neighbours`, for even positions; outside is what lies two positions back, which is known, too."""
+    p = F.pad(x, (1, 1, 1, 1), mode="reflect")
+    return torch.cat([p[:, :, :-2, 1:-1], p[:, :, 2:, 1:-1], p[:, :, 1:-1, :-2], p[:, :, 1:-1, 2:]], 1)
 
-    def __init__(self, integers: dict[str, Tensor]) -> None:
-        """`integers` as exported by `LearnedPrior.integers`, of any integer dtype."""
-        super().__init__()
-        self.double().requires_grad_(False)
-        steps = {table: step for table, (_, step) in _TABLES.items()} | {"multipliers": _WEIGHT_STEP}
-        self._tables = {name: integers[name].double() * step for name, step in steps.items()}
-        layers = {name: value.double() * _WEIGHT_STEP for name, value in integers.items() if name not in steps}
-        missing, unexpected = self.load_state_dict(layers, strict=False)
-        if unexpected or set(missing) != _INTERPOLATED:  # those three became tables
-            raise ValueError(f"prior: missing {missing}, unexpected {unexpected}")
 
-    def _round(self, x: Tensor, step: float) -> Tensor:
-        return torch.floor(x * (1 / step) + 0.5) * step
+def _differences(means: Tensor) -> Tensor:
+    """How far Y is from the eight around, Cb and Cr from the four beside: (B, 3, H, W) -> (B, 16, H, W)."""
+    p = F.pad(means, (1, 1, 1, 1), mode="replicate")
+    height, width = means.shape[2:]
 
-    def gains(self, q: Tensor) -> Tensor:
-        return self._tables["gains"][q]
+    def moved(down: int, right: int) -> Tensor:
+        return p[:, :, 1 + down : 1 + down + height, 1 + right : 1 + right + width] - means
 
-    def hyper_scales(self, q: Tensor) -> Tensor:
-        return self._tables["hyper_scales"][q]
-
-    def _quality_bias(self, q: Tensor) -> Tensor:
-        return self._tables["quality_bias"][q]
-
-    def _multipliers(self, q: Tensor) -> Tensor:
-        return self._tables["multipliers"][q]
-
-    @torch.no_grad()
-    def walk(self, hyper: Tensor, q: int, step: Step) -> Tensor:
-        """`passes` at one quality. hyper (1, HYPER, h, w) float64, whole numbers -> (1, 256, 4h, 4w) float64."""
-        quality = torch.tensor([q])
-        return self.passes(self.features(hyper, quality), quality, step)
+    beside = [moved(*place) for place in ((0, 1), (0, -1), (1, 0), (-1, 0))]
+    diagonal = [moved(*place)[:, :1] for place in ((1, 1), (-1, -1), (1, -1), (-1, 1))]
+    return torch.cat([*beside, *diagonal], 1)

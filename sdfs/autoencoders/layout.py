@@ -1,0 +1,111 @@
+"""Which latents there are: groups of the transform's coefficients, and how finely each is quantised at each quality.
+
+Latents are coefficients in units of their quantisation step. Channels are coded group by group, low frequencies first; what a group holds
+is a share of each component's bands.
+
+| Group  | Y        | Cb, Cr   | channels |
+|--------|----------|----------|---------:|
+| MEAN   | 0        | 0        |        3 |
+| LOW    | 1...15   | 1...5    |       25 |
+| MIDDLE | 16...71  | 6...23   |       92 |
+| HIGH   | 72...255 | 24...79  |      296 |
+| CHROMA |          | 80...255 |      352 |
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from sdfs.autoencoders.lapped import BANDS, COMPONENTS, frequencies
+
+QUALITIES = 101  # q = 0..100
+LEVELS = 9  # per-level parameters are interpolated between LEVELS points of the quality scale
+CHROMA_FROM = 30  # below this quality the CHROMA group is not coded: it is zero
+_Y_ENDS = (1, 16, 72, BANDS, BANDS)
+_CHROMA_ENDS = (1, 6, 24, 80, BANDS)
+
+
+class Group(Enum):
+    """Channels that are coded together."""
+
+    MEAN = 0
+    LOW = 1
+    MIDDLE = 2
+    HIGH = 3
+    CHROMA = 4
+
+    @property
+    def bands(self) -> tuple[slice, slice, slice]:
+        """Of Y, Cb and Cr."""
+        begins = [ends[self.value - 1] if self.value else 0 for ends in (_Y_ENDS, _CHROMA_ENDS)]
+        luma, chroma = slice(begins[0], _Y_ENDS[self.value]), slice(begins[1], _CHROMA_ENDS[self.value])
+        return luma, chroma, chroma
+
+    @property
+    def size(self) -> int:
+        return sum(part.stop - part.start for part in self.bands)
+
+    @property
+    def channels(self) -> slice:
+        """Where it stands among all channels."""
+        before = sum(group.size for group in Group if group.value < self.value)
+        return slice(before, before + self.size)
+
+
+CHANNELS = COMPONENTS * BANDS
+DETAIL = Group.LOW.size + Group.MIDDLE.size  # channels that the decoder's network sees beside the linear reconstruction
+DETAIL_CHANNELS = slice(Group.LOW.channels.start, Group.MIDDLE.channels.stop)
+
+
+def to_channels(coefficients: Tensor) -> Tensor:
+    """Coefficients (B, 3, h, w, BANDS) -> latents' order (B, CHANNELS, h, w)."""
+    parts = [coefficients[:, axis, :, :, part] for group in Group for axis, part in enumerate(group.bands)]
+    return torch.cat(parts, 3).permute(0, 3, 1, 2)
+
+
+def to_coefficients(channels: Tensor) -> Tensor:
+    """Inverse of `to_channels`."""
+    last = channels.permute(0, 2, 3, 1)
+    found: list[list[Tensor]] = [[] for _ in range(COMPONENTS)]
+    at = 0
+    for group in Group:
+        for axis, part in enumerate(group.bands):
+            size = part.stop - part.start
+            found[axis].append(last[..., at : at + size])
+            at += size
+    return torch.stack([torch.cat(parts, 3) for parts in found], 1)
+
+
+@functools.cache
+def _tilt() -> Tensor:
+    """(CHANNELS,) in octaves: how much finer than others a channel is quantised in the upper half of the scale."""
+    found = []
+    for group in Group:
+        for axis, part in enumerate(group.bands):
+            for u, v in frequencies()[part]:
+                found.append(min(max((5 - math.hypot(u, v)) / 16, -0.25), 0.1875) if axis == 0 else -0.0625)
+    return torch.tensor(found)
+
+
+def log2_step(q: Tensor) -> Tensor:
+    """Of the base step at quality q (B,): (B,). The error of calm ground, and the network, go by it."""
+    return 7.8 - 0.048 * q
+
+
+def log2_steps(q: Tensor) -> Tensor:
+    """Of the quantisation step of each channel at quality q (B,): (B, CHANNELS), multiples of 1/16."""
+    exact = log2_step(q)[:, None] - (q / 50).clamp(max=1.5)[:, None] * _tilt()
+    return torch.round(exact * 16) / 16
+
+
+def interpolate(levels: Tensor, q: Tensor) -> Tensor:
+    """Rows of `levels` (LEVELS, C) at qualities q (B,) in [0, 100], linearly: (B, C)."""
+    position = q * ((LEVELS - 1) / (QUALITIES - 1))
+    low = position.floor().long().clamp(0, LEVELS - 2)
+    part = (position - low).unsqueeze(1)
+    return levels[low] * (1 - part) + levels[low + 1] * part
