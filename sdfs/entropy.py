@@ -23,6 +23,8 @@ SYMBOL_LIMIT = 1 << 20  # no symbol is farther from 0 than this
 CLASS_STEP = 4  # a class spans this many 1/16 octaves of scale
 FIRST_SCALE = -48  # in 1/16 octaves; smaller scales are class 0, where every symbol is 0
 CLASSES = 46
+FLAG_CLASSES = 17  # beyond the others: symbols -1 and 1, by the odds of 1
+_FLAG_STEP = 2  # classes a unit of natural logarithm of the odds
 _ESCAPE_BITS = 16  # about what an escaped value takes
 
 Symbols = NDArray[np.int32]
@@ -35,6 +37,13 @@ def scale_class(log2_scale: NDArray[np.float64]) -> Classes:
     return np.clip((steps - FIRST_SCALE) // CLASS_STEP + 1, 0, CLASSES - 1).astype(np.uint8)
 
 
+def flag_class(logit: NDArray[np.float32]) -> Classes:
+    """The class of each flag, by the natural logarithm of the odds that it is 1."""
+    middle = FLAG_CLASSES // 2
+    steps = np.floor(logit.astype(np.float64) * _FLAG_STEP + 0.5).astype(np.int64)
+    return (np.clip(steps, -middle, middle) + middle + CLASSES).astype(np.uint8)
+
+
 def class_scale(index: int) -> float:
     """The standard deviation at the middle of a class, index >= 1."""
     return float(2.0 ** ((FIRST_SCALE + CLASS_STEP * (index - 0.5)) / 16))
@@ -43,12 +52,12 @@ def class_scale(index: int) -> float:
 class Tables:
     """Frequencies of each class: symbols -reach..reach, then the escape; they sum to 2^24 and none is 0."""
 
-    def __init__(self, reach: NDArray[np.int32], frequencies: NDArray[np.int32]) -> None:
-        """reach (CLASSES,), reach[0] = 0; frequencies: the tables of classes 1, 2, ... one after the other."""
+    def __init__(self, reach: NDArray[np.int32], frequencies: NDArray[np.int32], classes: int = CLASSES) -> None:
+        """reach (classes,), reach[0] = 0; frequencies: the tables of classes 1, 2, ... one after the other."""
         sizes = 2 * reach[1:].astype(np.int64) + 2
-        if len(reach) != CLASSES or sizes.sum() != len(frequencies):
+        if len(reach) != classes or sizes.sum() != len(frequencies):
             raise DamagedError(f"entropy tables: {len(frequencies)} frequencies do not fit {len(reach)} classes")
-        self.reach = reach
+        self.reach, self.classes = reach, classes
         self.frequencies: list[NDArray[np.int32]] = [np.zeros(0, np.int32), *np.split(frequencies, np.cumsum(sizes)[:-1])]
         for index, table in enumerate(self.frequencies[1:], 1):
             if table.sum(dtype=np.int64) != 1 << PRECISION or table.min() < 1:
@@ -64,8 +73,8 @@ class Tables:
 
     def bits(self) -> NDArray[np.float32]:
         """[class, magnitude]: about how many bits a symbol takes; the last magnitude stands for all escapes. Class 0 has no symbols."""
-        bits = np.full((CLASSES, int(self.reach.max()) + 2), np.inf, np.float32)
-        for index in range(1, CLASSES):
+        bits = np.full((self.classes, int(self.reach.max()) + 2), np.inf, np.float32)
+        for index in range(1, self.classes):
             reach = int(self.reach[index])
             taken = PRECISION - np.log2(self.frequencies[index][reach:])
             bits[index, : reach + 1] = taken[:-1]
@@ -79,8 +88,8 @@ def encode(passes: Sequence[tuple[Symbols, Classes]], tables: Tables) -> bytes:
     escapes = bytearray()
     for symbols, classes in passes:
         order = np.argsort(classes, kind="stable")
-        ordered, bounds = symbols[order], np.searchsorted(classes[order], np.arange(CLASSES + 1))
-        for index in range(1, CLASSES):
+        ordered, bounds = symbols[order], np.searchsorted(classes[order], np.arange(tables.classes + 1))
+        for index in range(1, tables.classes):
             part = ordered[bounds[index] : bounds[index + 1]]
             if not len(part):
                 continue
@@ -131,9 +140,9 @@ class Decoder:
     def read(self, classes: Classes) -> Symbols:
         """The symbols of the next pass, int32, in the order of `classes`."""
         order = np.argsort(classes, kind="stable")
-        counts = np.bincount(classes, minlength=CLASSES)
+        counts = np.bincount(classes, minlength=self._tables.classes)
         parts = [np.zeros(counts[0], np.int32)]
-        for index in range(1, CLASSES):
+        for index in range(1, self._tables.classes):
             if counts[index]:
                 parts.append(self._read_class(index, int(counts[index])))
         symbols = np.empty(len(classes), np.int32)

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sdfs.autoencoders import Pixels
 from sdfs.autoencoders.lapped import FACTOR
+from sdfs.latent_coding import Worth
+from sdfs.quality import LUMA, Scores
 
 PRICE = 6.0  # bits that a squared error of one quantisation step is worth in a place of middling texture
 _LEAST, _MOST = 0.6, 6.0  # times PRICE
 _CELL = 8  # pixels, per side, of a variance
 _SSIM_C2 = (0.03 * 255) ** 2
 _STRUCTURE = 500.0  # weight of what SSIM takes off for a squared error, 1 / (2 variance + C2), beside the error itself, which weighs 1/3
+_STRIP = 64  # positions at a time: bounds memory
+_MARGIN = 1  # positions around a strip that it depends on
+
+
+def worth(pixels: Pixels) -> Worth:
+    """`price` of a picture (H, W, 3): (ceil(H / 16), ceil(W / 16))."""
+    rows, columns = -(-pixels.shape[0] // FACTOR), -(-pixels.shape[1] // FACTOR)
+    result = np.empty((rows, columns), np.float32)
+    across = np.arange(columns * FACTOR).clip(0, pixels.shape[1] - 1)
+    for top in range(0, rows, _STRIP):
+        first, last = max(0, top - _MARGIN), min(rows, top + _STRIP + _MARGIN)
+        lines = np.arange(first * FACTOR, last * FACTOR).clip(0, pixels.shape[0] - 1)
+        luma = torch.from_numpy(pixels[lines][:, across] @ LUMA)
+        found = price(luma[None, None])[0, 0].numpy()
+        result[top : top + _STRIP] = found[top - first : top - first + _STRIP]
+    return result
+
+
+def cost(scores: Scores, bits_a_pixel: float, log2_step: float) -> float:
+    """What a picture costs as a whole, in bits a pixel: its bits, and what its errors are worth at this quantisation step."""
+    squared_error = 255**2 / 10 ** (scores.psnr / 10)
+    return bits_a_pixel + PRICE * 4**-log2_step * (squared_error + _STRUCTURE * 10 * (1 - scores.ms_ssim))
 
 
 def price(luma: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sdfs.autoencoders import lapped, layout
 from sdfs.autoencoders.layout import Group
 from sdfs.autoencoders.restoration import Restoration
-from sdfs.priors.learned import LearnedPrior, Places, pick
+from sdfs.priors.learned import LearnedPrior, Places, pick, scatter
 from sdfs.trade_off import price
 
 CHROMA_EVERY = 4  # the largest and emptiest group is taught in every so many steps
@@ -68,7 +68,6 @@ class Codec(nn.Module):
             latents = layout.to_channels(lapped.forward(components, short)) / torch.exp2(layout.log2_steps(q))[:, :, None, None]
             worth = price((rgb * _LUMA).sum(1, keepdim=True))
         values, bits = torch.zeros_like(latents), torch.zeros(len(rgb))
-        found: dict[tuple[Group, Places], Tensor] = {}
 
         def step(group: Group, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
             residual = pick(latents[:, group.channels], places) - mean
@@ -78,8 +77,9 @@ class Codec(nn.Module):
             nearer = (residual - residual.detach()) * symbols.sign() * 2**0.5 / torch.exp2(log2_scale.detach()) * 1.442695
             nonlocal bits
             bits = bits + (lost + nearer.flatten(1).sum(1)) * (CHROMA_EVERY if group is Group.CHROMA else 1)
-            found[group, places] = (symbols + mean).detach()
-            return found[group, places]
+            found = (symbols + mean).detach()
+            scatter(values[:, group.channels], places, found)
+            return found
 
         def windows(places: Places, logit: Tensor) -> Tensor:
             nonlocal bits
@@ -88,7 +88,6 @@ class Codec(nn.Module):
             return truth
 
         self.prior.passes(step, windows, q, chroma)
-        scatter(values, found)
         if not chroma:
             last = latents[:, Group.CHROMA.channels]
             values[:, Group.CHROMA.channels] = torch.trunc(last.abs() + 0.35) * last.sign()
@@ -104,31 +103,6 @@ class Codec(nn.Module):
         """With the network: components."""
         with torch.autocast(linear.device.type, dtype=torch.bfloat16):
             return self.restoration(linear, coded.values[:, layout.DETAIL_CHANNELS], coded.short, torch.exp2(layout.log2_step(q)), q)
-
-
-def scatter(values: Tensor, found: dict[tuple[Group, Places], Tensor]) -> None:
-    """Put what each pass gave where it belongs, in values (B, CHANNELS, h, w)."""
-    corners = values[:, :, 0::2, 0::2]
-    for (group, places), part in found.items():
-        whole = values[:, group.channels]
-        match places:
-            case Places.ALL:
-                whole[:] = part
-            case Places.EVEN:
-                whole[:, :, 0::2, 0::2], whole[:, :, 1::2, 1::2] = part[:, :, 0::2], part[:, :, 1::2]
-            case Places.ODD:
-                whole[:, :, 0::2, 1::2], whole[:, :, 1::2, 0::2] = part[:, :, 0::2], part[:, :, 1::2]
-            case Places.CENTRES:
-                whole[:, :, 1::2, 1::2] = part
-            case Places.FAR_CORNERS:
-                corners[:, group.channels, 0::2, 0::2] = part
-            case Places.FAR_CENTRES:
-                corners[:, group.channels, 1::2, 1::2] = part
-            case Places.FAR_ODD:
-                far = corners[:, group.channels]
-                far[:, :, 0::2, 1::2], far[:, :, 1::2, 0::2] = part[:, :, 0::2], part[:, :, 1::2]
-            case Places.CORNERS:
-                raise ValueError("corners are coded in three passes")
 
 
 def _windows(x: Tensor, side: int) -> Tensor:

@@ -16,9 +16,12 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfs.autoencoders.lapped import BANDS, COMPONENTS, frequencies
@@ -62,6 +65,26 @@ DETAIL = Group.LOW.size + Group.MIDDLE.size  # channels that the decoder's netwo
 DETAIL_CHANNELS = slice(Group.LOW.channels.start, Group.MIDDLE.channels.stop)
 
 
+@dataclass(frozen=True)
+class Latents:
+    """What is coded of a picture, on a grid of (h, w) positions."""
+
+    values: NDArray[np.int16]  # (CHANNELS, h, w), in 1/16 symbol units
+    short: NDArray[np.bool_]  # (h, w): positions with short windows
+
+    def bytes(self) -> bytes:
+        """What the checksum of latents is of: the values, little-endian, then the windows, a byte each."""
+        return self.values.astype("<i2").tobytes() + self.short.astype(np.uint8).tobytes()
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """A picture whose latents are not quantised yet, on a grid of (h, w) positions."""
+
+    latents: NDArray[np.float32]  # (CHANNELS, h, w), in symbol units
+    short: NDArray[np.bool_]  # (h, w)
+
+
 def to_channels(coefficients: Tensor) -> Tensor:
     """Coefficients (B, 3, h, w, BANDS) -> latents' order (B, CHANNELS, h, w)."""
     parts = [coefficients[:, axis, :, :, part] for group in Group for axis, part in enumerate(group.bands)]
@@ -69,7 +92,10 @@ def to_channels(coefficients: Tensor) -> Tensor:
 
 
 def to_coefficients(channels: Tensor) -> Tensor:
-    """Inverse of `to_channels`."""
+    """Inverse of `to_channels`; channels that are not there, at the end, are 0."""
+    missing = CHANNELS - channels.shape[1]
+    if missing:
+        channels = torch.cat([channels, channels.new_zeros(len(channels), missing, *channels.shape[2:])], 1)
     last = channels.permute(0, 2, 3, 1)
     found: list[list[Tensor]] = [[] for _ in range(COMPONENTS)]
     at = 0
@@ -109,3 +135,8 @@ def interpolate(levels: Tensor, q: Tensor) -> Tensor:
     low = position.floor().long().clamp(0, LEVELS - 2)
     part = (position - low).unsqueeze(1)
     return levels[low] * (1 - part) + levels[low + 1] * part
+
+
+def coded(quality: float) -> int:
+    """How many channels have symbols at all at a quality."""
+    return CHANNELS if quality >= CHROMA_FROM else Group.CHROMA.channels.start

@@ -76,6 +76,27 @@ def pick(x: Tensor, places: Places) -> Tensor:
             return interleave(x[:, :, 0::2, 1::2], x[:, :, 1::2, 0::2])
 
 
+def scatter(whole: Tensor, places: Places, part: Tensor) -> None:
+    """Inverse of `pick`: put what some positions have where it belongs in `whole` (B, C, H, W)."""
+    match places:
+        case Places.ALL:
+            whole[:] = part
+        case Places.FAR_CORNERS:
+            scatter(whole[:, :, 0::2, 0::2], Places.CORNERS, part)
+        case Places.FAR_CENTRES:
+            scatter(whole[:, :, 0::2, 0::2], Places.CENTRES, part)
+        case Places.FAR_ODD:
+            scatter(whole[:, :, 0::2, 0::2], Places.ODD, part)
+        case Places.CORNERS:
+            whole[:, :, 0::2, 0::2] = part
+        case Places.CENTRES:
+            whole[:, :, 1::2, 1::2] = part
+        case Places.EVEN:
+            whole[:, :, 0::2, 0::2], whole[:, :, 1::2, 1::2] = part[:, :, 0::2], part[:, :, 1::2]
+        case Places.ODD:
+            whole[:, :, 0::2, 1::2], whole[:, :, 1::2, 0::2] = part[:, :, 0::2], part[:, :, 1::2]
+
+
 def interleave(even_rows: Tensor, odd_rows: Tensor) -> Tensor:
     """Half of a checkerboard (B, C, H, W/2), as `pick` gives it, from its even and its odd rows (B, C, H/2, W/2): corners and centres."""
     return torch.stack([even_rows, odd_rows], 3).flatten(2, 3)
@@ -245,6 +266,15 @@ class LearnedPrior(nn.Module):
                 reached = layer.weight.abs().flatten(1).sum(1) * _ACTIVATION_LIMIT + (0 if layer.bias is None else layer.bias.abs())
                 if not bool(torch.isfinite(reached).all()) or float(reached.max()) >= most - QUALITIES:
                     raise DamagedError(f"prior: layer {name} does not stay exact: want sums below {most:.0f}, have {float(reached.max()):.0f}")
+
+    def exact_state(self) -> dict[str, Tensor]:
+        """The parameters rounded to what the passes compute with. Tables of qualities stay as they are, for they are rounded once interpolated."""
+        state = self.state_dict()
+        for name, layer in self.named_modules():
+            if isinstance(layer, _Exact | _ExactMean):
+                step = _WEIGHT_STEP if isinstance(layer, _Exact) else _MEAN_STEP
+                state |= {f"{name}.{kind}": _rounded(value.detach(), step) for kind, value in layer.named_parameters()}
+        return state
 
     def passes(self, step: Step, windows: Windows, q: Tensor, with_chroma: bool | None = None) -> None:
         """Go through the passes: the one order that encoder, decoder and training share.

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load
 
 from sdfs import trade_off
-from sdfs.autoencoders import Latents, Pixels
+from sdfs.autoencoders import Pixels
+from sdfs.autoencoders.layout import Analysed, log2_step
 from sdfs.autoencoders.runner import BundledAutoencoder
 from sdfs.errors import DamagedError
 from sdfs.latent_coding import LearnedCoder, Worth
@@ -67,38 +68,33 @@ class BundledModel:
         return self._autoencoder.placed
 
     def encode(self, pixels: Pixels, quality: int, effort: Effort) -> Encoded:
-        latents = self._autoencoder.encode(pixels, quality)
-        if effort is Effort.FAST:
-            return self._encoded(latents, pixels, quality, None)
-        worth = trade_off.worth(pixels, quality)
-        if effort is Effort.NORMAL:
-            return self._encoded(latents, pixels, quality, worth)
+        analysed, worth = self._autoencoder.encode(pixels, quality), trade_off.worth(pixels)
+        if effort is not Effort.BEST:
+            return self._encoded(analysed, pixels, quality, worth)
 
         def cost(tried: Encoded) -> float:
             bits = 8 * len(tried.section) / (pixels.shape[0] * pixels.shape[1])
-            return trade_off.cost(compare(pixels, tried.pixels), bits, quality)
+            return trade_off.cost(compare(pixels, tried.pixels), bits, float(log2_step(torch.tensor(quality))))
 
-        return min((self._encoded(latents, pixels, quality, worth * np.float32(factor)) for factor in _TRIED), key=cost)
+        return min((self._encoded(analysed, pixels, quality, worth * np.float32(factor)) for factor in _TRIED), key=cost)
 
-    def _encoded(self, latents: Latents, pixels: Pixels, quality: int, worth: Worth | None) -> Encoded:
-        section, quantised = self._coder.encode(latents, quality, worth)
-        return Encoded(section, self._pixels(quantised, quality, *pixels.shape[:2]), latents_crc32(quantised))
+    def _encoded(self, analysed: Analysed, pixels: Pixels, quality: int, worth: Worth) -> Encoded:
+        section, latents = self._coder.encode(analysed, quality, worth)
+        decoded = self._autoencoder.decode(latents, quality, *pixels.shape[:2])
+        return Encoded(section, decoded, zlib.crc32(latents.bytes()))
 
     def decode(self, section: bytes, header: Mapping[str, Any], height: int, width: int) -> Pixels:
         factor, quality = self._autoencoder.factor, int(header["quality"])
-        quantised = self._coder.decode(section, -(-height // factor), -(-width // factor), quality)
-        check_latents(quantised, header)
-        return self._pixels(quantised, quality, height, width)
-
-    def _pixels(self, quantised: NDArray[np.int16], quality: int, height: int, width: int) -> Pixels:
-        return self._autoencoder.decode(self._coder.dequantise(quantised, quality), quality, height, width)
+        latents = self._coder.decode(section, -(-height // factor), -(-width // factor), quality)
+        check_latents(zlib.crc32(latents.bytes()), header)
+        return self._autoencoder.decode(latents, quality, height, width)
 
 
 def latents_crc32(quantised: NDArray[np.int16]) -> int:
     return zlib.crc32(quantised.astype("<i2").tobytes())
 
 
-def check_latents(quantised: NDArray[np.int16], header: Mapping[str, Any]) -> None:
+def check_latents(crc32: int, header: Mapping[str, Any]) -> None:
     """Raises DamagedError."""
-    if latents_crc32(quantised) != header["latents_crc32"]:
+    if crc32 != header["latents_crc32"]:
         raise DamagedError("latent blob: the decoded latents fail their checksum")
