@@ -12,7 +12,7 @@ from sdfs.autoencoders.lapped import FACTOR
 from sdfs.latent_coding import Worth
 from sdfs.quality import LUMA, Scores
 
-PRICE = 6.0  # bits that a squared error of one quantisation step is worth in a place of middling texture
+PRICE = 4.5  # bits that a squared error of one quantisation step is worth in a place of middling texture
 _LEAST, _MOST = 0.6, 6.0  # times PRICE
 _CELL = 8  # pixels, per side, of a variance
 _SSIM_C2 = (0.03 * 255) ** 2

@@ -109,24 +109,24 @@ def to_coefficients(channels: Tensor) -> Tensor:
 
 @functools.cache
 def _tilt() -> Tensor:
-    """(CHANNELS,) in octaves: how much finer than others a channel is quantised in the upper half of the scale."""
+    """(CHANNELS,) in octaves: how much finer than the base a channel is quantised. Found by trying: docs/TRAINING.md."""
     found = []
     for group in Group:
         for axis, part in enumerate(group.bands):
             for u, v in frequencies()[part]:
-                found.append(min(max((5 - math.hypot(u, v)) / 16, -0.25), 0.1875) if axis == 0 else -0.0625)
+                octaves = ((5 if axis else 8) - math.hypot(u, v)) / 8
+                found.append(min(max(octaves, -0.75), 0.75))
     return torch.tensor(found)
 
 
 def log2_step(q: Tensor) -> Tensor:
-    """Of the base step at quality q (B,): (B,). The error of calm ground, and the network, go by it."""
-    return 7.8 - 0.048 * q
+    """Of the base step at quality q (B,): (B,). The network goes by it."""
+    return 8.2 - 0.05 * q
 
 
 def log2_steps(q: Tensor) -> Tensor:
     """Of the quantisation step of each channel at quality q (B,): (B, CHANNELS), multiples of 1/16."""
-    exact = log2_step(q)[:, None] - (q / 50).clamp(max=1.5)[:, None] * _tilt()
-    return torch.round(exact * 16) / 16
+    return torch.round((log2_step(q)[:, None] - _tilt()) * 16) / 16
 
 
 def interpolate(levels: Tensor, q: Tensor) -> Tensor:
