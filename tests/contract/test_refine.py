@@ -29,10 +29,10 @@ from training.weights import weights_of
 
 
 @pytest.fixture(scope="module")
-def first_stage(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first_stage(crops: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint after two steps, whose average is not where its codec is."""
     run = Run(tmp_path_factory.mktemp("run"), 1e-4, "cpu")
-    train(photos, run, hours=1, cooldown=0, batch=1, size=64, valid=None, max_steps=2)
+    train(crops, run, hours=1, cooldown=0, batch=1, size=64, valid=None, max_steps=2)
     return run.out / "checkpoint.pt"
 
 
@@ -51,15 +51,15 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def refined(photos: Path, first_stage: Path, features: Path, tmp_path_factory: pytest.TempPathFactory) -> Refinement:
+def refined(crops: Path, first_stage: Path, features: Path, tmp_path_factory: pytest.TempPathFactory) -> Refinement:
     """After two steps, at a high rate."""
     run = Refinement(first_stage, features, tmp_path_factory.mktemp("refined"), 1e-2, "cpu")
-    steps(run, photos, 2)
+    steps(run, crops, 2)
     return run
 
 
-def steps(run: Run, photos: Path, count: int) -> None:
-    train(photos, run, hours=1, cooldown=1, batch=1, size=128, valid=None, max_steps=count)
+def steps(run: Run, crops: Path, count: int) -> None:
+    train(crops, run, hours=1, cooldown=1, batch=1, size=128, valid=None, max_steps=count)
 
 
 def averaged(checkpoint: Path) -> Codec:
@@ -104,8 +104,8 @@ def test_a_refinement_counts_on_from_the_first_stage(first_stage: Path, refined:
     assert refined.seconds > seconds
 
 
-def test_sigterm_saves(photos: Path, first_stage: Path, features: Path, tmp_path: Path) -> None:
-    files = [str(first_stage), str(photos), "--features", str(features), "--out", str(tmp_path)]
+def test_sigterm_saves(crops: Path, first_stage: Path, features: Path, tmp_path: Path) -> None:
+    files = [str(first_stage), str(crops), "--features", str(features), "--out", str(tmp_path)]
     command = [sys.executable, "-m", "training.refine", *files, "--batch", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
         assert process.stdout is not None
@@ -122,8 +122,8 @@ def test_high_qualities_are_left_to_the_distortion() -> None:
     assert weights[3] == weights[4] == 0
 
 
-def test_pictures_of_high_quality_only_are_refined_without_features(photos: Path, refined: Refinement) -> None:
-    pixels = next(Crops(photos, 64, seed=0).batches(2))
+def test_pictures_of_high_quality_only_are_refined_without_features(crops: Path, refined: Refinement) -> None:
+    pixels = next(Crops(crops, 64, seed=0).batches(2))
     assert texture_distance(refined.features, pixels[:0], pixels[:0]).sum() == 0
 
 
@@ -138,8 +138,8 @@ def test_another_patch_of_a_texture_is_nearer_than_a_smear_of_it(refined: Refine
     assert texture_distance(refined.features, texture, another) < 0.5 * texture_distance(refined.features, texture, smear)
 
 
-def test_a_picture_has_no_distance_to_itself(refined: Refinement, photos: Path) -> None:
-    pixels = next(Crops(photos, 64, seed=0).batches(2))
+def test_a_picture_has_no_distance_to_itself(refined: Refinement, crops: Path) -> None:
+    pixels = next(Crops(crops, 64, seed=0).batches(2))
     assert texture_distance(refined.features, pixels, pixels).tolist() == [0, 0]
 
 

@@ -13,10 +13,10 @@ from training.prior import Samples, teach
 
 
 @pytest.fixture
-def samples(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Samples:
+def samples(crops: Path, monkeypatch: pytest.MonkeyPatch) -> Samples:
     monkeypatch.setattr(prior, "SIDE", 64)
     torch.manual_seed(0)
-    return Samples.of(Codec(), photos, 6, seed=0)
+    return Samples.of(Codec(), crops, 6, seed=0)
 
 
 def test_it_takes_bits_off_and_changes_nothing_else(samples: Samples) -> None:
