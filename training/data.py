@@ -1,4 +1,4 @@
-"""Training crops and held-out pictures from a folder of photos."""
+"""Training crops out of a file of them, and pictures of a folder."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from training.drawings import drawing
-
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif"}
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -39,31 +37,27 @@ def to_tensor(arrays: list[np.ndarray]) -> Tensor:
 
 
 class Crops:
-    """Endless random crops: scaled down by up to 0.5 (which also hides the source's JPEG artefacts), mirrored half of the time.
+    """Endless random crops of `size` pixels a side out of those in a file that `training.crops` wrote; mirrored half of the time.
 
-    `drawn`: the share of them that is drawn, or drawn upon.
+    The file is mapped, not read: it may be larger than memory. Raises SystemExit where it holds no crops, or none so large.
     """
 
-    def __init__(self, folder: Path, size: int, seed: int, longest: int = 2048, drawn: float = 0.0) -> None:
+    def __init__(self, file: Path, size: int, seed: int) -> None:
         self._size = size
         self._random = random.Random(seed)
-        self._drawn = drawn
-        loaded = (load(path, longest) for path in pictures(folder))
-        self._pictures = [a for a in loaded if min(a.shape[:2]) >= size // 2]
-        if not self._pictures:
-            raise SystemExit(f"{folder}: no picture has sides of at least {size // 2} pixels")
+        try:
+            self._crops: np.ndarray = np.load(file, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"{file}: not a file of crops; make one with python -m training.crops") from error
+        if self._crops.ndim != 4 or self._crops.dtype != np.uint8 or self._crops.shape[1] < size:
+            raise SystemExit(f"{file}: no crops of {size} pixels a side; make some with python -m training.crops --size {size}")
 
     def _crop(self) -> np.ndarray:
-        array = self._random.choice(self._pictures)
-        height, width = array.shape[:2]
-        scale = min(1.0, self._random.uniform(max(0.5, self._size / min(height, width)), 1.15))
-        side = min(int(self._size / scale), height, width)
-        top, left = self._random.randint(0, height - side), self._random.randint(0, width - side)
-        crop = array[top : top + side, left : left + side]
-        if side != self._size:
-            crop = np.asarray(Image.fromarray(crop).resize((self._size, self._size), Image.Resampling.BICUBIC))
-        crop = crop[:, ::-1] if self._random.random() < 0.5 else crop
-        return drawing(crop, self._random) if self._random.random() < self._drawn else crop
+        crop = self._crops[self._random.randrange(len(self._crops))]
+        spare = len(crop) - self._size
+        top, left = self._random.randint(0, spare), self._random.randint(0, spare)
+        crop = crop[top : top + self._size, left : left + self._size]
+        return crop[:, ::-1] if self._random.random() < 0.5 else crop
 
     def batches(self, count: int) -> Iterator[Tensor]:
         while True:

@@ -22,18 +22,14 @@ import torch
 from torch import Tensor
 
 from sdfs.autoencoders import lapped
+from training.data import Crops
 from training.objective import CHROMA_EVERY, Codec, distortion
 
+CROP = 256  # pixels, per side
 WARMUP_STEPS = 100
 SAVE_SECONDS = 180
 LOG_STEPS = 100
 COMPARE_STEPS = 10  # the network's gain over the transform alone is measured in every so many
-
-
-def batch_of(crops: np.ndarray, count: int, random: np.random.Generator) -> Tensor:
-    """Random ones of crops (N, S, S, 3) uint8: (count, 3, S, S) float32 in 0..255."""
-    picked = np.stack([crops[index] for index in random.integers(0, len(crops), count)])
-    return torch.from_numpy(picked).permute(0, 3, 1, 2).float()
 
 
 class Run:
@@ -99,9 +95,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    crops = np.load(options.crops, mmap_mode="r")
     run = Run(options.out, options.rate)
-    random = np.random.default_rng(run.step)
+    batches = Crops(options.crops, CROP, seed=run.step).batches(options.batch)
     torch.manual_seed(run.step)
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -110,7 +105,7 @@ def main() -> None:
     logged: list[dict[str, float]] = []
     while not stopped and (left := options.hours * 3600 - (time.monotonic() - began)) > 0:
         share = min(1.0, left / (options.cooldown * 3600)) if options.cooldown else 1.0
-        logged.append(run.advance(batch_of(crops, options.batch, random), torch.rand(options.batch) * 100, share))
+        logged.append(run.advance(next(batches) * 255, torch.rand(options.batch) * 100, share))
         now = time.monotonic()
         run.seconds, last = run.seconds + now - last, now
         if run.step % LOG_STEPS == 0:

@@ -1,6 +1,6 @@
-"""Train a small AutoencoderKL of Stable Diffusion 1.x's geometry on a folder of photos; run it again to go on where it stopped.
+"""Train a small AutoencoderKL of Stable Diffusion 1.x's geometry on a file of crops; run it again to go on where it stopped.
 
-    python -m training.train_kl PHOTOS --out DIR [--hours H] [--valid FOLDER]
+    python -m training.train_kl CROPS --out DIR [--hours H] [--valid HELD_OUT]
 
 Writes DIR/checkpoint.pt and DIR/model, a folder that diffusers loads, every few minutes. H is the length of the whole run, however
 often it is stopped: the rate falls to zero over it. What DIR/model holds is a moving average of the weights; its scaling factor is
@@ -163,22 +163,22 @@ def statistics(latents: Tensor) -> Statistics:
     )
 
 
-def train(photos: Path, run: Run, *, hours: float, batch: int, valid: Path | None, max_steps: int | None) -> None:
+def train(crops: Path, run: Run, *, hours: float, batch: int, valid: Path | None, max_steps: int | None) -> None:
     """Until the run has trained `hours`, `max_steps` more are done or `run.stopped`; saved then, and every few minutes."""
-    probes = next(Crops(photos, SIDE, seed=1).batches(PROBES)).to(run.device)
+    probes = next(Crops(crops, SIDE, seed=1).batches(PROBES)).to(run.device)
     held_out = None if valid is None else next(Crops(valid, SIDE, seed=1).batches(PROBES)).to(run.device)
-    crops = Crops(photos, SIDE, seed=run.step).batches(batch)
+    batches = Crops(crops, SIDE, seed=run.step).batches(batch)
     print(f"training from step {run.step}", flush=True)
     losses: list[float] = []
     first_step = run.step
     last_save = last_log = last = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(next, crops)
+        upcoming = pool.submit(next, batches)
         while not run.stopped and run.seconds < hours * 3600 and (max_steps is None or run.step - first_step < max_steps):
             progress = run.seconds / (hours * 3600)
             side = EARLY_SIDE if progress < EARLY else SIDE
             pixels = upcoming.result()[..., :side, :side].to(run.device)
-            upcoming = pool.submit(next, crops)
+            upcoming = pool.submit(next, batches)
             losses.append(run.advance(pixels, progress))
             now = time.monotonic()
             run.seconds += min(now - last, LONGEST_STEP)
@@ -210,9 +210,9 @@ def report(model: AutoencoderKL, probes: Tensor, held_out: Tensor | None) -> Non
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, help="a folder of photos, searched recursively")
+    parser.add_argument("crops", type=Path, help="a file that training.crops wrote")
     parser.add_argument("--out", type=Path, required=True, help="the checkpoint and the model go here; resumed from where they exist")
-    parser.add_argument("--valid", type=Path, help="held-out photos for evaluation, never trained on")
+    parser.add_argument("--valid", type=Path, help="held-out crops for evaluation, never trained on")
     parser.add_argument("--hours", type=float, default=1.0, help="the length of the whole run")
     parser.add_argument("--steps", type=int, help="stop after this many steps")
     parser.add_argument("--batch", type=int, default=8)
@@ -221,7 +221,7 @@ def main() -> None:
     options = parser.parse_args()
     run = Run(options.out, options.rate, options.device)
     signal.signal(signal.SIGTERM, lambda *_: setattr(run, "stopped", True))
-    train(options.photos, run, hours=options.hours, batch=options.batch, valid=options.valid, max_steps=options.steps)
+    train(options.crops, run, hours=options.hours, batch=options.batch, valid=options.valid, max_steps=options.steps)
 
 
 if __name__ == "__main__":

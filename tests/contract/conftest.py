@@ -63,6 +63,16 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def crops(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of four crops of 256 × 256, to train on."""
+    from training.crops import make
+
+    file = tmp_path_factory.mktemp("crops") / "crops.npy"
+    make(file, [photos], count=4, size=256, drawn=0.0, seed=0, apart=False)
+    return file
+
+
+@pytest.fixture(scope="session")
 def model_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A saved model of every class of diffusers' that SDFS can use; not to be changed."""
     from tests.small_models import MODELS, saved

@@ -17,15 +17,15 @@ from training.train_kl import PROBES, SIDE, Run, correlation_between_channels, l
 
 
 @pytest.fixture(scope="module")
-def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def trained(crops: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """After three steps."""
     run = Run(tmp_path_factory.mktemp("run"), 1e-4, "cpu")
-    steps(run, photos, 3)
+    steps(run, crops, 3)
     return run
 
 
-def steps(run: Run, photos: Path, count: int) -> None:
-    train(photos, run, hours=1, batch=2, valid=None, max_steps=count)
+def steps(run: Run, crops: Path, count: int) -> None:
+    train(crops, run, hours=1, batch=2, valid=None, max_steps=count)
 
 
 def test_a_run_is_taken_up_where_it_stopped(trained: Run) -> None:
@@ -36,15 +36,15 @@ def test_a_run_is_taken_up_where_it_stopped(trained: Run) -> None:
     assert second.optimiser.state_dict()["state"][0]["step"] == 3
 
 
-def test_a_run_that_has_its_hours_takes_no_further_step(photos: Path, tmp_path: Path) -> None:
+def test_a_run_that_has_its_hours_takes_no_further_step(crops: Path, tmp_path: Path) -> None:
     run = Run(tmp_path, 1e-4, "cpu")
     run.seconds = 3600
-    steps(run, photos, 3)
+    steps(run, crops, 3)
     assert run.step == 0
 
 
-def test_sigterm_saves(photos: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "training.train_kl", str(photos), "--out", str(tmp_path), "--batch", "2"]
+def test_sigterm_saves(crops: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "training.train_kl", str(crops), "--out", str(tmp_path), "--batch", "2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -62,25 +62,25 @@ def test_the_model_has_the_geometry_of_stable_diffusion(trained: Run) -> None:
     assert {"quant_conv.weight", "post_quant_conv.weight", "decoder.mid_block.attentions.0.to_q.weight"} <= names
 
 
-def test_the_scaling_factor_brings_training_latents_to_unit_deviation(trained: Run, photos: Path) -> None:
+def test_the_scaling_factor_brings_training_latents_to_unit_deviation(trained: Run, crops: Path) -> None:
     model = AutoencoderKL.from_pretrained(trained.out / "model")
-    latents = latents_of(model, next(Crops(photos, SIDE, seed=1).batches(PROBES)))
+    latents = latents_of(model, next(Crops(crops, SIDE, seed=1).batches(PROBES)))
     assert (latents * model.config["scaling_factor"]).std() == pytest.approx(1, rel=0.01)
 
 
-def test_training_lowers_the_loss_and_raises_the_psnr(photos: Path, tmp_path: Path) -> None:
+def test_training_lowers_the_loss_and_raises_the_psnr(crops: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     run = Run(tmp_path, 1e-3, "cpu")
-    pixels = next(Crops(photos, 32, seed=0).batches(2))
+    pixels = next(Crops(crops, 32, seed=0).batches(2))
     before = psnr(run.average, pixels)
     losses = [run.advance(pixels, 0.0) for _ in range(20)]
     assert sum(losses[-5:]) < sum(losses[:5])
     assert psnr(run.average, pixels) > before
 
 
-def test_the_rate_ends_at_zero(photos: Path, tmp_path: Path) -> None:
+def test_the_rate_ends_at_zero(crops: Path, tmp_path: Path) -> None:
     run = Run(tmp_path, 1e-3, "cpu")
-    run.advance(next(Crops(photos, 64, seed=0).batches(1)), 1.0)
+    run.advance(next(Crops(crops, 64, seed=0).batches(1)), 1.0)
     assert run.optimiser.param_groups[0]["lr"] == 0
 
 
