@@ -13,8 +13,9 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from operator import mul
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sdfs.container import HEADER_DICTIONARY
 from sdfs.metadata import dictionary
@@ -22,10 +23,17 @@ from sdfs.metadata import dictionary
 Grid = list[list[list[int]]]
 Plane = list[list[float]]
 Places = Callable[[int, int], bool]  # of a row and a column
-Kernel = list[list[list[list[int]]]]  # [out][in][y][x]
 CHANNELS, SLICE, CLASSES, FLAG_CLASSES, CHROMA_FROM = 768, 64, 46, 17, 30
 GROUPS = {"mean": 3, "low": 25, "middle": 92, "high": 296, "chroma": 352}  # channels
 LIMIT_4 = 2048 << 4
+
+
+class Layer(NamedTuple):
+    """Of a convolution."""
+
+    side: int
+    weights: list[list[int]]  # [out][tap, in]: of all channels those of the first tap, of the next, …
+    biases: list[int]
 
 
 def float32(x: float) -> float:
@@ -64,12 +72,12 @@ class Weights:
         mixed = [float32(float32(a * rest) + float32(b * part)) for a, b in zip(row, following, strict=True)]
         return [math.floor(float32(float32(v * 512) + 0.5)) for v in mixed]
 
-    def layer(self, name: str, fraction_bits: int) -> tuple[Kernel, list[int]]:
-        """Weights and biases [out] in units of 2^-fraction_bits."""
-        (outs, ins, height, width), flat = self._values[f"prior.{name}.weight"]
-        numbers = iter(whole(flat, fraction_bits))
-        kernel = [[[[next(numbers) for _ in range(width)] for _ in range(height)] for _ in range(ins)] for _ in range(outs)]
-        return kernel, whole(self._values.get(f"prior.{name}.bias", ([outs], [0.0] * outs))[1], fraction_bits)
+    def layer(self, name: str, fraction_bits: int) -> Layer:
+        """In units of 2^-fraction_bits."""
+        (outs, ins, side, _), flat = self._values[f"prior.{name}.weight"]
+        numbers, taps = whole(flat, fraction_bits), side * side
+        weights = [[numbers[(out * ins + c) * taps + tap] for tap in range(taps) for c in range(ins)] for out in range(outs)]
+        return Layer(side, weights, whole(self._values.get(f"prior.{name}.bias", ([outs], [0.0] * outs))[1], fraction_bits))
 
 
 def whole(numbers: Sequence[float], fraction_bits: int) -> list[int]:
@@ -78,29 +86,16 @@ def whole(numbers: Sequence[float], fraction_bits: int) -> list[int]:
     return [int(number) for number in scaled]
 
 
-def convolve(x: Grid, layer: tuple[Kernel, list[int]], bias_shift: int, *, nearest: bool = False) -> Grid:
+def convolve(x: Grid, layer: Layer, bias_shift: int, *, nearest: bool = False) -> Grid:
     """Same-size convolution; outside there are zeros, or the nearest inside."""
-    kernel, bias = layer
-    height, width, reach = len(x[0]), len(x[0][0]), len(kernel[0][0]) // 2
-    out = []
-    for weights, offset in zip(kernel, bias, strict=True):
-        plane = [[offset << bias_shift] * width for _ in range(height)]
-        for source, taps in zip(x, weights, strict=True):
-            for dy, row in enumerate(taps, -reach):
-                for dx, weight in enumerate(row, -reach):
-                    if not weight:
-                        continue
-                    for i, target in enumerate(plane):
-                        if nearest:
-                            line = source[min(max(i + dy, 0), height - 1)]
-                            for j in range(width):
-                                target[j] += weight * line[min(max(j + dx, 0), width - 1)]
-                        elif 0 <= i + dy < height:
-                            line = source[i + dy]
-                            for j in range(max(0, -dx), min(width, width - dx)):
-                                target[j] += weight * line[j + dx]
-        out.append(plane)
-    return out
+    height, width = len(x[0]), len(x[0][0])
+    steps = range(-(layer.side // 2), layer.side // 2 + 1)
+    patches = moved(x, [(dy, dx) for dy in steps for dx in steps], or_nearest if nearest else or_nothing)
+    columns = [[[plane[r][s] for plane in patches] for s in range(width)] for r in range(height)]
+    return [
+        [[(bias << bias_shift) + sum(map(mul, weights, column)) for column in row] for row in columns]
+        for weights, bias in zip(layer.weights, layer.biases, strict=True)
+    ]
 
 
 def apply(function: Any, *grids: Grid) -> Grid:
@@ -369,6 +364,87 @@ class SliceDecoder:
 
 def scale_class(scale_4: int) -> int:
     return min(max((scale_4 + 48) // 4 + 1, 0), CLASSES - 1)
+
+
+LONG_ANGLES = (0.6621, 0.6376, 0.5716, 0.4835, 0.3748, 0.2491, 0.1142)
+SHORT_ANGLES = (0.5516, 0.3799, 0.1808)
+BANDS = sorted(((u, v) for u in range(16) for v in range(16)), key=lambda f: (f[0] ** 2 + f[1] ** 2, f))
+ENDS = ((0, 1, 16, 72, 256, 256), (0, 1, 6, 24, 80, 256), (0, 1, 6, 24, 80, 256))  # of the groups' bands, in each component
+
+
+def components(values_4: Grid, short: list[list[int]], quality: int) -> list[Plane]:
+    """What the transform alone makes of latents: Y, Cb and Cr, 16 samples a position and side."""
+    rows, columns = len(short), len(short[0])
+    blocks = [[[[[0.0] * 16 for _ in range(16)] for _ in range(columns)] for _ in range(rows)] for _ in ENDS]
+    channels = iter(values_4)
+    for group in range(5):
+        for axis, ends in enumerate(ENDS):
+            for u, v in BANDS[ends[group] : ends[group + 1]]:
+                tilt = min(max(((5 if axis else 8) - math.hypot(u, v)) / 8, -0.75), 0.75)
+                unit = 2.0 ** (round(16 * (8.2 - 0.05 * quality - tilt)) / 16 - 4)
+                for r, row in enumerate(next(channels)):
+                    for s, value in enumerate(row):
+                        blocks[axis][r][s][u][v] = value * unit
+    return [_plane(component, short) for component in blocks]
+
+
+def _plane(blocks: list[list[Plane]], short: list[list[int]]) -> Plane:
+    samples = [
+        [_short(b) if is_short else _idct_2d(b) for b, is_short in zip(*line, strict=True)] for line in zip(blocks, short, strict=True)
+    ]
+    plane = [[v for block in line for v in block[y]] for line in samples for y in range(16)]
+    for row in range(1, len(short)):
+        for x in range(len(plane[0])):
+            column = [line[x] for line in plane]
+            unlap(column, 16 * row, SHORT_ANGLES if short[row - 1][x // 16] or short[row][x // 16] else LONG_ANGLES)
+            for line, value in zip(plane, column, strict=True):
+                line[x] = value
+    for y, line in enumerate(plane):
+        for column_number in range(1, len(short[0])):
+            beside = short[y // 16][column_number - 1 : column_number + 1]
+            unlap(line, 16 * column_number, SHORT_ANGLES if any(beside) else LONG_ANGLES)
+    return plane
+
+
+def _short(block: Plane) -> Plane:
+    quarters = [(i, j) for i in range(2) for j in range(2)]
+    means = [sum(block[i][j] * (-1) ** (i * k + j * m) for i, j in quarters) / 2 for k, m in quarters]
+    out = [[0.0] * 16 for _ in range(16)]
+    for (i, j), mean in zip(quarters, means, strict=True):
+        part = [line[j::2] for line in block[i::2]]
+        part[0][0] = mean
+        for y, line in enumerate(_idct_2d(part)):
+            out[8 * i + y][8 * j : 8 * j + 8] = line
+    for line in out:
+        unlap(line, 8, SHORT_ANGLES)
+    turned = [list(line) for line in zip(*out, strict=True)]
+    for line in turned:
+        unlap(line, 8, SHORT_ANGLES)
+    return [list(line) for line in zip(*turned, strict=True)]
+
+
+def _idct_2d(block: Plane) -> Plane:
+    turned = zip(*[_idct(line) for line in block], strict=True)
+    return [list(line) for line in zip(*[_idct(line) for line in turned], strict=True)]
+
+
+def _idct(line: Sequence[float]) -> list[float]:
+    n = len(line)
+    scaled = [v * math.sqrt((2 if k else 1) / n) for k, v in enumerate(line)]
+    return [sum(v * math.cos((2 * x + 1) * k * math.pi / (2 * n)) for k, v in enumerate(scaled)) for x in range(n)]
+
+
+def unlap(line: list[float], border: int, angles: tuple[float, ...]) -> None:
+    """Undo the filter over a border, in place."""
+    reach = len(angles) + 1
+    before, after = line[border - reach : border], line[border : border + reach]
+    a = [x + y for x, y in zip(before, after[::-1], strict=True)]
+    b = [x - y for x, y in zip(before[::-1], after, strict=True)]
+    for k, angle in enumerate(angles):
+        cos, sin = math.cos(angle), math.sin(angle)
+        b[k], b[k + 1] = cos * b[k] - sin * b[k + 1], sin * b[k] + cos * b[k + 1]
+    line[border - reach : border] = [(p + q) / 2 for p, q in zip(a, b[::-1], strict=True)]
+    line[border : border + reach] = [(p - q) / 2 for p, q in zip(a[::-1], b, strict=True)]
 
 
 def decode_latents(blob: bytes, weights: Weights) -> tuple[dict[str, Any], Grid, list[list[int]]]:
