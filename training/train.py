@@ -78,7 +78,7 @@ class Run:
         if self.step % COMPARE_STEPS == 0:
             with torch.no_grad():
                 plain = distortion(rgb, lapped.to_rgb(linear))
-            for name in ("squared_error", "structure", "chroma", "ripples"):
+            for name in ("squared_error", "structure", "chroma", "ripples", "seen"):
                 before, after = (getattr(measured, name) + 1e-4 for measured in (plain, restored))
                 figures[name] = (10 * torch.log10(before / after)).mean().item()
         return figures

@@ -158,7 +158,9 @@ def choose(components: Tensor, step: Tensor) -> Tensor:
     """
     luma = components[:, :1]
     every = torch.ones(len(luma), luma.shape[2] // FACTOR, luma.shape[3] // FACTOR, dtype=torch.bool)
-    long_cost, short_cost = (torch.log1p(forward(luma, kind).abs() / step[:, None, None, None, None]).sum((1, 4)) for kind in (~every, every))
+    long_cost, short_cost = (
+        torch.log1p(forward(luma, kind).abs() / step[:, None, None, None, None]).sum((1, 4)) for kind in (~every, every)
+    )
     return short_cost + _BIAS < long_cost
 
 

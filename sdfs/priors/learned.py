@@ -265,7 +265,9 @@ class LearnedPrior(nn.Module):
             if isinstance(layer, _Exact):
                 reached = layer.weight.abs().flatten(1).sum(1) * _ACTIVATION_LIMIT + (0 if layer.bias is None else layer.bias.abs())
                 if not bool(torch.isfinite(reached).all()) or float(reached.max()) >= most - QUALITIES:
-                    raise DamagedError(f"prior: layer {name} does not stay exact: want sums below {most:.0f}, have {float(reached.max()):.0f}")
+                    raise DamagedError(
+                        f"prior: layer {name} does not stay exact: want sums below {most:.0f}, have {float(reached.max()):.0f}"
+                    )
 
     def exact_state(self) -> dict[str, Tensor]:
         """The parameters rounded to what the passes compute with. Tables of qualities stay as they are, for they are rounded once interpolated."""
