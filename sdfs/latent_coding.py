@@ -1,7 +1,7 @@
 """Latents of the bundled autoencoder to bytes and back, through the learned prior and the entropy coder; exact on every machine.
 
-The grid is cut into slices of up to SLICE x SLICE positions, each coded by itself, which bounds the memory of a decode; its passes are those
-of `priors.learned`. Positions that pad a slice to a multiple of GRID are class 0.
+The grid is cut into slices of up to SLICE x SLICE positions, each coded by itself, which bounds the memory of a decode; its passes are
+those of `priors.learned`. Positions that pad a slice to a multiple of GRID are class 0.
 
 An encoder is told what error is worth: of a symbol and the next one towards 0 it then takes the one that costs less, in error and
 bits together (rate-distortion optimised quantisation). Decoders do not know.

@@ -2,8 +2,8 @@
 
     python -m training.train CROPS.npy --out DIR [--hours H] [--cooldown H]
 
-Writes DIR/checkpoint.pt every few minutes and a line in DIR/log.jsonl every hundred steps. The schedule has no end built in: a warm-up, then
-a constant rate under an exponential moving average of the weights, which is what `training.export` takes. `--cooldown H` lets the rate fall
+Writes DIR/checkpoint.pt every few minutes and a line in DIR/log.jsonl every hundred steps. The schedule has no end built in: a warm-up,
+then a constant rate under an exponential moving average of the weights, which is what `training.export` takes. `--cooldown H` lets the rate fall
 to zero over the last H of the hours: the last step before weights are published.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import time
 from pathlib import Path
@@ -53,7 +52,7 @@ class Run:
     def save(self) -> None:
         state: dict[str, Any] = {"codec": self.codec.state_dict(), "optimiser": self.optimiser.state_dict(), "average": self.average}
         torch.save(state | {"step": self.step, "seconds": self.seconds}, self.out / "checkpoint.new")
-        os.replace(self.out / "checkpoint.new", self.out / "checkpoint.pt")
+        (self.out / "checkpoint.new").replace(self.out / "checkpoint.pt")
 
     def advance(self, rgb: Tensor, q: Tensor, share: float) -> dict[str, float]:
         """One step at this share of the rate. Returns figures to log; those of the network only now and then."""

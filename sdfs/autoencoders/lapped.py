@@ -1,7 +1,7 @@
 """The lapped transform of the bundled codec: fixed, orthonormal, with windows that switch.
 
-A position covers 16 x 16 pixels. It has a *long* window, one DCT of 16 x 16, or *short* ones, four DCTs of 8 x 8; the encoder chooses. Where
-they are short, the error of a symbol spreads over half the distance, which an edge needs and calm ground does not. Before the DCTs an
+A position covers 16 x 16 pixels. It has a *long* window, one DCT of 16 x 16, or *short* ones, four DCTs of 8 x 8; the encoder chooses.
+Where they are short, the error of a symbol spreads over half the distance, which an edge needs and calm ground does not. Before the DCTs an
 orthogonal filter laps over each border between windows: over 8 samples each way between two long ones, over 4 where one is short
 (Malvar 1989, "The LOT: transform coding without blocking effects", in the form of Tran, Liang and Tu 2003, "Lapped transform via
 time-domain pre- and post-filtering"). Every step is orthogonal, so a squared error of coefficients is one of samples, and passes
@@ -111,7 +111,7 @@ def _lap(planes: Tensor, short: Tensor, inverse: bool) -> Tensor:
     """Filter over the borders between rows of windows. planes (B, C, H, W), short (B, h, w) -> (B, C, H, W)."""
     if short.shape[1] < 2:
         return planes
-    batch, components, height, width = planes.shape
+    batch, components, _, width = planes.shape
     around = planes[:, :, _HALF:-_HALF].reshape(batch, components, -1, FACTOR, width)
     long_filter, short_filter = (matrix.T if inverse else matrix for matrix in _lappings())
     filtered = long_filter @ around

@@ -1,4 +1,4 @@
-"""The learned prior of the bundled codec: how wide each symbol is expected to spread, and around which value, given what is decoded already.
+"""The learned prior of the bundled codec: how far each symbol is expected to spread, around which value, given what is decoded.
 
 Latents are coded group by group (`autoencoders.layout`), so that a group sees all of those before it, at every position; within a group a
 second pass sees the first. The means of positions are refined as a quadtree: of a grid whose corners (even rows and columns) are known,
@@ -270,7 +270,7 @@ class LearnedPrior(nn.Module):
                     )
 
     def exact_state(self) -> dict[str, Tensor]:
-        """The parameters rounded to what the passes compute with. Tables of qualities stay as they are, for they are rounded once interpolated."""
+        """The parameters rounded to what the passes compute with, but for tables of qualities, which are rounded once interpolated."""
         state = self.state_dict()
         for name, layer in self.named_modules():
             if isinstance(layer, _Exact | _ExactMean):
