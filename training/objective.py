@@ -117,7 +117,7 @@ def _half(x: Tensor) -> Tensor:
 
 
 def _structure(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """1 - MS-SSIM of luma, and the mean of 1 - SSIM of both chroma, of (B, 3, H, W): (B,) each. Windows lie side by side, at a random offset."""
+    """1 - MS-SSIM of luma, and the mean of 1 - SSIM of both chroma, of (B, 3, H, W): (B,) each. Windows lie side by side."""
     luma, chroma = torch.ones(len(a)), torch.zeros(len(a))
     for weight in _SCALE_WEIGHTS:
         side = _WINDOW if a.shape[2] > 4 * _WINDOW else _WINDOW // 2

@@ -2,9 +2,9 @@
 
     python -m training.train CROPS.npy --out DIR [--hours H] [--cooldown H]
 
-Writes DIR/checkpoint.pt every few minutes and a line in DIR/log.jsonl every hundred steps. The schedule has no end built in: a warm-up,
-then a constant rate under an exponential moving average of the weights, which is what `training.export` takes. `--cooldown H` lets the rate fall
-to zero over the last H of the hours: the last step before weights are published.
+Writes DIR/checkpoint.pt every few minutes and a line in DIR/log.jsonl every hundred steps. The schedule has no end built in: a
+warm-up, then a constant rate under an exponential moving average of the weights, which is what `training.export` takes. `--cooldown H`
+lets the rate fall to zero over the last H of the hours: the last step before weights are published.
 """
 
 from __future__ import annotations
