@@ -107,30 +107,34 @@ def _blocks() -> tuple[Tensor, Tensor]:
     return long[order].float(), short[order].float()
 
 
-def _lap(planes: Tensor, short: Tensor, inverse: bool) -> Tensor:
-    """Filter over the borders between rows of windows. planes (B, C, H, W), short (B, h, w) -> (B, C, H, W)."""
-    if short.shape[1] < 2:
-        return planes
+def _lap_rows(planes: Tensor, short: Tensor, inverse: bool) -> Tensor:
+    """Filter over the borders between rows of positions, in place. planes (B, C, H, W), short (B, h, w)."""
     batch, components, _, width = planes.shape
     around = planes[:, :, _HALF:-_HALF].reshape(batch, components, -1, FACTOR, width)
-    long_filter, short_filter = (matrix.T if inverse else matrix for matrix in _lappings())
-    filtered = long_filter @ around
-    beside_short = short[:, 1:] | short[:, :-1]
-    if beside_short.any():
-        chosen = beside_short.repeat_interleave(FACTOR, 2)[:, None, :, None]
-        filtered = torch.where(chosen, short_filter @ around, filtered)
-    return torch.cat([planes[:, :, :_HALF], filtered.reshape(batch, components, -1, width), planes[:, :, -_HALF:]], 2)
+    if around.numel():
+        long, beside_short = (matrix.T if inverse else matrix for matrix in _lappings())
+        chosen = (short[:, 1:] | short[:, :-1]).repeat_interleave(FACTOR, 2)[:, None, :, None]
+        filtered = torch.where(chosen, beside_short @ around, long @ around)
+        planes[:, :, _HALF:-_HALF] = filtered.flatten(2, 3)
+    return planes
 
 
-def _turned(planes: Tensor) -> Tensor:
-    return planes.transpose(-1, -2).contiguous()
+def _lap_columns(planes: Tensor, short: Tensor, inverse: bool) -> Tensor:
+    """The same between columns."""
+    batch, components, height, _ = planes.shape
+    around = planes[:, :, :, _HALF:-_HALF].reshape(batch, components, height, -1, FACTOR)
+    if around.numel():
+        long, beside_short = (matrix if inverse else matrix.T for matrix in _lappings())
+        chosen = (short[:, :, 1:] | short[:, :, :-1]).repeat_interleave(FACTOR, 1)[:, None, :, :, None]
+        filtered = torch.where(chosen, around @ beside_short, around @ long)
+        planes[:, :, :, _HALF:-_HALF] = filtered.flatten(3, 4)
+    return planes
 
 
 def forward(components: Tensor, short: Tensor) -> Tensor:
     """Components (B, C, H, W) float32, H and W multiples of 16; short (B, H/16, W/16) bool -> coefficients (B, C, H/16, W/16, BANDS)."""
     batch, count, height, width = components.shape
-    planes = _turned(_lap(_turned(components), _turned(short), inverse=False))
-    planes = _lap(planes, short, inverse=False)
+    planes = _lap_rows(_lap_columns(components.clone(), short, inverse=False), short, inverse=False)
     blocks = planes.reshape(batch, count, height // FACTOR, FACTOR, width // FACTOR, FACTOR).transpose(3, 4).flatten(4)
     long_block, short_block = _blocks()
     coefficients = blocks @ long_block.T
@@ -147,8 +151,7 @@ def inverse(coefficients: Tensor, short: Tensor) -> Tensor:
     chosen = short[:, None].expand(blocks.shape[:4])
     blocks[chosen] = coefficients[chosen] @ short_block
     planes = blocks.unflatten(4, (FACTOR, FACTOR)).transpose(3, 4).reshape(batch, count, rows * FACTOR, columns * FACTOR)
-    planes = _lap(planes, short, inverse=True)
-    return _turned(_lap(_turned(planes), _turned(short), inverse=True))
+    return _lap_columns(_lap_rows(planes, short, inverse=True), short, inverse=True)
 
 
 def choose(components: Tensor, step: Tensor) -> Tensor:
