@@ -28,7 +28,7 @@ from sdfs.autoencoders.lapped import BANDS, COMPONENTS, frequencies
 
 QUALITIES = 101  # q = 0..100
 LEVELS = 9  # per-level parameters are interpolated between LEVELS points of the quality scale
-CHROMA_FROM = 30  # below this quality the CHROMA group is not coded: it is zero
+CHROMA_FROM = 65  # below this quality the CHROMA group is not coded: hardly a symbol of it would not be zero
 _Y_ENDS = (1, 16, 72, BANDS, BANDS)
 _CHROMA_ENDS = (1, 6, 24, 80, BANDS)
 

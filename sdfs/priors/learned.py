@@ -154,8 +154,10 @@ class _Exact(nn.Conv2d):
         super().__init__(inputs, outputs, side, padding=side // 2, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else _rounded(self.bias, _WEIGHT_STEP)
-        return F.conv2d(x, _rounded(self.weight, _WEIGHT_STEP), bias, padding=self.padding)
+        weight, bias = self.weight, self.bias
+        if weight.requires_grad:  # else they are rounded, see `LearnedPrior.check`
+            weight, bias = _rounded(weight, _WEIGHT_STEP), None if bias is None else _rounded(bias, _WEIGHT_STEP)
+        return F.conv2d(x, weight, bias, padding=self.padding)
 
 
 class _ExactMean(nn.Conv2d):
@@ -259,8 +261,11 @@ class LearnedPrior(nn.Module):
         self.chroma, self.chroma_quality = _Exact(FEATURES, chroma), _Table(chroma)
 
     def check(self) -> None:
-        """Raises DamagedError where sums of a layer may exceed what float32 holds exactly."""
+        """Raises DamagedError where weights are not rounded, or sums of a layer may exceed what float32 holds exactly."""
         most = _EXACT * _WEIGHT_STEP * _ACTIVATION_STEP
+        for name, value in self.exact_state().items():
+            if not torch.equal(value, self.state_dict()[name]):
+                raise DamagedError(f"prior: {name} is not rounded: export it again")
         for name, layer in self.named_modules():
             if isinstance(layer, _Exact):
                 reached = layer.weight.abs().flatten(1).sum(1) * _ACTIVATION_LIMIT + (0 if layer.bias is None else layer.bias.abs())
