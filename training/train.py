@@ -69,6 +69,7 @@ class Run:
         for part in (self.codec.prior, self.codec.restoration):
             torch.nn.utils.clip_grad_norm_(part.parameters(), 1.0)
         self.optimiser.step()
+        self.codec.prior.restrain()
         self.step += 1
         with torch.no_grad():
             for name, value in self.codec.state_dict().items():

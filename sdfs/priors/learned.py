@@ -10,7 +10,7 @@ first its centres (odd rows and columns), then what is left; the coarsest corner
     pass 13      CHROMA   where the quality has it
 
 All arithmetic is exact, on any machine and in any order of summation: every number is a dyadic rational that float32 holds. Weights are
-multiples of 2^-9; activations are multiples of 1/16 from 0 to 15.9375 after each layer; no layer's weights add up to more than 2^24 of
+multiples of 2^-8; activations are multiples of 1/16 from 0 to 15.9375 after each layer; no layer's weights add up to more than 2^24 of
 these products (`LearnedPrior.check`). The same code trains: rounding passes gradients through.
 
 Scales are base-2 logarithms of standard deviations in symbol units, in steps of 1/16; values are multiples of 1/16 symbol unit.
@@ -25,18 +25,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdfs.autoencoders.layout import CHROMA_FROM, LEVELS, QUALITIES, Group, interpolate
+from sdfs.autoencoders.layout import CHROMA_FROM, LEVELS, Group, interpolate
 from sdfs.errors import DamagedError
 
 FEATURES = 64
 GRID = 4  # a grid's rows and columns are multiples of this
-_WEIGHT_STEP = 2.0**-9
+_WEIGHT_STEP = 2.0**-8
 _ACTIVATION_STEP = 2.0**-4
 _ACTIVATION_LIMIT = 16 - _ACTIVATION_STEP
 _VALUE_STEP = 2.0**-4
 _VALUE_LIMIT = 2048.0  # values are seen clamped to this
 _MEAN_STEP = 2.0**-10  # of weights from values to means, which are summed in float64
 _EXACT = 2**24  # float32 holds whole numbers up to this
+_RESTRAINED = 0.8  # of it is left to weights in training
+_MOST_ADDED = 512  # of what layers and tables add to each other
 
 
 class Places(Enum):
@@ -268,11 +270,22 @@ class LearnedPrior(nn.Module):
                 raise DamagedError(f"prior: {name} is not rounded: export it again")
         for name, layer in self.named_modules():
             if isinstance(layer, _Exact):
-                reached = layer.weight.abs().flatten(1).sum(1) * _ACTIVATION_LIMIT + (0 if layer.bias is None else layer.bias.abs())
-                if not bool(torch.isfinite(reached).all()) or float(reached.max()) >= most - QUALITIES:
-                    raise DamagedError(
-                        f"prior: layer {name} does not stay exact: want sums below {most:.0f}, have {float(reached.max()):.0f}"
-                    )
+                # no activation is negative, so no partial sum leaves what all positive or all negative weights reach
+                sides = (layer.weight.clamp(min=0), (-layer.weight).clamp(min=0))
+                reached = max(float(side.flatten(1).sum(1).max()) for side in sides) * _ACTIVATION_LIMIT
+                reached += 0 if layer.bias is None else float(layer.bias.abs().max())
+                if not reached + _MOST_ADDED < most:  # nor where it is no number
+                    raise DamagedError(f"prior: layer {name} does not stay exact: want sums below {most:.0f}, have {reached:.0f}")
+
+    @torch.no_grad()
+    def restrain(self) -> None:
+        """Make the weights of a row smaller where their sums come near to what is not exact any more: after each step of training."""
+        most = _RESTRAINED * _EXACT * _WEIGHT_STEP * _ACTIVATION_STEP / _ACTIVATION_LIMIT
+        for layer in self.modules():
+            if isinstance(layer, _Exact):
+                flat = layer.weight.flatten(1)
+                reached = torch.maximum(flat.clamp(min=0).sum(1), (-flat).clamp(min=0).sum(1))
+                layer.weight *= (most / reached.clamp(min=most))[:, None, None, None]
 
     def exact_state(self) -> dict[str, Tensor]:
         """The parameters rounded to what the passes compute with, but for tables of qualities, which are rounded once interpolated."""
