@@ -90,7 +90,7 @@ class Codec(nn.Module):
             bits = bits + F.binary_cross_entropy_with_logits(logit, truth, reduction="none").flatten(1).sum(1) * 1.442695
             return truth
 
-        self.prior.passes(step, windows, q, chroma)
+        self.prior.passes(step, windows, q, last=Group.CHROMA if chroma else Group.HIGH)
         if not chroma:
             last = latents[:, Group.CHROMA.channels]
             values[:, Group.CHROMA.channels] = torch.trunc(last.abs() + 0.35) * last.sign()

@@ -154,6 +154,15 @@ def inverse(coefficients: Tensor, short: Tensor) -> Tensor:
     return _lap_columns(_lap_rows(planes, short, inverse=True), short, inverse=True)
 
 
+def reduced(coefficients: Tensor, side: int) -> Tensor:
+    """The `side` x `side` lowest bands (B, C, h, w, side^2), side 1 or 2, as samples of a smaller picture: (B, C, side * h, side * w)."""
+    batch, count, rows, columns, _ = coefficients.shape
+    basis = _dct(side).float() * (side / FACTOR)
+    order = [side * u + v for u, v in frequencies()[: side**2]]
+    blocks = coefficients @ torch.kron(_dct(side).float(), basis)[order]
+    return blocks.reshape(batch, count, rows, columns, side, side).transpose(3, 4).reshape(batch, count, rows * side, columns * side)
+
+
 def choose(components: Tensor, step: Tensor) -> Tensor:
     """Windows for components (B, 3, H, W) and quantisation steps (B,): (B, H/16, W/16) bool, True where short ones cost less.
 

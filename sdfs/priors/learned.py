@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdfs.autoencoders.layout import CHROMA_FROM, LEVELS, Group, interpolate
+from sdfs.autoencoders.layout import LEVELS, Group, interpolate
 from sdfs.errors import DamagedError
 
 FEATURES = 64
@@ -251,7 +251,7 @@ class LearnedPrior(nn.Module):
         super().__init__()
         low, middle, high, chroma = (group.size for group in (Group.LOW, Group.MIDDLE, Group.HIGH, Group.CHROMA))
         self.corners = _Table(Group.MEAN.size, 5.0)
-        self.means = nn.ModuleList([_Mean() for _ in range(4)])
+        self.refined = nn.ModuleList([_Mean() for _ in range(4)])
         self.quality = _Table(FEATURES)
         self.into, self.mix = _Exact(16, FEATURES), _Exact(FEATURES, FEATURES, 3)
         self.windows_even, self.windows_odd = _Exact(FEATURES, 1), _Exact(FEATURES, FEATURES)
@@ -296,20 +296,27 @@ class LearnedPrior(nn.Module):
                 state |= {f"{name}.{kind}": _rounded(value.detach(), step) for kind, value in layer.named_parameters()}
         return state
 
-    def passes(self, step: Step, windows: Windows, q: Tensor, with_chroma: bool | None = None) -> None:
+    def means(self, step: Step, q: Tensor) -> Tensor:
+        """Go through the passes of MEAN alone, with `step` and `q` as of `passes`: (B, 3, H, W)."""
+        scale = _rounded(self.corners(q), _VALUE_STEP)
+        means = step(Group.MEAN, Places.FAR_CORNERS, torch.zeros_like(scale), scale)
+        for layers, places in ((self.refined[:2], (Places.FAR_CENTRES, Places.FAR_ODD)), (self.refined[2:], (Places.CENTRES, Places.ODD))):
+            even = interleave(means, step(Group.MEAN, places[0], *layers[0](diagonals(means), q)))
+            around = pick(neighbours_repeated(merge(even, torch.zeros_like(even))), Places.ODD)
+            means = merge(even, step(Group.MEAN, places[1], *layers[1](around, q)))
+        return means
+
+    def passes(self, step: Step, windows: Windows, q: Tensor, *, last: Group) -> None:
         """Go through the passes: the one order that encoder, decoder and training share.
 
         `step(group, places, mean, log2_scale)` returns the values of a pass, multiples of 1/16, as `pick` gives them, and is told where
         they are expected, (B, C, h, w) each; a mean or scale of one row and column stands for all, as that of the first pass does, whose
         result tells the size of the grid. `windows(places, logit)` returns whether windows are short there, as 0 or 1; `logit` is the
-        natural logarithm of the odds. q (B,): qualities.
+        natural logarithm of the odds. q (B,): qualities. Passes of groups after `last` are left out.
         """
-        scale = _rounded(self.corners(q), _VALUE_STEP)
-        means = step(Group.MEAN, Places.FAR_CORNERS, torch.zeros_like(scale), scale)
-        for layers, places in ((self.means[:2], (Places.FAR_CENTRES, Places.FAR_ODD)), (self.means[2:], (Places.CENTRES, Places.ODD))):
-            even = interleave(means, step(Group.MEAN, places[0], *layers[0](diagonals(means), q)))
-            around = pick(neighbours_repeated(merge(even, torch.zeros_like(even))), Places.ODD)
-            means = merge(even, step(Group.MEAN, places[1], *layers[1](around, q)))
+        means = self.means(step, q)
+        if last is Group.MEAN:
+            return
         features = _activated(self.mix(_activated(self.into(_seen(_differences(means))) + self.quality(q))))
 
         even = windows(Places.EVEN, self.windows_even(pick(features, Places.EVEN)))
@@ -321,10 +328,12 @@ class LearnedPrior(nn.Module):
         even = step(Group.LOW, Places.EVEN, pick(mean, Places.EVEN), self.low(features, q, None))
         mean = pick(mean, Places.ODD) + self.low_mean_odd(beside_odd(even))
         low = merge(even, step(Group.LOW, Places.ODD, mean, self.low(features, q, even)))
+        if last is Group.LOW:
+            return
         features = self.see_low(features, low)
         features = self.see_middle(features, self._two(Group.MIDDLE, self.middle, features, q, step))
         high = self._two(Group.HIGH, self.high, features, q, step)
-        if bool((q >= CHROMA_FROM).all()) if with_chroma is None else with_chroma:
+        if last is Group.CHROMA:
             scale = _rounded(self.chroma(self.see_high(features, high)) + self.chroma_quality(q), _VALUE_STEP)
             step(Group.CHROMA, Places.ALL, torch.zeros_like(scale), scale)
 
