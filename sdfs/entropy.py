@@ -31,10 +31,11 @@ Symbols = NDArray[np.int32]
 Classes = NDArray[np.uint8]
 
 
-def scale_class(log2_scale: NDArray[np.float64]) -> Classes:
+def scale_class(log2_scale: NDArray[np.floating[Any]]) -> Classes:
     """The class of each log2 standard deviation, given in multiples of 1/16."""
-    steps = np.rint(log2_scale * 16).astype(np.int64)
-    return np.clip((steps - FIRST_SCALE) // CLASS_STEP + 1, 0, CLASSES - 1).astype(np.uint8)
+    # exact in any floating format that holds the scales
+    classes = np.floor((log2_scale * 16 - FIRST_SCALE) * (1 / CLASS_STEP)) + 1
+    return np.clip(classes, 0, CLASSES - 1, out=classes).astype(np.uint8)
 
 
 def flag_class(logit: NDArray[np.float32]) -> Classes:
@@ -87,8 +88,10 @@ def encode(passes: Sequence[tuple[Symbols, Classes]], tables: Tables) -> bytes:
     calls: list[tuple[int, Symbols]] = []
     escapes = bytearray()
     for symbols, classes in passes:
-        order = np.argsort(classes, kind="stable")
-        ordered, bounds = symbols[order], np.searchsorted(classes[order], np.arange(tables.classes + 1))
+        coded = np.flatnonzero(classes)  # often few
+        kinds = classes[coded]
+        order = np.argsort(kinds, kind="stable")
+        ordered, bounds = symbols[coded][order], np.searchsorted(kinds[order], np.arange(tables.classes + 1))
         for index in range(1, tables.classes):
             part = ordered[bounds[index] : bounds[index + 1]]
             if not len(part):
@@ -139,14 +142,13 @@ class Decoder:
 
     def read(self, classes: Classes) -> Symbols:
         """The symbols of the next pass, int32, in the order of `classes`."""
-        order = np.argsort(classes, kind="stable")
-        counts = np.bincount(classes, minlength=self._tables.classes)
-        parts = [np.zeros(counts[0], np.int32)]
-        for index in range(1, self._tables.classes):
-            if counts[index]:
-                parts.append(self._read_class(index, int(counts[index])))
-        symbols = np.empty(len(classes), np.int32)
-        symbols[order] = np.concatenate(parts)
+        coded = np.flatnonzero(classes)  # often few
+        kinds = classes[coded]
+        order = coded[np.argsort(kinds, kind="stable")]
+        counts = np.bincount(kinds, minlength=self._tables.classes)
+        symbols = np.zeros(len(classes), np.int32)
+        if len(coded):
+            symbols[order] = np.concatenate([self._read_class(int(index), int(counts[index])) for index in np.flatnonzero(counts)])
         return symbols
 
     def _read_class(self, index: int, count: int) -> Symbols:

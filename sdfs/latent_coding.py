@@ -1,7 +1,7 @@
 """Latents of the bundled autoencoder to bytes and back, through the learned prior and the entropy coder; exact on every machine.
 
-The grid is cut into slices of up to SLICE x SLICE positions, each coded by itself, which bounds the memory of a decode; its passes are those
-of `priors.learned`. Positions that pad a slice to a multiple of GRID are class 0.
+The grid is cut into slices of up to SLICE x SLICE positions, each coded by itself, which bounds the memory of a decode; its passes are
+those of `priors.learned`. Positions that pad a slice to a multiple of GRID are class 0.
 
 An encoder is told what error is worth: of a symbol and the next one towards 0 it then takes the one that costs less, in error and
 bits together (rate-distortion optimised quantisation). Decoders do not know.
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfs import slices
-from sdfs.autoencoders.layout import CHANNELS, CHROMA_FROM, Analysed, Group, Latents
+from sdfs.autoencoders.layout import CHANNELS, Analysed, Group, Latents, last_group
 from sdfs.entropy import CLASSES, FLAG_CLASSES, Classes, Decoder, Symbols, Tables, cheaper, encode, flag_class, scale_class
 from sdfs.priors.learned import GRID, LearnedPrior, Places, pick, scatter
 
@@ -56,14 +56,18 @@ class LearnedCoder:
 
         return slices.join(_side_by_side(code, list(slices.places(*worth.shape, SLICE)))), Latents(quantised, analysed.short)
 
-    def decode(self, data: bytes, rows: int, columns: int, quality: int) -> Latents:
-        """Inverse of `encode`. Raises DamagedError where `data` does not hold exactly these slices."""
+    def decode(self, data: bytes, rows: int, columns: int, quality: int, last: Group | None = None) -> Latents:
+        """Inverse of `encode`. Raises DamagedError where `data` does not hold exactly these slices.
+
+        `last`: groups after it are left out, their bytes unread and unchecked.
+        """
         parts = slices.split(data, rows, columns, SLICE)
-        quantised, short = np.zeros((CHANNELS, rows, columns), np.int16), np.zeros((rows, columns), np.bool_)
+        channels = CHANNELS if last is None else last.channels.stop
+        quantised, short = np.zeros((channels, rows, columns), np.int16), np.zeros((rows, columns), np.bool_)
 
         def decode(place: slices.Place, part: bytes) -> None:
             height, width = place[0].stop - place[0].start, place[1].stop - place[1].start
-            quantised[:, *place], short[place] = self._decode_slice(part, height, width, quality)
+            quantised[:, *place], short[place] = self._decode_slice(part, height, width, quality, last)
 
         _side_by_side(decode, list(slices.places(rows, columns, SLICE)), parts)
         return Latents(quantised, short)
@@ -111,7 +115,9 @@ class LearnedCoder:
         return residuals.sign() * torch.from_numpy(chosen)
 
     @torch.no_grad()
-    def _decode_slice(self, data: bytes, rows: int, columns: int, quality: int) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    def _decode_slice(
+        self, data: bytes, rows: int, columns: int, quality: int, last: Group | None
+    ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
         decoder, grid = Decoder(data, self._tables), _Grid(rows, columns)
 
         def step(group: Group, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
@@ -123,8 +129,9 @@ class LearnedCoder:
             symbols = decoder.read(grid.flag_classes(logit, places))
             return torch.from_numpy((symbols > 0).astype(np.float32).reshape(logit.shape))
 
-        found = self._walk(grid, quality, step, windows)
-        decoder.finish()
+        found = self._walk(grid, quality, step, windows, last)
+        if last is None:
+            decoder.finish()
         return found
 
     def _walk(
@@ -133,9 +140,10 @@ class LearnedCoder:
         quality: int,
         step: Callable[[Group, Places, Tensor, Tensor], Tensor],
         windows: Callable[[Places, Tensor], Tensor],
+        last: Group | None = None,
     ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
         """Go through the passes. Returns the values and the windows, without padding."""
-        values = torch.zeros(1, CHANNELS, grid.height, grid.width)
+        values = torch.zeros(1, CHANNELS if last is None else last.channels.stop, grid.height, grid.width)
         short = torch.zeros(1, 1, grid.height, grid.width)
 
         def kept(group: Group, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
@@ -148,7 +156,7 @@ class LearnedCoder:
             scatter(short, places, found)
             return found
 
-        self._prior.passes(kept, kept_windows, torch.tensor([float(quality)]), quality >= CHROMA_FROM)
+        self._prior.passes(kept, kept_windows, torch.tensor([float(quality)]), last=last or last_group(quality))
         sixteenths = (values[0, :, : grid.rows, : grid.columns] * 16).clamp(-32768, 32767)
         return sixteenths.numpy().astype(np.int16), short[0, 0, : grid.rows, : grid.columns].numpy() > 0
 

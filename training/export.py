@@ -26,7 +26,7 @@ from sdfs.trade_off import worth
 from training.objective import Codec
 
 CALIBRATION_CROPS = 240
-CALIBRATION_QUALITIES = (0, 15, 30, 45, 60, 80, 100)  # in turn
+CALIBRATION_QUALITIES = (0, 15, 30, 45, 65, 80, 100)  # in turn
 TRUST = 500.0  # the Laplacian weighs as much as this many observed symbols
 ESCAPE_MASS = 1e-6
 

@@ -18,8 +18,11 @@ from sdfs.autoencoders.layout import Group
 from sdfs.autoencoders.restoration import Restoration
 from sdfs.priors.learned import LearnedPrior, Places, pick, scatter
 from sdfs.trade_off import price
+from training import perceptual
 
 CHROMA_EVERY = 4  # the largest and emptiest group is taught in every so many steps
+RIPPLES = 0.3  # weight; at 4 the network smoothed textures away for it
+SEEN_SIDE = 128  # pixels of a crop, per side, that SSIMULACRA2 looks at
 _LUMA = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # MS-SSIM's
 _C2 = (0.03 * 255) ** 2
@@ -87,7 +90,7 @@ class Codec(nn.Module):
             bits = bits + F.binary_cross_entropy_with_logits(logit, truth, reduction="none").flatten(1).sum(1) * 1.442695
             return truth
 
-        self.prior.passes(step, windows, q, chroma)
+        self.prior.passes(step, windows, q, last=Group.CHROMA if chroma else Group.HIGH)
         if not chroma:
             last = latents[:, Group.CHROMA.channels]
             values[:, Group.CHROMA.channels] = torch.trunc(last.abs() + 0.35) * last.sign()
@@ -114,7 +117,7 @@ def _half(x: Tensor) -> Tensor:
 
 
 def _structure(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """1 - MS-SSIM of luma, and the mean of 1 - SSIM of both chroma, of (B, 3, H, W): (B,) each. Windows lie side by side, at random offsets."""
+    """1 - MS-SSIM of luma, and the mean of 1 - SSIM of both chroma, of (B, 3, H, W): (B,) each. Windows lie side by side."""
     luma, chroma = torch.ones(len(a)), torch.zeros(len(a))
     for weight in _SCALE_WEIGHTS:
         side = _WINDOW if a.shape[2] > 4 * _WINDOW else _WINDOW // 2
@@ -151,12 +154,13 @@ class Distortion:
     chroma: Tensor
     ripples: Tensor
     tone: Tensor  # squared error of 16 x 16 pixels
+    seen: Tensor  # SSIMULACRA2's distance, of a part
 
     @property
     def total(self) -> Tensor:
         """In logarithms, so that each quality counts alike."""
-        main = torch.log(self.squared_error + 1) + torch.log(self.structure + 0.001) + 0.25 * torch.log(self.chroma + 0.002)
-        return main + 4 * self.ripples + 0.1 * torch.log(self.tone + 0.5)
+        main = torch.log(self.squared_error + 1) + torch.log(self.structure + 0.001) + torch.log(self.seen + 0.5)
+        return main + 0.15 * torch.log(self.chroma + 0.002) + 0.1 * torch.log(self.tone + 0.5) + RIPPLES * self.ripples
 
 
 def distortion(rgb: Tensor, decoded: Tensor) -> Distortion:
@@ -166,4 +170,7 @@ def distortion(rgb: Tensor, decoded: Tensor) -> Distortion:
     a, b = (x / torch.tensor([3**0.5, 1.805, 1.573]).view(1, 3, 1, 1) for x in (a, b))
     structure, chroma = _structure(a, b)
     tone = _windows(error, 16).square().flatten(1).mean(1)
-    return Distortion(error.square().flatten(1).mean(1), structure, chroma, _ripples(a[:, :1], b[:, :1]), tone)
+    top, left = (random.randrange(0, size - SEEN_SIDE + 1) if size > SEEN_SIDE else 0 for size in rgb.shape[2:])
+    part = (slice(None), slice(None), slice(top, top + SEEN_SIDE), slice(left, left + SEEN_SIDE))
+    seen = perceptual.distance(rgb[part] / 255, decoded[part] / 255)
+    return Distortion(error.square().flatten(1).mean(1), structure, chroma, _ripples(a[:, :1], b[:, :1]), tone, seen)

@@ -2,16 +2,15 @@
 
     python -m training.train CROPS.npy --out DIR [--hours H] [--cooldown H]
 
-Writes DIR/checkpoint.pt every few minutes and a line in DIR/log.jsonl every hundred steps. The schedule has no end built in: a warm-up, then
-a constant rate under an exponential moving average of the weights, which is what `training.export` takes. `--cooldown H` lets the rate fall
-to zero over the last H of the hours: the last step before weights are published.
+Writes DIR/checkpoint.pt every few minutes and a line in DIR/log.jsonl every hundred steps. The schedule has no end built in: a
+warm-up, then a constant rate under an exponential moving average of the weights, which is what `training.export` takes. `--cooldown H`
+lets the rate fall to zero over the last H of the hours: the last step before weights are published.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import time
 from pathlib import Path
@@ -53,7 +52,7 @@ class Run:
     def save(self) -> None:
         state: dict[str, Any] = {"codec": self.codec.state_dict(), "optimiser": self.optimiser.state_dict(), "average": self.average}
         torch.save(state | {"step": self.step, "seconds": self.seconds}, self.out / "checkpoint.new")
-        os.replace(self.out / "checkpoint.new", self.out / "checkpoint.pt")
+        (self.out / "checkpoint.new").replace(self.out / "checkpoint.pt")
 
     def advance(self, rgb: Tensor, q: Tensor, share: float) -> dict[str, float]:
         """One step at this share of the rate. Returns figures to log; those of the network only now and then."""
@@ -70,6 +69,7 @@ class Run:
         for part in (self.codec.prior, self.codec.restoration):
             torch.nn.utils.clip_grad_norm_(part.parameters(), 1.0)
         self.optimiser.step()
+        self.codec.prior.restrain()
         self.step += 1
         with torch.no_grad():
             for name, value in self.codec.state_dict().items():
@@ -78,7 +78,7 @@ class Run:
         if self.step % COMPARE_STEPS == 0:
             with torch.no_grad():
                 plain = distortion(rgb, lapped.to_rgb(linear))
-            for name in ("squared_error", "structure", "chroma", "ripples"):
+            for name in ("squared_error", "structure", "chroma", "ripples", "seen"):
                 before, after = (getattr(measured, name) + 1e-4 for measured in (plain, restored))
                 figures[name] = (10 * torch.log10(before / after)).mean().item()
         return figures

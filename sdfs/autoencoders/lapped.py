@@ -1,7 +1,7 @@
 """The lapped transform of the bundled codec: fixed, orthonormal, with windows that switch.
 
-A position covers 16 x 16 pixels. It has a *long* window, one DCT of 16 x 16, or *short* ones, four DCTs of 8 x 8; the encoder chooses. Where
-they are short, the error of a symbol spreads over half the distance, which an edge needs and calm ground does not. Before the DCTs an
+A position covers 16 x 16 pixels. It has a *long* window, one DCT of 16 x 16, or *short* ones, four DCTs of 8 x 8; the encoder chooses.
+Where they are short, the error of a symbol spreads over half the distance, which an edge needs and calm ground does not. Before the DCTs an
 orthogonal filter laps over each border between windows: over 8 samples each way between two long ones, over 4 where one is short
 (Malvar 1989, "The LOT: transform coding without blocking effects", in the form of Tran, Liang and Tu 2003, "Lapped transform via
 time-domain pre- and post-filtering"). Every step is orthogonal, so a squared error of coefficients is one of samples, and passes
@@ -107,30 +107,34 @@ def _blocks() -> tuple[Tensor, Tensor]:
     return long[order].float(), short[order].float()
 
 
-def _lap(planes: Tensor, short: Tensor, inverse: bool) -> Tensor:
-    """Filter over the borders between rows of windows. planes (B, C, H, W), short (B, h, w) -> (B, C, H, W)."""
-    if short.shape[1] < 2:
-        return planes
-    batch, components, height, width = planes.shape
+def _lap_rows(planes: Tensor, short: Tensor, inverse: bool) -> Tensor:
+    """Filter over the borders between rows of positions, in place. planes (B, C, H, W), short (B, h, w)."""
+    batch, components, _, width = planes.shape
     around = planes[:, :, _HALF:-_HALF].reshape(batch, components, -1, FACTOR, width)
-    long_filter, short_filter = (matrix.T if inverse else matrix for matrix in _lappings())
-    filtered = long_filter @ around
-    beside_short = short[:, 1:] | short[:, :-1]
-    if beside_short.any():
-        chosen = beside_short.repeat_interleave(FACTOR, 2)[:, None, :, None]
-        filtered = torch.where(chosen, short_filter @ around, filtered)
-    return torch.cat([planes[:, :, :_HALF], filtered.reshape(batch, components, -1, width), planes[:, :, -_HALF:]], 2)
+    if around.numel():
+        long, beside_short = (matrix.T if inverse else matrix for matrix in _lappings())
+        chosen = (short[:, 1:] | short[:, :-1]).repeat_interleave(FACTOR, 2)[:, None, :, None]
+        filtered = torch.where(chosen, beside_short @ around, long @ around)
+        planes[:, :, _HALF:-_HALF] = filtered.flatten(2, 3)
+    return planes
 
 
-def _turned(planes: Tensor) -> Tensor:
-    return planes.transpose(-1, -2).contiguous()
+def _lap_columns(planes: Tensor, short: Tensor, inverse: bool) -> Tensor:
+    """The same between columns."""
+    batch, components, height, _ = planes.shape
+    around = planes[:, :, :, _HALF:-_HALF].reshape(batch, components, height, -1, FACTOR)
+    if around.numel():
+        long, beside_short = (matrix if inverse else matrix.T for matrix in _lappings())
+        chosen = (short[:, :, 1:] | short[:, :, :-1]).repeat_interleave(FACTOR, 1)[:, None, :, :, None]
+        filtered = torch.where(chosen, around @ beside_short, around @ long)
+        planes[:, :, :, _HALF:-_HALF] = filtered.flatten(3, 4)
+    return planes
 
 
 def forward(components: Tensor, short: Tensor) -> Tensor:
     """Components (B, C, H, W) float32, H and W multiples of 16; short (B, H/16, W/16) bool -> coefficients (B, C, H/16, W/16, BANDS)."""
     batch, count, height, width = components.shape
-    planes = _turned(_lap(_turned(components), _turned(short), inverse=False))
-    planes = _lap(planes, short, inverse=False)
+    planes = _lap_rows(_lap_columns(components.clone(), short, inverse=False), short, inverse=False)
     blocks = planes.reshape(batch, count, height // FACTOR, FACTOR, width // FACTOR, FACTOR).transpose(3, 4).flatten(4)
     long_block, short_block = _blocks()
     coefficients = blocks @ long_block.T
@@ -147,8 +151,16 @@ def inverse(coefficients: Tensor, short: Tensor) -> Tensor:
     chosen = short[:, None].expand(blocks.shape[:4])
     blocks[chosen] = coefficients[chosen] @ short_block
     planes = blocks.unflatten(4, (FACTOR, FACTOR)).transpose(3, 4).reshape(batch, count, rows * FACTOR, columns * FACTOR)
-    planes = _lap(planes, short, inverse=True)
-    return _turned(_lap(_turned(planes), _turned(short), inverse=True))
+    return _lap_columns(_lap_rows(planes, short, inverse=True), short, inverse=True)
+
+
+def reduced(coefficients: Tensor, side: int) -> Tensor:
+    """The `side` x `side` lowest bands (B, C, h, w, side^2), side 1 or 2, as samples of a smaller picture: (B, C, side * h, side * w)."""
+    batch, count, rows, columns, _ = coefficients.shape
+    basis = _dct(side).float() * (side / FACTOR)
+    order = [side * u + v for u, v in frequencies()[: side**2]]
+    blocks = coefficients @ torch.kron(_dct(side).float(), basis)[order]
+    return blocks.reshape(batch, count, rows, columns, side, side).transpose(3, 4).reshape(batch, count, rows * side, columns * side)
 
 
 def choose(components: Tensor, step: Tensor) -> Tensor:
@@ -158,7 +170,9 @@ def choose(components: Tensor, step: Tensor) -> Tensor:
     """
     luma = components[:, :1]
     every = torch.ones(len(luma), luma.shape[2] // FACTOR, luma.shape[3] // FACTOR, dtype=torch.bool)
-    long_cost, short_cost = (torch.log1p(forward(luma, kind).abs() / step[:, None, None, None, None]).sum((1, 4)) for kind in (~every, every))
+    long_cost, short_cost = (
+        torch.log1p(forward(luma, kind).abs() / step[:, None, None, None, None]).sum((1, 4)) for kind in (~every, every)
+    )
     return short_cost + _BIAS < long_cost
 
 

@@ -28,7 +28,7 @@ from sdfs.autoencoders.lapped import BANDS, COMPONENTS, frequencies
 
 QUALITIES = 101  # q = 0..100
 LEVELS = 9  # per-level parameters are interpolated between LEVELS points of the quality scale
-CHROMA_FROM = 30  # below this quality the CHROMA group is not coded: it is zero
+CHROMA_FROM = 65  # below this quality the CHROMA group is not coded: hardly a symbol of it would not be zero
 _Y_ENDS = (1, 16, 72, BANDS, BANDS)
 _CHROMA_ENDS = (1, 6, 24, 80, BANDS)
 
@@ -69,7 +69,7 @@ DETAIL_CHANNELS = slice(Group.LOW.channels.start, Group.MIDDLE.channels.stop)
 class Latents:
     """What is coded of a picture, on a grid of (h, w) positions."""
 
-    values: NDArray[np.int16]  # (CHANNELS, h, w), in 1/16 symbol units
+    values: NDArray[np.int16]  # (CHANNELS, h, w), or the first of them, in 1/16 symbol units
     short: NDArray[np.bool_]  # (h, w): positions with short windows
 
     def bytes(self) -> bytes:
@@ -91,20 +91,18 @@ def to_channels(coefficients: Tensor) -> Tensor:
     return torch.cat(parts, 3).permute(0, 3, 1, 2)
 
 
-def to_coefficients(channels: Tensor) -> Tensor:
-    """Inverse of `to_channels`; channels that are not there, at the end, are 0."""
-    missing = CHANNELS - channels.shape[1]
-    if missing:
-        channels = torch.cat([channels, channels.new_zeros(len(channels), missing, *channels.shape[2:])], 1)
+def to_coefficients(channels: Tensor, bands: int = BANDS) -> Tensor:
+    """Inverse of `to_channels`, for the lowest `bands`: (B, 3, h, w, bands). Channels that are not there, at the end, are 0."""
     last = channels.permute(0, 2, 3, 1)
-    found: list[list[Tensor]] = [[] for _ in range(COMPONENTS)]
+    coefficients = last.new_zeros(len(last), COMPONENTS, *last.shape[1:3], bands)
     at = 0
     for group in Group:
         for axis, part in enumerate(group.bands):
-            size = part.stop - part.start
-            found[axis].append(last[..., at : at + size])
-            at += size
-    return torch.stack([torch.cat(parts, 3) for parts in found], 1)
+            if part.start < bands and at < last.shape[3]:
+                wanted = min(part.stop, bands) - part.start
+                coefficients[:, axis, :, :, part.start : part.start + wanted] = last[..., at : at + wanted]
+            at += part.stop - part.start
+    return coefficients
 
 
 @functools.cache
@@ -137,6 +135,6 @@ def interpolate(levels: Tensor, q: Tensor) -> Tensor:
     return levels[low] * (1 - part) + levels[low + 1] * part
 
 
-def coded(quality: float) -> int:
-    """How many channels have symbols at all at a quality."""
-    return CHANNELS if quality >= CHROMA_FROM else Group.CHROMA.channels.start
+def last_group(quality: float) -> Group:
+    """The last group that has symbols at a quality."""
+    return Group.CHROMA if quality >= CHROMA_FROM else Group.HIGH

@@ -28,7 +28,7 @@ def _convolution(inputs: int, outputs: int, side: int = 1) -> nn.Conv2d:
 
 def squash(x: Tensor) -> Tensor:
     """x for small x, the signed square root of large ones."""
-    return x * torch.rsqrt(1 + x.abs())
+    return x / torch.sqrt(1 + x.abs())
 
 
 class Residual(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sdfs.autoencoders import Pixels, lapped, layout
 from sdfs.autoencoders.lapped import COMPONENTS, FACTOR
-from sdfs.autoencoders.layout import Analysed, Latents
+from sdfs.autoencoders.layout import Analysed, Group, Latents
 from sdfs.autoencoders.restoration import CELL, HALO, Restoration, from_cells, to_cells
 from sdfs.autoencoders.tiles import Span, scaled, spans
 
@@ -75,7 +75,7 @@ class _Network:
         pixels = np.empty((rows * FACTOR, columns * FACTOR, COMPONENTS), np.uint8)
         q = torch.tensor([float(quality)], device=self.device)
         step, steps = torch.exp2(layout.log2_step(q)), torch.exp2(layout.log2_steps(q))[:, :, None, None]
-        used = layout.coded(quality)
+        used = layout.last_group(quality).channels.stop
         for y in spans(rows, self.tile, _DECODE_HALO):
             for x in spans(columns, self.tile, _DECODE_HALO):
                 values = torch.from_numpy(latents.values[:used, y.outer, x.outer]).to(self.device)[None].float() / 16
@@ -86,6 +86,19 @@ class _Network:
                 rgb = lapped.to_rgb(from_cells(cells)).clamp_(0, 255).round_().to(torch.uint8)
                 pixels[scaled(y.inner, FACTOR), scaled(x.inner, FACTOR)] = rgb[0].permute(1, 2, 0).cpu().numpy()
         return pixels[:height, :width]
+
+
+def thumbnail(latents: Latents, quality: int, factor: int) -> Pixels:
+    """A picture reduced by `factor`, 16 or 8, from its lowest bands alone, without the network: (16h / factor, 16w / factor, 3) uint8.
+
+    `latents` need no more than the groups MEAN and, for 8, LOW.
+    """
+    used = (Group.MEAN if factor == FACTOR else Group.LOW).channels.stop
+    side = FACTOR // factor
+    steps = torch.exp2(layout.log2_steps(torch.tensor([float(quality)])))[:, :used, None, None]
+    coefficients = layout.to_coefficients(torch.from_numpy(latents.values[:used])[None].float() / 16 * steps, side**2)
+    rgb = lapped.to_rgb(lapped.reduced(coefficients, side)).clamp_(0, 255).round_().to(torch.uint8)
+    return rgb[0].permute(1, 2, 0).numpy()
 
 
 class BundledAutoencoder:
@@ -120,7 +133,7 @@ class BundledAutoencoder:
         rows, columns = -(-height // FACTOR), -(-width // FACTOR)
         padded = np.pad(pixels, ((0, rows * FACTOR - height), (0, columns * FACTOR - width), (0, 0)), mode="edge")
         latents, short = np.zeros((layout.CHANNELS, rows, columns), np.float32), np.zeros((rows, columns), np.bool_)
-        q, used = torch.tensor([float(quality)]), layout.coded(quality)
+        q, used = torch.tensor([float(quality)]), layout.last_group(quality).channels.stop
         step, steps = torch.exp2(layout.log2_step(q)), torch.exp2(layout.log2_steps(q))[:, :used, None, None]
         for y in spans(rows, self._tile, _ENCODE_HALO):
             for x in spans(columns, self._tile, _ENCODE_HALO):

@@ -1,4 +1,4 @@
-"""The learned prior of the bundled codec: how wide each symbol is expected to spread, and around which value, given what is decoded already.
+"""The learned prior of the bundled codec: how far each symbol is expected to spread, around which value, given what is decoded.
 
 Latents are coded group by group (`autoencoders.layout`), so that a group sees all of those before it, at every position; within a group a
 second pass sees the first. The means of positions are refined as a quadtree: of a grid whose corners (even rows and columns) are known,
@@ -10,7 +10,7 @@ first its centres (odd rows and columns), then what is left; the coarsest corner
     pass 13      CHROMA   where the quality has it
 
 All arithmetic is exact, on any machine and in any order of summation: every number is a dyadic rational that float32 holds. Weights are
-multiples of 2^-9; activations are multiples of 1/16 from 0 to 15.9375 after each layer; no layer's weights add up to more than 2^24 of
+multiples of 2^-8; activations are multiples of 1/16 from 0 to 15.9375 after each layer; no layer's weights add up to more than 2^24 of
 these products (`LearnedPrior.check`). The same code trains: rounding passes gradients through.
 
 Scales are base-2 logarithms of standard deviations in symbol units, in steps of 1/16; values are multiples of 1/16 symbol unit.
@@ -25,18 +25,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdfs.autoencoders.layout import CHROMA_FROM, LEVELS, QUALITIES, Group, interpolate
+from sdfs.autoencoders.layout import LEVELS, Group, interpolate
 from sdfs.errors import DamagedError
 
 FEATURES = 64
 GRID = 4  # a grid's rows and columns are multiples of this
-_WEIGHT_STEP = 2.0**-9
+_WEIGHT_STEP = 2.0**-8
 _ACTIVATION_STEP = 2.0**-4
 _ACTIVATION_LIMIT = 16 - _ACTIVATION_STEP
 _VALUE_STEP = 2.0**-4
 _VALUE_LIMIT = 2048.0  # values are seen clamped to this
 _MEAN_STEP = 2.0**-10  # of weights from values to means, which are summed in float64
 _EXACT = 2**24  # float32 holds whole numbers up to this
+_RESTRAINED = 0.8  # of it is left to weights in training
+_MOST_ADDED = 512  # of what layers and tables add to each other
 
 
 class Places(Enum):
@@ -154,8 +156,10 @@ class _Exact(nn.Conv2d):
         super().__init__(inputs, outputs, side, padding=side // 2, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else _rounded(self.bias, _WEIGHT_STEP)
-        return F.conv2d(x, _rounded(self.weight, _WEIGHT_STEP), bias, padding=self.padding)
+        weight, bias = self.weight, self.bias
+        if weight.requires_grad:  # else they are rounded, see `LearnedPrior.check`
+            weight, bias = _rounded(weight, _WEIGHT_STEP), None if bias is None else _rounded(bias, _WEIGHT_STEP)
+        return F.conv2d(x, weight, bias, padding=self.padding)
 
 
 class _ExactMean(nn.Conv2d):
@@ -247,7 +251,7 @@ class LearnedPrior(nn.Module):
         super().__init__()
         low, middle, high, chroma = (group.size for group in (Group.LOW, Group.MIDDLE, Group.HIGH, Group.CHROMA))
         self.corners = _Table(Group.MEAN.size, 5.0)
-        self.means = nn.ModuleList([_Mean() for _ in range(4)])
+        self.refined = nn.ModuleList([_Mean() for _ in range(4)])
         self.quality = _Table(FEATURES)
         self.into, self.mix = _Exact(16, FEATURES), _Exact(FEATURES, FEATURES, 3)
         self.windows_even, self.windows_odd = _Exact(FEATURES, 1), _Exact(FEATURES, FEATURES)
@@ -259,16 +263,32 @@ class LearnedPrior(nn.Module):
         self.chroma, self.chroma_quality = _Exact(FEATURES, chroma), _Table(chroma)
 
     def check(self) -> None:
-        """Raises DamagedError where sums of a layer may exceed what float32 holds exactly."""
+        """Raises DamagedError where weights are not rounded, or sums of a layer may exceed what float32 holds exactly."""
         most = _EXACT * _WEIGHT_STEP * _ACTIVATION_STEP
+        for name, value in self.exact_state().items():
+            if not torch.equal(value, self.state_dict()[name]):
+                raise DamagedError(f"prior: {name} is not rounded: export it again")
         for name, layer in self.named_modules():
             if isinstance(layer, _Exact):
-                reached = layer.weight.abs().flatten(1).sum(1) * _ACTIVATION_LIMIT + (0 if layer.bias is None else layer.bias.abs())
-                if not bool(torch.isfinite(reached).all()) or float(reached.max()) >= most - QUALITIES:
-                    raise DamagedError(f"prior: layer {name} does not stay exact: want sums below {most:.0f}, have {float(reached.max()):.0f}")
+                # no activation is negative, so no partial sum leaves what all positive or all negative weights reach
+                sides = (layer.weight.clamp(min=0), (-layer.weight).clamp(min=0))
+                reached = max(float(side.flatten(1).sum(1).max()) for side in sides) * _ACTIVATION_LIMIT
+                reached += 0 if layer.bias is None else float(layer.bias.abs().max())
+                if not reached + _MOST_ADDED < most:  # nor where it is no number
+                    raise DamagedError(f"prior: layer {name} does not stay exact: want sums below {most:.0f}, have {reached:.0f}")
+
+    @torch.no_grad()
+    def restrain(self) -> None:
+        """Make the weights of a row smaller where their sums come near to what is not exact any more: after each step of training."""
+        most = _RESTRAINED * _EXACT * _WEIGHT_STEP * _ACTIVATION_STEP / _ACTIVATION_LIMIT
+        for layer in self.modules():
+            if isinstance(layer, _Exact):
+                flat = layer.weight.flatten(1)
+                reached = torch.maximum(flat.clamp(min=0).sum(1), (-flat).clamp(min=0).sum(1))
+                layer.weight *= (most / reached.clamp(min=most))[:, None, None, None]
 
     def exact_state(self) -> dict[str, Tensor]:
-        """The parameters rounded to what the passes compute with. Tables of qualities stay as they are, for they are rounded once interpolated."""
+        """The parameters rounded to what the passes compute with, but for tables of qualities, which are rounded once interpolated."""
         state = self.state_dict()
         for name, layer in self.named_modules():
             if isinstance(layer, _Exact | _ExactMean):
@@ -276,20 +296,27 @@ class LearnedPrior(nn.Module):
                 state |= {f"{name}.{kind}": _rounded(value.detach(), step) for kind, value in layer.named_parameters()}
         return state
 
-    def passes(self, step: Step, windows: Windows, q: Tensor, with_chroma: bool | None = None) -> None:
+    def means(self, step: Step, q: Tensor) -> Tensor:
+        """Go through the passes of MEAN alone, with `step` and `q` as of `passes`: (B, 3, H, W)."""
+        scale = _rounded(self.corners(q), _VALUE_STEP)
+        means = step(Group.MEAN, Places.FAR_CORNERS, torch.zeros_like(scale), scale)
+        for layers, places in ((self.refined[:2], (Places.FAR_CENTRES, Places.FAR_ODD)), (self.refined[2:], (Places.CENTRES, Places.ODD))):
+            even = interleave(means, step(Group.MEAN, places[0], *layers[0](diagonals(means), q)))
+            around = pick(neighbours_repeated(merge(even, torch.zeros_like(even))), Places.ODD)
+            means = merge(even, step(Group.MEAN, places[1], *layers[1](around, q)))
+        return means
+
+    def passes(self, step: Step, windows: Windows, q: Tensor, *, last: Group) -> None:
         """Go through the passes: the one order that encoder, decoder and training share.
 
         `step(group, places, mean, log2_scale)` returns the values of a pass, multiples of 1/16, as `pick` gives them, and is told where
         they are expected, (B, C, h, w) each; a mean or scale of one row and column stands for all, as that of the first pass does, whose
         result tells the size of the grid. `windows(places, logit)` returns whether windows are short there, as 0 or 1; `logit` is the
-        natural logarithm of the odds. q (B,): qualities.
+        natural logarithm of the odds. q (B,): qualities. Passes of groups after `last` are left out.
         """
-        scale = _rounded(self.corners(q), _VALUE_STEP)
-        means = step(Group.MEAN, Places.FAR_CORNERS, torch.zeros_like(scale), scale)
-        for layers, places in ((self.means[:2], (Places.FAR_CENTRES, Places.FAR_ODD)), (self.means[2:], (Places.CENTRES, Places.ODD))):
-            even = interleave(means, step(Group.MEAN, places[0], *layers[0](diagonals(means), q)))
-            around = pick(neighbours_repeated(merge(even, torch.zeros_like(even))), Places.ODD)
-            means = merge(even, step(Group.MEAN, places[1], *layers[1](around, q)))
+        means = self.means(step, q)
+        if last is Group.MEAN:
+            return
         features = _activated(self.mix(_activated(self.into(_seen(_differences(means))) + self.quality(q))))
 
         even = windows(Places.EVEN, self.windows_even(pick(features, Places.EVEN)))
@@ -301,10 +328,12 @@ class LearnedPrior(nn.Module):
         even = step(Group.LOW, Places.EVEN, pick(mean, Places.EVEN), self.low(features, q, None))
         mean = pick(mean, Places.ODD) + self.low_mean_odd(beside_odd(even))
         low = merge(even, step(Group.LOW, Places.ODD, mean, self.low(features, q, even)))
+        if last is Group.LOW:
+            return
         features = self.see_low(features, low)
         features = self.see_middle(features, self._two(Group.MIDDLE, self.middle, features, q, step))
         high = self._two(Group.HIGH, self.high, features, q, step)
-        if bool((q >= CHROMA_FROM).all()) if with_chroma is None else with_chroma:
+        if last is Group.CHROMA:
             scale = _rounded(self.chroma(self.see_high(features, high)) + self.chroma_quality(q), _VALUE_STEP)
             step(Group.CHROMA, Places.ALL, torch.zeros_like(scale), scale)
 

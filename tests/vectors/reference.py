@@ -23,7 +23,7 @@ from sdfs.metadata import dictionary
 Grid = list[list[list[int]]]
 Plane = list[list[float]]
 Places = Callable[[int, int], bool]  # of a row and a column
-CHANNELS, SLICE, CLASSES, FLAG_CLASSES, CHROMA_FROM = 768, 64, 46, 17, 30
+CHANNELS, SLICE, CLASSES, FLAG_CLASSES, CHROMA_FROM = 768, 64, 46, 17, 65
 GROUPS = {"mean": 3, "low": 25, "middle": 92, "high": 296, "chroma": 352}  # channels
 LIMIT_4 = 2048 << 4
 
@@ -61,7 +61,7 @@ class Weights:
             self.tables.append((reach[index], [0, *accumulate(frequencies[at : at + size])]))
             at += size
 
-    def table_9(self, name: str, quality: int) -> list[int]:
+    def table_8(self, name: str, quality: int) -> list[int]:
         """The row of `name.levels` for a quality; each operation of float32, as the page says."""
         (rows, width), flat = self._values[f"prior.{name}.levels"]
         position = float32(quality * float32(0.08))
@@ -70,7 +70,7 @@ class Weights:
         rest = float32(1 - part)
         row, following = (flat[index * width : (index + 1) * width] for index in (low, low + 1))
         mixed = [float32(float32(a * rest) + float32(b * part)) for a, b in zip(row, following, strict=True)]
-        return [math.floor(float32(float32(v * 512) + 0.5)) for v in mixed]
+        return [math.floor(float32(float32(v * 256) + 0.5)) for v in mixed]
 
     def layer(self, name: str, fraction_bits: int) -> Layer:
         """In units of 2^-fraction_bits."""
@@ -115,8 +115,8 @@ def rounded(grid: Grid, bits: int) -> Grid:
     return apply(lambda v: (v + (1 << bits - 1)) >> bits, grid)
 
 
-def act(x_13: Grid) -> Grid:
-    return apply(lambda v: min(max(v, 0), 255), rounded(x_13, 9))
+def act(x_12: Grid) -> Grid:
+    return apply(lambda v: min(max(v, 0), 255), rounded(x_12, 8))
 
 
 def magnitude(y_4: Grid) -> Grid:
@@ -254,8 +254,8 @@ class SliceDecoder:
         high = self._two("high", features, self._nothing("high"))
         chroma = self._nothing("chroma")
         if self.quality >= CHROMA_FROM:
-            out_13 = self._layer("chroma", self._seen("see_high", features, high))
-            scale_4 = rounded(plus(out_13, self._table("chroma_quality"), 4), 9)
+            out_12 = self._layer("chroma", self._seen("see_high", features, high))
+            scale_4 = rounded(plus(out_12, self._table("chroma_quality"), 4), 8)
             chroma = self._pass(everywhere, chroma, scale_4, chroma)
         assert not self.ans.words
         assert self.ans.state == 0
@@ -263,20 +263,20 @@ class SliceDecoder:
         return means + low + middle + high + chroma, short
 
     def _layer(self, name: str, x_4: Grid) -> Grid:
-        return convolve(x_4, self.weights.layer(name, 9), 4)
+        return convolve(x_4, self.weights.layer(name, 8), 4)
 
     def _mean_layer(self, name: str, x_4: Grid, *, nearest: bool = False) -> Grid:
         return rounded(convolve(clamped(x_4), self.weights.layer(name, 10), 4, nearest=nearest), 10)
 
     def _table(self, name: str) -> list[int]:
-        return self.weights.table_9(name, self.quality)
+        return self.weights.table_8(name, self.quality)
 
     def _nothing(self, group: str) -> Grid:
         return [[[0] * self.width for _ in range(self.height)] for _ in range(GROUPS[group])]
 
     def _means(self) -> Grid:
         quarter = [[[0] * (self.width // 2) for _ in range(self.height // 2)] for _ in range(GROUPS["mean"])]
-        scale_4 = [[[(s_9 + 16) >> 5 for _ in row] for row in p] for p, s_9 in zip(quarter, self._table("corners"), strict=True)]
+        scale_4 = [[[(s_8 + 8) >> 4 for _ in row] for row in p] for p, s_8 in zip(quarter, self._table("corners"), strict=True)]
         quarter = self._pass(corners, quarter, scale_4, quarter, 2)
         quarter = self._beside(0, centres, DIAGONALS, or_corner, quarter, 2)
         quarter = self._beside(1, odd, BESIDE, or_opposite, quarter, 2)
@@ -301,9 +301,9 @@ class SliceDecoder:
         middle = apply(lambda *v: (sum(v) + 2) >> 2, first, second, third, fourth)
         pairs = ((first, middle), (second, middle), (third, middle), (fourth, middle), (first, second), (third, fourth))
         spread = [plane for a, b in pairs for plane in apply(int.__sub__, a, b)]
-        layers = f"means.{number}"
+        layers = f"refined.{number}"
         hidden = act(plus(self._layer(f"{layers}.first", magnitude(spread)), self._table(f"{layers}.quality"), 4))
-        scale_4 = rounded(self._layer(f"{layers}.out", act(self._layer(f"{layers}.second", hidden))), 9)
+        scale_4 = rounded(self._layer(f"{layers}.out", act(self._layer(f"{layers}.second", hidden))), 8)
         return self._pass(places, self._mean_layer(f"{layers}.linear", around), scale_4, known, stride)
 
     def _features(self, means: Grid) -> Grid:
@@ -321,10 +321,10 @@ class SliceDecoder:
         around = self._layer("windows_around", apply(lambda v: v << 4, flags))
         return act(add(self._layer("keep", features), around)), flags[0]
 
-    def _flags(self, places: Places, logit_13: Grid, known: Grid) -> Grid:
+    def _flags(self, places: Places, logit_12: Grid, known: Grid) -> Grid:
         order = [(r, s) for r in range(self.height) for s in range(self.width) if places(r, s)]
         classes = [
-            CLASSES + 8 + min(max(((logit_13[0][r][s] << 1) + (1 << 12)) >> 13, -8), 8) if r < self.rows and s < self.columns else 0
+            CLASSES + 8 + min(max(((logit_12[0][r][s] << 1) + (1 << 11)) >> 12, -8), 8) if r < self.rows and s < self.columns else 0
             for r, s in order
         ]
         flags = [list(row) for row in known[0]]
@@ -343,8 +343,8 @@ class SliceDecoder:
         scale_4 = self._scale(group, add(self._layer(f"{group}.odd", features), beside))
         return self._pass(odd, odd_mean_4(moved(known, BESIDE, or_nothing)) if odd_mean_4 else mean_4, scale_4, known)
 
-    def _scale(self, group: str, hidden_13: Grid) -> Grid:
-        return rounded(plus(self._layer(f"{group}.out", act(hidden_13)), self._table(f"{group}.quality"), 4), 9)
+    def _scale(self, group: str, hidden_12: Grid) -> Grid:
+        return rounded(plus(self._layer(f"{group}.out", act(hidden_12)), self._table(f"{group}.quality"), 4), 8)
 
     def _seen(self, layers: str, features: Grid, values: Grid) -> Grid:
         squeezed = act(self._layer(f"{layers}.squeeze", magnitude(values)))
