@@ -54,7 +54,7 @@ class LearnedCoder:
             passes, quantised[:, *place] = self._quantise(analysed, place, quality, worth)
             return encode(passes, self._tables)
 
-        return slices.join(_side_by_side(code, list(slices.places(*worth.shape, SLICE)))), Latents(quantised, analysed.short)
+        return slices.join(_side_by_side(code, _places(analysed))), Latents(quantised, analysed.short)
 
     def decode(self, data: bytes, rows: int, columns: int, quality: int, last: Group | None = None) -> Latents:
         """Inverse of `encode`. Raises DamagedError where `data` does not hold exactly these slices.
@@ -74,7 +74,7 @@ class LearnedCoder:
 
     def symbols(self, analysed: Analysed, quality: int, worth: Worth) -> list[tuple[Symbols, Classes]]:
         """The symbols and classes of all passes of all slices: what calibration counts."""
-        parts = (self._quantise(analysed, place, quality, worth)[0] for place in slices.places(*worth.shape, SLICE))
+        parts = (self._quantise(analysed, place, quality, worth)[0] for place in _places(analysed))
         return [one for passes in parts for one in passes]
 
     @torch.no_grad()
@@ -187,6 +187,11 @@ class _Grid:
 
     def flag_classes(self, logit: Tensor, places: Places) -> Classes:
         return np.where(self._inside[places].numpy(), flag_class(logit.numpy()), np.uint8(0)).ravel()
+
+
+def _places(analysed: Analysed) -> list[slices.Place]:
+    rows, columns = analysed.short.shape
+    return list(slices.places(rows, columns, SLICE))
 
 
 def _side_by_side(work: Callable[..., Result], *arguments: Sequence[Any]) -> list[Result]:
