@@ -49,7 +49,7 @@ class Operations:
         connection.max_background = MAX_REQUESTS
         connection.congestion_threshold = MAX_REQUESTS * 3 // 4
         self._connection.attach(self._owner.give_up)
-        self._owner.compressor.on_swap = self._connection.forget
+        self._tree.install.on_replaced = lambda backing: self._connection.forget(self._tree.virtual(backing))
         if not self._read_only:
             self._owner.compressor.start()
         self.mounted = True

@@ -24,7 +24,7 @@ Order, which a power loss at any moment relies on (`tests/crash` tries them all)
 """
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH103, PTH104, PTH108, PTH116, PTH120
+# ruff: noqa: PTH103, PTH108, PTH116, PTH120
 from __future__ import annotations
 
 import contextlib
@@ -220,22 +220,16 @@ class Store:
 
     # trash
 
-    def replace(self, staged: str, path: str, *, keep: bool) -> None:
-        """Rename a staged file, which was fsynced, over `path`; `keep`: the trash gets what was there.
+    def replace(self, staged: str, path: str) -> None:
+        """Rename a staged file, which was fsynced, over `path`: for `sdfs.tree.install` alone, which keeps others from the folder.
 
         The folder keeps its times, for nothing came into it or left it: else every swap would have rsync and backups see it changed.
         """
-        kept = self.keep(path) if keep else None
-        try:
-            folder = os.path.dirname(path)
-            times = os.stat(folder)
-            os.rename(staged, path)
-            with contextlib.suppress(OSError):
-                os.utime(folder, ns=(times.st_atime_ns, times.st_mtime_ns))
-        except BaseException:
-            if kept is not None:
-                self.trash.forget(kept)
-            raise
+        folder = os.path.dirname(path)
+        times = os.stat(folder)
+        self.with_room(partial(os.rename, staged, path))
+        with contextlib.suppress(OSError):
+            os.utime(folder, ns=(times.st_atime_ns, times.st_mtime_ns))
 
     def keep(self, path: str) -> str:
         """Give the file at `path`, which is about to be replaced, a second name in the trash; returns that."""

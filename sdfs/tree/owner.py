@@ -1,7 +1,7 @@
 """All that owns a store, in one object: the store, the engine, the tree, the worker. And `Access` to it, for who is in this process."""
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH102, PTH112, PTH120, PTH208
+# ruff: noqa: PTH112, PTH120, PTH208
 from __future__ import annotations
 
 import contextlib
@@ -126,7 +126,6 @@ class Owner:
     def _import(self, fd: int, path: str, sha256: str | None) -> str:
         self._make_folders(self.tree.backing(posixpath.dirname(path)))
         import_file(self.tree, fd, path, sha256)
-        self.tree.known.note(self.tree.backing(path))
         return path
 
     def sync(self, progress: Callable[[int, int], None]) -> None:
@@ -263,7 +262,6 @@ class Owner:
         with _user_errors(path):
             virtual = self.tree.virtual(self._existing(path))
             recompress(self.tree, self._engine, virtual, wish)
-            self.compressor.on_swap(virtual)
             return self.stat(virtual)
 
     def usage(self, path: str) -> Usage:
@@ -360,10 +358,9 @@ class Owner:
         self._within(folder)
         for folder in reversed(missing):
             try:
-                os.mkdir(folder, 0o755)
+                self.tree.mkdir(self.tree.virtual(folder), 0o755)
             except (FileExistsError, NotADirectoryError):
                 raise UserError(f"{self.tree.virtual(folder)} is in the way: it is no folder") from None
-            self.tree.folders.changed(folder)
 
     def _within(self, folder: str) -> None:
         """Refuse a folder that is reached through a symbolic link: it may be outside the store."""

@@ -16,7 +16,7 @@ from functools import partial
 from sdfs import container
 from sdfs.container import MAGIC, Preamble
 from sdfs.errors import SdfsError, UserError
-from sdfs.files import PLAIN_XATTR, rename_noreplace
+from sdfs.files import PLAIN_XATTR
 from sdfs.trash import PATH_XATTR, TRASHED
 from sdfs.tree.status import Trashed
 from sdfs.tree.tree import Tree
@@ -85,12 +85,9 @@ def restore(tree: Tree, trashed: Trashed, target: str) -> None:
         else:
             _mark(trashed.name, fd)
         os.fsync(fd)
-        with tree.inodes.names:
-            rename_noreplace(source, target)
-            tree.folders.changed(target)
+        tree.install.add(source, target, is_picture=False, room_from_trash=False)
     finally:
         os.close(fd)
-    tree.folders.sync(target)
 
 
 def _check_blob(name: str, fd: int) -> None:

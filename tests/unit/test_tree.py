@@ -425,7 +425,7 @@ class TestSwap:
 
     def test_whoever_is_told_of_a_swap_can_open_the_file(self, owner: Owner, tree: Tree) -> None:
         seen = []
-        owner.compressor.on_swap = lambda path: seen.append(read(tree, path))
+        tree.install.on_replaced = lambda backing: seen.append(read(tree, tree.virtual(backing)))
         write(tree, "/a.jpg", PICTURE)
         shrink(owner)
         assert seen == [PICTURE]
