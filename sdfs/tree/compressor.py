@@ -169,12 +169,11 @@ class Compressor:
         inode = self._tree.inodes.find(taken.key)
         if inode is not None and inode.handles:
             return False
-        path = self._tree.pending.path_of(taken.key)
-        original = None if path is None else self._read(taken.key, path)
+        original = self._read(taken.key)
         if original is None:
-            return self._tree.pending.path_of(taken.key) == path  # else it was renamed meanwhile
+            return True
         try:
-            blob = self._encode(original.data, path)
+            blob = self._encode(original.data, self._tree.pending.path_of(taken.key))
         except NotAPicture as error:
             _log.info("%s stays unwrapped: %s", taken.path, error)
             self._refuse(taken.key, original.state)
@@ -211,13 +210,20 @@ class Compressor:
         if len(self._refused) > _REFUSED:
             self._refused.popitem(last=False)
 
-    def _read(self, key: Key, path: str) -> _Original | None:
+    def _open(self, key: Key) -> int | None:
+        """A descriptor of the file; None where it is gone."""
+        with self._tree.inodes.names:  # or it could be gone from the path that the queue knows, and amid its rename
+            path = self._tree.pending.path_of(key)
+            if path is None or HIDDEN.fullmatch(os.path.basename(path)):
+                return None
+            try:
+                return os.open(path, _FLAGS)
+            except FileNotFoundError:
+                return None
+
+    def _read(self, key: Key) -> _Original | None:
         """The file's content; None where it is not, or no longer, one that may become a blob."""
-        if HIDDEN.fullmatch(os.path.basename(path)):
-            return None
-        try:
-            fd = os.open(path, _FLAGS)
-        except FileNotFoundError:
+        if (fd := self._open(key)) is None:
             return None
         try:
             status = os.fstat(fd)

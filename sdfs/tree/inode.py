@@ -44,7 +44,7 @@ from sdfs.signatures import HEAD_BYTES, picture_format
 from sdfs.store import HIDDEN, Staged, Store
 from sdfs.tree.folders import Folders
 from sdfs.tree.heads import Heads
-from sdfs.tree.install import Changed, Install, Over, SeveralNames
+from sdfs.tree.install import Changed, Install, Over
 from sdfs.tree.known import KnownBlobs
 from sdfs.tree.pages import Pages
 from sdfs.tree.pending import Key, Pending
@@ -296,9 +296,9 @@ class Inode:
             os.close(installed)
 
     def replace_mode(self, path: str, mode: int) -> bool:
-        """chmod of a blob whose preamble has to say another mode: installs the same blob with it; False: `path` is another file's by now.
+        """chmod of a blob whose preamble has to say another mode: install the same blob with it. False: `path` is another file's by now.
 
-        Raises PermissionError where the blob has several names, which would be two files then.
+        Raises SeveralNames.
         """
         try:
             source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -308,17 +308,13 @@ class Inode:
             return self._install_with_mode(source, path, mode)
         except Changed:
             return False
-        except SeveralNames:
-            raise PermissionError(errno.EPERM, "a picture in the store that has several names keeps its mode", path) from None
         finally:
             os.close(source)
 
     def _install_with_mode(self, source: int, path: str, mode: int) -> bool:
-        status = os.fstat(source)
-        if not self.table.is_known_by(key_of(status), self):
+        key = key_of(os.fstat(source))
+        if not self.table.is_known_by(key, self):
             return False
-        if status.st_nlink > 1:
-            raise SeveralNames
         backing_mode, preamble_mode = split_mode(mode)
         staged = self.table.store.stage()
         try:
@@ -326,7 +322,7 @@ class Inode:
             write_all(staged.fd, container.with_mode(os.pread(source, PREAMBLE_BYTES, 0), preamble_mode))
             copy_attributes(source, staged.fd, backing_mode)
             os.fsync(staged.fd)
-            over = Over(key_of(status), keep=False, only_name=True)
+            over = Over(key, keep=False, only_name=True)
             self.table.install.replace(staged.path, path, over, partial(self.table.moving, self))
         except BaseException:
             staged.discard()

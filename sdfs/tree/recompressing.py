@@ -46,6 +46,7 @@ def recompress(tree: Tree, engine: Engine, path: str, wish: Wish) -> None:
     backing = tree.backing(path)
     settings = EncodeSettings.parse({**asdict(tree.store.settings), **wish.changes})
     source = _read(backing, path)
+    _refuse_several_names(tree, backing, path, source)
     data = _original(tree, engine, source)
     if data is None:
         if not wish.accept_loss:
@@ -74,13 +75,19 @@ def _read(backing: str, path: str) -> _Source:
         status = os.fstat(fd)
         if not container.is_blob(head := os.pread(fd, PREAMBLE_BYTES, 0)) or status.st_size > MAX_PICTURE_BYTES:
             raise UserError(f"{path} is no shrunk picture: there is nothing to recompress")
-        if status.st_nlink > 1:  # before anything is encoded in vain
-            raise UserError(f"{path} {_SEVERAL_NAMES}")
         preamble = Preamble.parse(head)
         head_key, header = read_header(fd, preamble)
         return _Source(identity_of(status), preamble, header, head_key, read_all(fd))
     finally:
         os.close(fd)
+
+
+def _refuse_several_names(tree: Tree, backing: str, path: str, source: _Source) -> None:
+    """Before anything is encoded in vain. Under both locks, or the second name could be one in the trash that is being made."""
+    with tree.inodes.holding(source.state[:2]) as inode, inode.lock, tree.inodes.names:
+        status = os.lstat(backing)
+        if status.st_nlink > 1 and identity_of(status) == source.state:
+            raise UserError(f"{path} {_SEVERAL_NAMES}")
 
 
 def _original(tree: Tree, engine: Engine, source: _Source) -> bytes | None:

@@ -31,7 +31,7 @@ from sdfs.tree.folders import Folders
 from sdfs.tree.handle import Handle
 from sdfs.tree.heads import Heads
 from sdfs.tree.inode import InodeTable, key_of, split_mode
-from sdfs.tree.install import Install
+from sdfs.tree.install import Install, SeveralNames
 from sdfs.tree.known import KnownBlobs
 from sdfs.tree.listing import Folder
 from sdfs.tree.opening import Opener, backing_flags
@@ -203,8 +203,11 @@ class Tree:
     def chmod(self, path: str, mode: int) -> None:
         """Raises PermissionError for a picture that has several names and cannot have the mode in the backing."""
         backing = self.backing(path)
-        while not self._chmod(backing, mode):  # the name is another file's by now: it is that one's turn
-            pass
+        try:
+            while not self._chmod(backing, mode):  # the name is another file's by now: it is that one's turn
+                pass
+        except SeveralNames:  # they would be two files then
+            raise PermissionError(errno.EPERM, "a picture in the store that has several names keeps its mode", path) from None
 
     def _chmod(self, backing: str, mode: int) -> bool:
         with self._targets.locked(backing) as inode:
@@ -223,6 +226,8 @@ class Tree:
                 if preamble is None or preamble.mode == preamble_mode:
                     os.chmod(backing, mode if preamble is None else backing_mode)
                     return True
+                if status.st_nlink > 1:  # before it is copied in vain
+                    raise SeveralNames
             return inode.replace_mode(backing, mode)
 
     def chown(self, path: str, uid: int, gid: int) -> None:

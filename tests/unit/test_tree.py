@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -370,6 +371,26 @@ class TestSwap:
             engine.may_encode.set()
             done.result()
         assert is_blob(root / "e" / "a.jpg")
+
+    def test_a_file_that_is_looked_for_amid_its_rename_stays_pending(
+        self, owner: Owner, tree: Tree, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rename, finish, looked = tree.pending.rename, tree.pending.finish, threading.Event()
+
+        def rename_late(*arguments: Any) -> None:
+            looked.wait(0.5)  # the name is another by now, and the queue does not know
+            rename(*arguments)
+
+        monkeypatch.setattr(tree.pending, "rename", rename_late)
+        monkeypatch.setattr(tree.pending, "finish", lambda taken: (looked.set(), finish(taken)))
+        write(tree, "/a.jpg", PICTURE)
+        with ThreadPoolExecutor() as pool:
+            renamed = pool.submit(tree.rename, "/a.jpg", "/b.jpg")
+            eventually(lambda: (root / "b.jpg").exists())
+            shrink(owner)
+            renamed.result()
+        shrink(owner)
+        assert is_blob(root / "b.jpg")
 
     def test_a_file_removed_while_it_is_encoded_stays_removed(self, owner: Owner, tree: Tree, root: Path, engine: GatedEngine) -> None:
         engine.may_encode.clear()
