@@ -210,8 +210,8 @@ class Operations:
     def flush(self, path: str | None, info: Any) -> None:
         handle = self._handles[info.fh]
         handle.flush()
-        if self._links and handle.inode.path is not None:
-            self._forget_others(self._tree.getattr_open(handle).key, self._tree.virtual(handle.inode.path))
+        if self._links and (path := handle.inode.path) is not None:
+            self._forget_others(self._tree.getattr_open(handle).key, self._tree.virtual(path))
 
     def fsync(self, path: str | None, data_only: int, info: Any) -> None:
         self._handles[info.fh].fsync(data_only=bool(data_only))

@@ -23,7 +23,7 @@ once the file's bytes are at hand. A decode for a copy-up runs under Inode.lock:
 """
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH108, PTH116
+# ruff: noqa: PTH108, PTH116, PTH119, PTH120
 from __future__ import annotations
 
 import contextlib
@@ -333,14 +333,14 @@ class Inode:
 
     def offer(self, fd: int) -> None:
         """Put the file, open as `fd`, into the pending queue if it was written and begins like a picture."""
-        if not self.written or self.staged is not None or self.path is None:
-            return
-        if picture_format(os.pread(fd, HEAD_BYTES, 0)) is None:
+        if not self.written or self.staged is not None or picture_format(os.pread(fd, HEAD_BYTES, 0)) is None:
             return
         forget_plain(fd)
-        folder, name = os.path.split(self.path)
-        if not HIDDEN.fullmatch(name) and os.stat(folder).st_dev == self.table.store.device:  # a file's own may differ: overlayfs
-            self.table.pending.offer(key_of(os.fstat(fd)), self.path)
+        with self.table.names:  # or a rename could come before the queue knows of the file
+            if self.path is None or HIDDEN.fullmatch(os.path.basename(self.path)):
+                return
+            if os.stat(os.path.dirname(self.path)).st_dev == self.table.store.device:  # a file's own may differ: overlayfs
+                self.table.pending.offer(key_of(os.fstat(fd)), self.path)
 
     def commit_or_rescue(self) -> None:
         """Commit when there is no writer any more to tell of an error: then what was written goes to the trash."""

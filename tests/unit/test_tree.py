@@ -21,6 +21,7 @@ from sdfs.container import MAGIC
 from sdfs.errors import DamagedError, EngineError, StoreTooNew, UserError
 from sdfs.settings import EncodeSettings
 from sdfs.store import init
+from sdfs.tree import inode
 from sdfs.tree.handle import Handle
 from sdfs.tree.owner import Owner
 from sdfs.tree.tree import Tree
@@ -372,6 +373,23 @@ class TestSwap:
             done.result()
         assert is_blob(root / "e" / "a.jpg")
 
+    @pytest.mark.parametrize("change", [lambda tree: tree.rename("/a.jpg", "/b.jpg"), lambda tree: tree.unlink("/a.jpg")])
+    def test_a_file_that_is_renamed_or_removed_amid_its_close(
+        self, owner: Owner, tree: Tree, root: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Tree], None]
+    ) -> None:
+        forget, left = inode.forget_plain, [change]
+
+        def forget_late(fd: int) -> None:
+            forget(fd)
+            if left:
+                left.pop()(tree)
+
+        monkeypatch.setattr(inode, "forget_plain", forget_late)
+        shrink(owner)  # from here on, no scan finds it
+        write(tree, "/a.jpg", PICTURE)
+        shrink(owner)
+        assert [is_blob(path) for path in root.glob("*.jpg")] in ([True], [])
+
     def test_a_file_that_is_looked_for_amid_its_rename_stays_pending(
         self, owner: Owner, tree: Tree, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -383,6 +401,7 @@ class TestSwap:
 
         monkeypatch.setattr(tree.pending, "rename", rename_late)
         monkeypatch.setattr(tree.pending, "finish", lambda taken: (looked.set(), finish(taken)))
+        shrink(owner)  # from here on, no scan finds it
         write(tree, "/a.jpg", PICTURE)
         with ThreadPoolExecutor() as pool:
             renamed = pool.submit(tree.rename, "/a.jpg", "/b.jpg")
