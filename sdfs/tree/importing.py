@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import os
 import stat
-from functools import partial
 
 from sdfs.container import is_blob
 from sdfs.errors import SourceChanged
-from sdfs.files import content_sha256, copy_attributes, rename_noreplace
+from sdfs.files import content_sha256, copy_attributes
 from sdfs.signatures import HEAD_BYTES, picture_format
 from sdfs.tree.inode import BEGINS_LIKE_A_BLOB, key_of, split_mode
 from sdfs.tree.raw import wrap
@@ -37,7 +36,7 @@ def import_file(tree: Tree, source: int, path: str, sha256: str | None = None) -
         copy_attributes(source, staged.fd, mode)
         os.fsync(staged.fd)
         with tree.inodes.names:
-            tree.store.with_room(partial(rename_noreplace, staged.path, backing))
+            tree.store.add(staged.path, backing)
             tree.folders.changed(backing)
         tree.folders.sync(backing)
         if picture_format(head) is not None:

@@ -1,7 +1,7 @@
 """All that owns a store, in one object: the store, the engine, the tree, the worker. And `Access` to it, for who is in this process."""
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH102, PTH112, PTH120, PTH208
+# ruff: noqa: PTH120, PTH208
 from __future__ import annotations
 
 import contextlib
@@ -124,7 +124,9 @@ class Owner:
                 os.close(fd)
 
     def _import(self, fd: int, path: str, sha256: str | None) -> str:
-        self._make_folders(self.tree.backing(posixpath.dirname(path)))
+        folder = self.tree.backing(posixpath.dirname(path))
+        self._refuse_inner(folder)
+        self._make_folders(folder)
         import_file(self.tree, fd, path, sha256)
         self.tree.known.note(self.tree.backing(path))
         return path
@@ -194,7 +196,7 @@ class Owner:
 
     def _refuse_read_only(self) -> None:
         if self.store.read_only:
-            raise UserError(f"{self.store.root} is on a filesystem that is mounted read-only: nothing in it can be changed")
+            raise UserError(f"{self.store.root} is root's, or on a filesystem that is mounted read-only: nothing in it can be changed")
         if self.read_only:
             raise UserError(f"{self.store.root} is mounted read-only, at {self.mountpoint}: mount it without -o ro for that")
 
@@ -261,7 +263,9 @@ class Owner:
     def recompress(self, path: str, wish: Wish) -> FileStatus:
         self._refuse_read_only()
         with _user_errors(path):
-            virtual = self.tree.virtual(self._existing(path))
+            backing = self._existing(path)
+            self._refuse_inner(backing)
+            virtual = self.tree.virtual(backing)
             recompress(self.tree, self._engine, virtual, wish)
             self.compressor.on_swap(virtual)
             return self.stat(virtual)
@@ -290,6 +294,7 @@ class Owner:
             raise UserError(f"where {trashed.name} was is not recorded: name a folder with --to")
         with _user_errors(path):
             target = self.tree.backing(path)
+            self._refuse_inner(os.path.dirname(target))
             self._make_folders(os.path.dirname(target))
             trash.restore(self.tree, trashed, target)
         return path
@@ -353,17 +358,14 @@ class Owner:
         return backing
 
     def _make_folders(self, folder: str) -> None:
-        missing = []
-        while not os.path.isdir(folder):
-            missing.append(folder)
-            folder = os.path.dirname(folder)
-        self._within(folder)
-        for folder in reversed(missing):
-            try:
-                os.mkdir(folder, 0o755)
-            except (FileExistsError, NotADirectoryError):
-                raise UserError(f"{self.tree.virtual(folder)} is in the way: it is no folder") from None
-            self.tree.folders.changed(folder)
+        try:
+            self.store.make_folders(folder, self.tree.folders.changed)
+        except NotADirectoryError:
+            raise UserError(f"{self.tree.virtual(folder)}, or a folder above it, is in the way: it is no folder") from None
+
+    def _refuse_inner(self, backing: str) -> None:
+        if (inner := self.store.inner_store(backing)) is not None:
+            raise UserError(f"{inner} is a store by itself: name that one")
 
     def _within(self, folder: str) -> None:
         """Refuse a folder that is reached through a symbolic link: it may be outside the store."""

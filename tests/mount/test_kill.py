@@ -19,7 +19,7 @@ from sdfs.container import MAGIC
 from sdfs.control import ControlClient
 from sdfs.errors import SdfsError
 from sdfs.fsck import check
-from sdfs.store import read_owner
+from sdfs.store import read_identity, read_owner
 from tests.mount.mounting import Mounted, needs_fuse
 
 pytestmark = needs_fuse
@@ -152,7 +152,7 @@ def _hurry(store: Path, stopping: threading.Event) -> None:
     assert owner.socket is not None
     with contextlib.suppress(OSError, SdfsError):
         while not stopping.is_set():
-            ControlClient(owner.socket).sync(lambda done, total: None)
+            ControlClient(owner.socket, read_identity(store)).sync(lambda done, total: None)
             stopping.wait(0.01)
 
 
