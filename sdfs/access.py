@@ -12,12 +12,17 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+from sdfs import container
+from sdfs.container import MAGIC
 from sdfs.control import ControlClient, serving
-from sdfs.errors import NotAStore, StoreBusy
+from sdfs.errors import NotAStore, SdfsError, StoreBusy
+from sdfs.files import content_sha256
 from sdfs.filesystems import is_mount_of_sdfs
-from sdfs.store import is_store, read_identity, read_owner
+from sdfs.no_follow import folder_of
+from sdfs.store import INTERNAL, is_store, read_identity, read_owner
 from sdfs.tree.owner import Owner
 from sdfs.tree.status import Access, FileStatus, Listed, Statistics, StoreStatus, Trashed, Usage, Wish
 
@@ -31,6 +36,7 @@ __all__ = [
     "Trashed",
     "Usage",
     "Wish",
+    "holds",
     "open_access",
     "store_at",
     "take_over",
@@ -63,6 +69,33 @@ def store_mounted_at(folder: Path | str) -> Path | None:
         return Path(os.fsdecode(store)) if is_mount_of_sdfs(os.fspath(folder)) else None
     except OSError:
         return None
+
+
+def holds(store: Path, path: str, sha256: str) -> bool:
+    """Tell whether the file `path` of the store's tree holds, or as a whole blob stands for, a content of this hash (hexadecimal).
+
+    By the bytes on the disk, which are durable then, and nobody's word.
+    """
+    *folders, name = path.strip("/").split("/")
+    try:
+        with folder_of(os.path.realpath(store), folders) as folder:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or [*folders, name][0] == INTERNAL:
+            return False
+        if os.pread(fd, len(MAGIC), 0) == MAGIC:
+            have = container.check(partial(os.pread, fd), status.st_size)[1].get("original_sha256")
+        else:
+            have = content_sha256(fd)
+        os.fsync(fd)
+        return have == sha256
+    except (OSError, SdfsError):
+        return False
+    finally:
+        os.close(fd)
 
 
 def take_over(store: Path, *, become_owner: Callable[[Path], Owner] = Owner) -> Owner:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import math
 import os
 import posixpath
 import stat
@@ -38,6 +39,7 @@ from sdfs.tree.status import FileStatus, Listed, State, Statistics, StoreStatus,
 from sdfs.tree.tree import Tree
 
 _CHUNK_BYTES = 1 << 20
+_MAX_TEXT = 4096  # characters of one value of a header
 _LISTED_KINDS: dict[int, Literal["folder", "symlink"]] = {stat.S_IFDIR: "folder", stat.S_IFLNK: "symlink"}
 _USER_ERRORS = {errno.EEXIST: NameTaken, errno.ENOSPC: StoreFull, errno.EDQUOT: StoreFull}
 _FROM_HEADER: dict[str, type] = {  # a header's checksum does not make its values what they should be
@@ -396,8 +398,18 @@ def _header(backing: str, preamble: Preamble) -> dict[str, Any]:
 
 
 def _with_header(status: FileStatus, header: dict[str, Any]) -> FileStatus:
-    known = {name: header[name] for name, kind in _FROM_HEADER.items() if isinstance(header.get(name), kind)}
-    return replace(status, original_bytes=header.get("original_size"), **known)
+    known = {name: header[name] for name, kind in _FROM_HEADER.items() if _is_sane(header.get(name), kind)}
+    size = header.get("original_size")
+    return replace(status, original_bytes=size if _is_sane(size, int) else None, **known)
+
+
+def _is_sane(value: object, kind: type) -> bool:
+    """Whether a program can do something with it: who made the blob may have written anything."""
+    if type(value) is not kind:
+        return False
+    if isinstance(value, dict):
+        return {"psnr", "ms_ssim"} <= value.keys() and all(type(score) in (int, float) and math.isfinite(score) for score in value.values())
+    return len(value) <= _MAX_TEXT if isinstance(value, str) else not isinstance(value, int) or abs(value) < 1 << 63
 
 
 @contextlib.contextmanager
