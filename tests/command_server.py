@@ -9,6 +9,7 @@ With the engine of `tests.lossless_engine`, which here takes any picture for who
 
 from __future__ import annotations
 
+import codecs
 import importlib
 import json
 import os
@@ -39,11 +40,11 @@ class Engine(LosslessEngine):
         return super().encode(data + b"END", settings, reference=reference)
 
     def decode(self, key: str, blob: bytes, *, model: str | None = None, ahead: bool = False) -> Future[bytes]:
-        if (preamble := Preamble.parse(blob)).kind != KIND_LATENT:
-            return super().decode(key, blob, model=model, ahead=ahead)
         future: Future[bytes] = Future()
-        if preamble.rendered_size > MOST_BYTES:
+        if (preamble := Preamble.parse(blob)).rendered_size > MOST_BYTES:
             future.set_exception(DamagedError("this engine makes no pictures of that size"))
+        elif preamble.kind != KIND_LATENT:
+            return super().decode(key, blob, model=model, ahead=ahead)
         else:
             future.set_result(bytes(preamble.rendered_size))
         return future
@@ -55,10 +56,12 @@ def main() -> None:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.startswith(_HEAVY) and not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
+    for late in ("unicode_escape", "utf-16", "idna", "latin-1"):
+        codecs.lookup(late)
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder, "store")
         init(store)
-        for command in (["ls", "-l", str(store)], ["sync", str(store)], ["fsck", str(store)], ["nonsense"]):  # what is imported late
+        for command in (["ls", "-l", str(store)], ["sync", str(store)], ["fsck", str(store)], ["nonsense"]):
             run({"arguments": command, "user": os.geteuid(), "environment": {}, "folder": folder}, in_this_process=True)
     print("ready", flush=True)
     for line in sys.stdin:
