@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import sdfs
+from sdfs import access
 from sdfs.container import KIND_LATENT, Preamble
 from sdfs.engine import client
 from sdfs.errors import DamagedError
@@ -32,7 +33,7 @@ from tests.lossless_engine import LosslessEngine
 
 MOST_BYTES = 1 << 24
 SECONDS = 30.0  # after which a command hangs
-_HEAVY = ("sdfs.codec", "sdfs.resident", "sdfs.autoencoders", "sdfs.priors", "sdfs.calibration", "sdfs.engine.service", "sdfs.formats")
+_USED = ("sdfs.cli", "sdfs.tree", "sdfs.control", "sdfs.fsck", "sdfs.models", "sdfs.mount", "sdfs.printable")
 
 
 class Engine(LosslessEngine):
@@ -52,10 +53,10 @@ class Engine(LosslessEngine):
 
 def main() -> None:
     owner.ChildEngine = client.Engine = lambda memory=None: Engine()  # type: ignore[assignment, misc]
-    for package in (sdfs, importlib.import_module("daemon")):
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not module.name.startswith(_HEAVY) and not module.name.endswith("__main__"):
-                importlib.import_module(module.name)
+    access._HANDOVER_SECONDS = 0.5  # no test has an owner that is about to answer
+    for module in pkgutil.walk_packages(sdfs.__path__, "sdfs."):
+        if module.name.startswith(_USED):
+            importlib.import_module(module.name)
     for late in ("unicode_escape", "utf-16", "idna", "latin-1"):
         codecs.lookup(late)
     with tempfile.TemporaryDirectory() as folder:
