@@ -268,6 +268,8 @@ class Owner:
             backing = self._existing(path)
             self._refuse_inner(backing)
             virtual = self.tree.virtual(backing)
+            if os.lstat(backing).st_nlink > 1:
+                raise UserError(f"{virtual} has another name, which may be outside the store: it stays as it is")
             recompress(self.tree, self._engine, virtual, wish)
             self.compressor.on_swap(virtual)
             return self.stat(virtual)
