@@ -446,3 +446,13 @@ def test_a_link_in_the_output_is_not_followed(commands: Commands, tmp_path: Path
     status, told = commands.run(os.geteuid(), tmp_path, "get", "store", "-o", "output")
     assert (status, f"{tmp_path}/output/store/folder cannot be made: there is a symbolic link on the way" in told) == (12, True)
     assert os.listdir(tmp_path / "outside") == []
+
+
+def test_a_blob_with_a_name_outside_is_not_recompressed(commands: Commands, tmp_path: Path) -> None:
+    init(tmp_path / "store")
+    (tmp_path / "store" / "photo.jpg").write_bytes(b"\xff\xd8\xff" + b"picture " * 1000 + b"END")
+    assert commands.run(os.geteuid(), tmp_path, "sync", "store")[0] == 0
+    (tmp_path / "outside.jpg").hardlink_to(tmp_path / "store" / "photo.jpg")
+    status, told = commands.run(os.geteuid(), tmp_path, "recompress", "--accept-loss", "--quality", "40", "store")
+    assert (status, "has another name" in told) == (12, True)
+    assert os.listxattr(tmp_path / "outside.jpg") == []
