@@ -39,9 +39,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 
-from sdfs.files import rename_noreplace
 from sdfs.store import Store
 from sdfs.tree.folders import Folders
 from sdfs.tree.heads import Identity, identity_of
@@ -89,14 +87,10 @@ class Install:
         `room_from_trash`: where the disk is full, what is in the trash may go. Raises FileExistsError; and OSError once the file is there,
         if its name cannot be made durable.
         """
-        rename = partial(rename_noreplace, sealed, path)
         with self.names:
             key = _key(os.lstat(sealed))
             self._pages.forget(key)
-            if room_from_trash:
-                self._store.with_room(rename)
-            else:
-                rename()
+            self._store.add(sealed, path, room_from_trash=room_from_trash)
             self._told(path)
             if is_picture:
                 self._pending.offer(key, path)

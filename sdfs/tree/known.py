@@ -89,8 +89,7 @@ class KnownBlobs:
         return _content_sha256(path, size) == sha256 or _stands_for(path, sha256)
 
     def _trash_files(self) -> Iterator[str]:
-        with os.scandir(f"{self._store.internal}/trash") as entries:
-            return iter([entry.path for entry in entries])
+        return (f"{self._store.trash.folder}/{name}" for name, _, _ in self._store.trash.files())
 
     def _tree_files(self) -> Iterator[str]:
         return (path for path, _ in self._store.walk())
@@ -138,7 +137,7 @@ class KnownBlobs:
             self._unwrapped.popitem(last=False)
 
     def _is_trashed(self, path: str) -> bool:
-        return path.startswith(self._store.internal + "/")
+        return path.startswith((self._store.internal + "/", self._store.trash.folder + "/"))
 
 
 def _is_hidden(path: str) -> bool:

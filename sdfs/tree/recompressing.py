@@ -94,16 +94,15 @@ def _original(tree: Tree, engine: Engine, source: _Source) -> bytes | None:
     """The file that was shrunk, bit for bit."""
     if source.preamble.kind != KIND_LATENT:
         return engine.decode(source.head_key, source.blob).result()
-    with os.scandir(tree.store.trash.folder) as entries:
-        for entry in entries:
-            with contextlib.suppress(OSError):  # expired meanwhile
-                if entry.stat(follow_symlinks=False).st_size == source.header.get("original_size"):
-                    fd = os.open(entry.path, _FLAGS)
-                    try:
-                        if content_sha256(fd) == source.header.get("original_sha256"):
-                            return read_all(fd)
-                    finally:
-                        os.close(fd)
+    for name, status, _ in tree.store.trash.files():
+        with contextlib.suppress(OSError):  # expired meanwhile
+            if status.st_size == source.header.get("original_size"):
+                fd = os.open(f"{tree.store.trash.folder}/{name}", _FLAGS)
+                try:
+                    if content_sha256(fd) == source.header.get("original_sha256"):
+                        return read_all(fd)
+                finally:
+                    os.close(fd)
     return None
 
 

@@ -137,7 +137,8 @@ class Tree:
             inode = self.inodes.find(key_of(os.lstat(backing)))
             if inode is not None and inode.handles:
                 return
-            self.store.trash.rescue(backing)
+            with self.store.reach(backing) as name:
+                self.store.trash.rescue(name)
         self.hidden.discard(backing)
 
     @contextlib.contextmanager

@@ -20,7 +20,7 @@ from sdfs.container import MAGIC
 from sdfs.control import ControlClient
 from sdfs.errors import DamagedError, SdfsError, UserError
 from sdfs.fsck import check
-from sdfs.store import read_owner
+from sdfs.store import read_identity, read_owner
 from sdfs.tree.status import Wish
 from tests.mount.mounting import Mounted, needs_fuse
 
@@ -219,7 +219,7 @@ def _hurry(store: Path, stopping: threading.Event) -> None:
     assert owner.socket is not None
     with contextlib.suppress(OSError, SdfsError):
         while not stopping.is_set():
-            ControlClient(owner.socket).sync(lambda done, total: None)
+            ControlClient(owner.socket, read_identity(store)).sync(lambda done, total: None)
             stopping.wait(0.01)
 
 
