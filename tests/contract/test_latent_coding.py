@@ -48,6 +48,12 @@ def test_the_low_band_is_near_even_where_the_prior_is_wrong(coder: LearnedCoder,
     assert np.abs((restored - latents) / step)[LOW_BAND].max() < 0.5 + 1e-3
 
 
+@pytest.mark.parametrize("quality", [75, 90])
+def test_flat_mid_grey_takes_about_as_few_bytes_as_another_grey(coder: LearnedCoder, autoencoder: Autoencoder, quality: int) -> None:
+    mid, other = (autoencoder.encode(np.full((256, 256, 3), grey, np.uint8), quality) for grey in (127, 160))
+    assert len(coder.encode(mid, quality)[0]) < 3 * len(coder.encode(other, quality)[0])
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (5, 3), (64, 65)])
 def test_any_grid_is_coded(coder: LearnedCoder, shape: tuple[int, int]) -> None:
     noise = (np.random.default_rng(1).normal(size=(256, *shape)) * 30).astype(np.float32)
