@@ -26,7 +26,7 @@ QUALITIES = (0, 25, 50, 75, 90, 100)
 LEAST = Scores(DEFAULTS.min_psnr, DEFAULTS.min_ms_ssim)
 SIDE = 96  # pixels, of a drawing
 SATURATED = [tuple(round(255 * c) for c in colorsys.hsv_to_rgb(h / 16, 1, v)) for h in range(16) for v in (0.25, 0.5, 0.75, 1)]
-SEARCH_SECONDS = 240
+SEARCH_SECONDS = 200
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,7 @@ def test_drawings_are_within_the_bound_or_kept_exactly(codec: Codec, photo: Pixe
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_every_grey_and_saturated_colour_is_within_the_bound_or_kept_exactly(codec: Codec, photo: Pixels, quality: int) -> None:
     colours = [*((grey,) * 3 for grey in range(256)), *SATURATED]
@@ -105,6 +106,7 @@ def test_every_grey_and_saturated_colour_is_within_the_bound_or_kept_exactly(cod
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_every_drawing_is_within_the_bound_or_kept_exactly(codec: Codec, photo: Pixels, quality: int) -> None:
     pairs = [
@@ -154,6 +156,7 @@ def test_what_is_spoilt_at_one_quality_only_is_tried_at_another(codec: Codec, ph
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_a_search_for_the_worst_picture_finds_none_beyond_the_bound(codec: Codec, photo: Pixels, weights: dict[str, torch.Tensor]) -> None:
     """By gradient ascent on the error of a block, from drawings, photos and noise; every few steps the picture is stored."""
     encoder, decoder = Encoder(), Decoder()
