@@ -32,6 +32,8 @@ SLICE = 64  # latent positions, per side
 LATENT_LIMIT = 2000.0  # symbol units; quantised latents are clamped to this when encoding, so that they fit int16
 _HYPER_SYMBOL_LIMIT = 63
 _MOST_THREADS = 4  # each takes some 30 MB for its slice
+_LEAST_LUMA = 320.0  # of a calm position, as the hyper encoder is shown it: 33 levels from mid-grey
+_CALM = 3.0  # symbol units
 
 Quantised = NDArray[np.int16]  # (256, h, w), in 1/16 symbol units
 Result = TypeVar("Result")
@@ -100,7 +102,9 @@ class LearnedCoder:
         y = F.pad(y, (0, -columns % HYPER_FACTOR, 0, -rows % HYPER_FACTOR), mode="replicate")
         inside = _inside(rows, columns, y.shape[2], y.shape[3])
         hyper_classes = self._hyper_classes(quality, y.shape[2] // HYPER_FACTOR, y.shape[3] // HYPER_FACTOR)
-        hyper = self._hyper_encoder(y, torch.tensor([float(quality)])).round().clamp(-_HYPER_SYMBOL_LIMIT, _HYPER_SYMBOL_LIMIT)
+        hyper = (
+            self._hyper_encoder(_off_grey(y, gain), torch.tensor([float(quality)])).round().clamp(-_HYPER_SYMBOL_LIMIT, _HYPER_SYMBOL_LIMIT)
+        )
         hyper = hyper.double() * torch.from_numpy(hyper_classes.reshape(hyper.shape) > 0)
         passes = [(hyper.numpy().astype(np.int32).ravel(), hyper_classes)]
         y = y.double()
@@ -159,6 +163,17 @@ def _side_by_side(work: Callable[..., Result], *arguments: Sequence[Any]) -> lis
         return list(map(work, *arguments))
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
         return list(threads.map(work, *arguments))
+
+
+def _off_grey(y: Tensor, gain: Tensor) -> Tensor:
+    """What the hyper encoder is shown of latents in symbol units (1, 256, h, w): calm mid-grey as if it were lighter or darker.
+
+    It was not trained with latents that are all about 0, and has the prior expect large ones there: 20 times the bytes.
+    """
+    luma, others = y[:, :1], y[:, 1:]
+    calm = others.abs().amax(1, keepdim=True) < _CALM
+    moved = torch.where(luma < 0, -1.0, 1.0) * luma.abs().maximum(_LEAST_LUMA * gain[:, :1])
+    return torch.cat([torch.where(calm, moved, luma), others], 1)
 
 
 def _inside(rows: int, columns: int, padded_rows: int, padded_columns: int) -> dict[Places, NDArray[np.bool_]]:

@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdfs.autoencoders.bundled import CHANNELS, LEVELS, QUALITIES, interpolate
+from sdfs.entropy import FIRST_SCALE
 
 HYPER = 32  # hyperlatent channels
 HYPER_FACTOR = 4  # latent positions a hyperlatent position, per side
@@ -252,7 +253,8 @@ class LearnedPrior(nn.Module):
         return mean * _MEAN_SCALE * self._multipliers(q)[:, :, None, None], scale + self.gains(q)[:, :LOW, None, None]
 
     def _rounded(self, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        return self._round(mean, _MEAN_STEP), self._round(scale, _LOG_STEP)
+        """Scales of class 1 at least: a symbol can then put right whatever mean, however sure of it the network is."""
+        return self._round(mean, _MEAN_STEP), self._round(scale, _LOG_STEP).clamp(min=FIRST_SCALE * _LOG_STEP)
 
     def passes(self, features: Tensor, q: Tensor, step: Step) -> Tensor:
         """Go through the passes: the one order that encoder, decoder and training share.
