@@ -15,7 +15,7 @@ from sdfs import latent_coding
 from sdfs.autoencoders import Autoencoder
 from sdfs.errors import DamagedError
 from sdfs.latent_coding import LearnedCoder
-from sdfs.priors.learned import HYPER, LearnedPrior
+from sdfs.priors.learned import HYPER, LOW_BAND, LearnedPrior
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,22 @@ def test_quantisation_is_near(coder: LearnedCoder, latents: NDArray[np.float32])
     beyond = np.abs(restored - latents) > 0.5 * step + 1e-2
     assert np.mean(beyond) < 2e-3  # only symbols of class 0, which are dropped, are farther away
     assert np.abs((restored - latents) / step).max() < 1.5
+
+
+@pytest.mark.parametrize("quality", [50, 75, 90, 100])
+@pytest.mark.parametrize("grey", [120, 127, 128, 160])
+def test_the_low_band_is_near_even_where_the_prior_is_wrong(coder: LearnedCoder, autoencoder: Autoencoder, grey: int, quality: int) -> None:
+    """Flat mid-grey is what it was not trained with: it is sure of means that are off by tens of steps."""
+    latents = autoencoder.encode(np.full((256, 256, 3), grey, np.uint8), quality)
+    restored = coder.dequantise(coder.encode(latents, quality)[1], quality)
+    step = coder.dequantise(np.full_like(restored, 16, np.int16), quality)
+    assert np.abs((restored - latents) / step)[LOW_BAND].max() < 0.5 + 1e-3
+
+
+@pytest.mark.parametrize("quality", [75, 90])
+def test_flat_mid_grey_takes_about_as_few_bytes_as_another_grey(coder: LearnedCoder, autoencoder: Autoencoder, quality: int) -> None:
+    mid, other = (autoencoder.encode(np.full((256, 256, 3), grey, np.uint8), quality) for grey in (127, 160))
+    assert len(coder.encode(mid, quality)[0]) < 3 * len(coder.encode(other, quality)[0])
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (5, 3), (64, 65)])

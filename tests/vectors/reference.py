@@ -21,6 +21,7 @@ from sdfs.metadata import dictionary
 Grid = list[list[list[int]]]
 Places = Callable[[int, int], bool]  # of a row and a column
 CHANNELS, LOW, SLICE, CLASSES = 256, 32, 64, 46
+FIRST_SCALE_4 = -48  # of class 1: a mean that is wrong is put right by a symbol, which class 0 has not
 
 
 class Weights:
@@ -240,7 +241,7 @@ class SliceDecoder:
         means, scales = [], []
         for c in range(LOW):
             means.append([[m * 32 * multiplier_12[c] for m in row] for row in out_8[c]])
-            scales.append([[(s + (self.gain_4[c] << 4) + 8) >> 4 for s in row] for row in out_8[LOW + c]])
+            scales.append([[max(FIRST_SCALE_4, (s + (self.gain_4[c] << 4) + 8) >> 4) for s in row] for row in out_8[LOW + c]])
         return apply(lambda a, b: (a + b + (1 << 15)) >> 16, means, linear_20), scales
 
     def _high(self, base: Grid) -> Grid:
@@ -262,7 +263,7 @@ class SliceDecoder:
 
 
 def scale_class(scale_4: int) -> int:
-    return min(max((scale_4 + 48) // 4 + 1, 0), CLASSES - 1)
+    return min(max((scale_4 - FIRST_SCALE_4) // 4 + 1, 0), CLASSES - 1)
 
 
 def decode_latents(blob: bytes, weights: Weights) -> tuple[dict[str, Any], Grid]:
