@@ -76,6 +76,7 @@ PARTS: list[tuple[str, Any, str]] = [
     ("render", codec, "_render_for"),
     ("render", codec, "render"),
     ("scores", codec, "compare"),
+    ("scores", codec, "worst_place"),
     ("scores", resident_model, "compare"),
 ]
 Times = NDArray[np.float64]  # seconds (by the clock, of the processor)

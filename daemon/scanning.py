@@ -4,13 +4,16 @@
 # ruff: noqa: PTH120
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
 
 from daemon.names import is_skipped_folder, is_temporary
 from daemon.originals import ASIDE, put_back, trash_folder
-from sdfs.access import store_at
+from sdfs.access import store_at, store_mounted_at
+from sdfs.errors import NotAStore
+from sdfs.store import looks_like_store
 
 
 def is_watched(root: str, path: str) -> bool:
@@ -21,16 +24,23 @@ def is_watched(root: str, path: str) -> bool:
     *folders, name = path[len(root) + 1 :].split("/")
     if is_temporary(name) or any(map(is_skipped_folder, folders)) or path.startswith(trash_folder() + "/"):
         return False
-    return enclosing_store(os.path.dirname(path)) is None
+    below = ("/".join((root, *folders[:depth])) for depth in range(1, len(folders) + 1))
+    return not any(map(_is_store, below)) and enclosing_store(root) is None
 
 
 def enclosing_store(folder: str) -> str | None:
-    """The folder, or one it is in, that is a store or a mount of one."""
-    while not _is_store(folder):
-        if folder in ("/", ""):
+    """The folder, or one it is in, that is a store of ours or a mount of one.
+
+    A store of somebody else above it, as in /tmp, keeps nobody from watching.
+    """
+    at = folder
+    while True:
+        with contextlib.suppress(NotAStore):
+            if store_at(at, above=at != folder) is not None:
+                return at
+        if at in ("/", ""):
             return None
-        folder = os.path.dirname(folder)
-    return folder
+        at = os.path.dirname(at)
 
 
 def scan(folder: str) -> Iterator[tuple[str, os.stat_result]]:
@@ -62,4 +72,5 @@ def scan(folder: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _is_store(folder: str) -> bool:
-    return store_at(folder) is not None
+    """Anybody's."""
+    return looks_like_store(folder) or store_mounted_at(folder) is not None

@@ -4,7 +4,8 @@
     pending → ask the store once more: it has that content, whole → the original is trashed, deleted or kept
 
 Nothing is taken twice, wherever it is cut: the store is asked by content first, so what it got before a crash is found again. And nothing
-is given up before the store says that it has, durably, a file with this content, or a blob whose checksums hold and that stands for it.
+is given up before the store says that it has, durably, a file with this content, or a blob whose checksums hold and that stands for it;
+and before that file was read here, on the disk: whoever answers may be wrong.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from daemon.config import WatchConfig
 from daemon.ledger import Entry, Identity, Ledger, retry_seconds
 from daemon.scanning import is_watched
 from daemon.session import Session
-from sdfs.access import STATUS_XATTR, FileStatus
+from sdfs.access import STATUS_XATTR, FileStatus, holds
 from sdfs.errors import NameTaken, NotAStore, SdfsError, SourceChanged, StoreBusy, StoreFull, StoreTooNew, UserError
 from sdfs.signatures import HEAD_BYTES, picture_format
 
@@ -120,6 +121,8 @@ class Taker:
             stored = self._wait(destination, sha256, identity.size)
         except _StillPendingError as error:
             return self._problem("waiting", path, identity, str(error), destination)
+        if self._session.root is None or not holds(self._session.root, stored.path, sha256):
+            raise UserError(f"the owner of {self._watch.store} says that it is {stored.path}, which does not hold it: it stays where it is")
         self._finish(path, status, stored)
         _log.info("%s → %s: %s, %d → %d bytes", path, stored.path, stored.state, identity.size, stored.stored_bytes)
         return Result("taken", "", identity.size, stored.stored_bytes)

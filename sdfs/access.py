@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+from sdfs import container
+from sdfs.container import MAGIC
 from sdfs.control import ControlClient, serving
-from sdfs.errors import StoreBusy
-from sdfs.store import is_store, read_owner
+from sdfs.errors import NotAStore, SdfsError, StoreBusy
+from sdfs.files import content_sha256
+from sdfs.filesystems import is_mount_of_sdfs
+from sdfs.no_follow import folder_of
+from sdfs.store import INTERNAL, is_store, read_identity, read_owner
 from sdfs.tree.owner import Owner
 from sdfs.tree.status import Access, FileStatus, Listed, Statistics, StoreStatus, Trashed, Usage, Wish
 
@@ -29,6 +36,7 @@ __all__ = [
     "Trashed",
     "Usage",
     "Wish",
+    "holds",
     "open_access",
     "store_at",
     "take_over",
@@ -40,14 +48,54 @@ _LETTING_GO_SECONDS = 10.0
 _HANDOVER_SECONDS = 5.0  # an owner that ends still has the store for a moment; one that starts does not listen yet
 
 
-def store_at(folder: Path | str) -> Path | None:
-    """The store whose folder, or the root of whose mount, this is; None: it is neither, or not there."""
-    if is_store(Path(folder)):
-        return Path(folder)
+def store_at(folder: Path | str, *, above: bool = False) -> Path | None:
+    """The store whose folder, or the root of whose mount, this is; None: it is neither, or not there.
+
+    `above`: nobody named the folder, it is one that something named is in. Raises NotAStore where there is an `.sdfs` that is not to be
+    trusted: it is somebody else's, or stands in a folder above that others may change, as in /tmp.
+    """
+    if not is_store(Path(folder)):
+        return store_mounted_at(folder)
+    status = Path(folder).stat()
+    if above and (status.st_uid not in (os.geteuid(), 0) or status.st_mode & stat.S_IWOTH):
+        raise NotAStore(f"{folder} may be changed by others, so that what it has is taken for a store only where {folder} itself is named")
+    return Path(folder)
+
+
+def store_mounted_at(folder: Path | str) -> Path | None:
+    """The store of which this is the root of a mount. On other filesystems anybody may have given a folder that attribute."""
     try:
-        return Path(os.fsdecode(os.getxattr(folder, STORE_XATTR)))
+        store = os.getxattr(folder, STORE_XATTR)
+        return Path(os.fsdecode(store)) if is_mount_of_sdfs(os.fspath(folder)) else None
     except OSError:
         return None
+
+
+def holds(store: Path, path: str, sha256: str) -> bool:
+    """Tell whether the file `path` of the store's tree holds, or as a whole blob stands for, a content of this hash (hexadecimal).
+
+    By the bytes on the disk, which are durable then, and nobody's word.
+    """
+    *folders, name = path.strip("/").split("/")
+    try:
+        with folder_of(os.path.realpath(store), folders) as folder:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or [*folders, name][0] == INTERNAL:
+            return False
+        if os.pread(fd, len(MAGIC), 0) == MAGIC:
+            have = container.check(partial(os.pread, fd), status.st_size)[1].get("original_sha256")
+        else:
+            have = content_sha256(fd)
+        os.fsync(fd)
+        return have == sha256
+    except (OSError, SdfsError):
+        return False
+    finally:
+        os.close(fd)
 
 
 def take_over(store: Path, *, become_owner: Callable[[Path], Owner] = Owner) -> Owner:
@@ -62,7 +110,7 @@ def take_over(store: Path, *, become_owner: Callable[[Path], Owner] = Owner) -> 
         except StoreBusy:
             if time.monotonic() > end:
                 raise
-            if not asked and (client := _client(store)) is not None:
+            if not asked and isinstance(client := _client(store), ControlClient):
                 with contextlib.suppress(OSError):  # it has just let go
                     client.hand_over()
                 end, asked = time.monotonic() + _LETTING_GO_SECONDS, True
@@ -82,12 +130,13 @@ def open_access(
     while True:
         try:
             owner = become_owner(store)
-        except StoreBusy:
-            if (client := _client(store)) is not None:
+        except StoreBusy as error:
+            client = _client(store)
+            if isinstance(client, ControlClient):
                 yield client
                 return
             if time.monotonic() > end:
-                raise
+                raise StoreBusy(f"{error}{client}") from None
             time.sleep(0.05)
         else:
             break
@@ -96,13 +145,16 @@ def open_access(
         yield owner
 
 
-def _client(store: Path) -> ControlClient | None:
+def _client(store: Path) -> ControlClient | str:
+    """A client of the owner, or, as the end of a sentence, why there is none."""
     owner = read_owner(store)
     if owner is None or owner.socket is None:
-        return None
-    client = ControlClient(owner.socket)
+        return ""
+    client = ControlClient(owner.socket, read_identity(store))
     try:
         client.probe()
     except OSError:
-        return None
+        return ""
+    except StoreBusy as error:
+        return f"; {error}"
     return client

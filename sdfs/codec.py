@@ -15,7 +15,7 @@ from sdfs.container import KIND_LATENT, Blob
 from sdfs.errors import DamagedError, DoesNotFit, KnownRender, PictureError, SdfsError, Unsuitable
 from sdfs.metadata import MAX_METADATA_BYTES, pack_metadata, unpack_metadata
 from sdfs.picture import MAX_PIXELS, Picture, find_marker, pixels_of_render, probe, render, unwrap_exact, wrap_exact
-from sdfs.quality import LUMA, Scores, acceptable, compare
+from sdfs.quality import LUMA, Bound, Place, Scores, compare, worst_place
 from sdfs.resident import HASH_DIGITS, Models, ResidentModel
 from sdfs.room import Room
 from sdfs.settings import Effort, EncodeSettings, Memory
@@ -32,6 +32,14 @@ DECODE_BYTES = 20  # for each pixel, besides what a tile takes: measured with ph
 class _Candidate:
     blob: bytes
     scores: Scores
+    worst: Place
+
+    def shortfall(self, least: Scores) -> str | None:
+        """What a reader would get that is less than the gate wants."""
+        if self.scores.psnr < least.psnr or self.scores.ms_ssim < least.ms_ssim:
+            have, want = (f"{scores.psnr:.4g} dB, MS-SSIM {scores.ms_ssim:.4g}" for scores in (self.scores, least))
+            return f"gives PSNR {have}: want {want}"
+        return f"is {self.worst.excess:.2f} times as far off as it may be {self.worst}" if self.worst.excess > 1 else None
 
 
 class Codec:
@@ -93,15 +101,19 @@ class Codec:
         model, least = self._models.named(settings.model), Scores(settings.min_psnr, settings.min_ms_ssim)
         if len(data) > _largest_render(picture.pixels.shape[0] * picture.pixels.shape[1], len(picture.metadata)):
             raise Unsuitable(f"{len(data)} bytes are more than its pixels need")
-        for attempt in range(QUALITY_TRIES):
-            tried = min(100, settings.quality + attempt * QUALITY_STEP)
-            candidate = _candidate(data, picture, model, tried, settings.effort)
-            if len(candidate.blob) > LARGEST_SHARE * len(data):
-                raise Unsuitable(f"latents take {len(candidate.blob)} of {len(data)} bytes at quality {tried}")
-            if acceptable(candidate.scores, least):
+        bound, failed = Bound.asked(settings.quality, least), ""
+        for tried in sorted({min(100, settings.quality + attempt * QUALITY_STEP) for attempt in range(QUALITY_TRIES)}):
+            try:
+                candidate = _candidate(data, picture, model, tried, settings.effort, bound)
+                if len(candidate.blob) > LARGEST_SHARE * len(data):
+                    raise Unsuitable(f"latents take {len(candidate.blob)} of {len(data)} bytes at quality {tried}")
+            except Unsuitable as reason:
+                raise Unsuitable(f"{failed}{reason}") from reason
+            shortfall = candidate.shortfall(least)
+            if shortfall is None:
                 return candidate.blob
-        have, want = (f"{scores.psnr:.4g} dB, MS-SSIM {scores.ms_ssim:.4g}" for scores in (candidate.scores, least))
-        raise Unsuitable(f"quality {tried} gives PSNR {have}: want {want}")
+            failed = f"quality {tried} {shortfall}; "
+        raise Unsuitable(failed.removesuffix("; "))
 
     def _keep_latents(self, data: bytes, picture: Picture, reference: bytes) -> bytes | None:
         """The reference's latents with the metadata of `data`; None where the pixels are not the reference's."""
@@ -154,7 +166,7 @@ def _claimed_metadata(header: Mapping[str, Any]) -> int:
     return size
 
 
-def _candidate(data: bytes, picture: Picture, model: ResidentModel, quality: int, effort: Effort) -> _Candidate:
+def _candidate(data: bytes, picture: Picture, model: ResidentModel, quality: int, effort: Effort, bound: Bound) -> _Candidate:
     height, width = picture.pixels.shape[:2]
     grey = picture.pixels.ndim == 2
     encoded = model.encode(_to_rgb(picture.pixels), quality, effort)
@@ -171,9 +183,9 @@ def _candidate(data: bytes, picture: Picture, model: ResidentModel, quality: int
         **encoded.header,
     }
     rendered, seen = _render_for(picture, _to_grey(encoded.pixels) if grey else encoded.pixels, len(data), _marker(header))
-    scores = compare(picture.pixels, seen)
-    header |= {"scores": scores.as_dict(), **_render_of(picture, rendered)}
-    return _Candidate(container.pack(KIND_LATENT, len(rendered), header, _sections(encoded.section, picture)), scores)
+    scores, worst = compare(picture.pixels, seen), worst_place(picture.pixels, seen, bound)
+    header |= {"scores": scores.as_dict() | worst.as_dict(), **_render_of(picture, rendered)}
+    return _Candidate(container.pack(KIND_LATENT, len(rendered), header, _sections(encoded.section, picture)), scores, worst)
 
 
 def _origin(data: bytes) -> dict[str, Any]:
@@ -203,8 +215,7 @@ def _render_for(picture: Picture, decoded: NDArray[np.uint8], size: int, marker:
         natural = len(render(rendition, None, marker))
         # some room, for other machines decode to pixels that differ in last bits and compress a little worse
         rendered = render(rendition, natural + natural // 64 + 64, marker)
-    lossless = picture.format in ("png", "bmp", "tiff")
-    return rendered, decoded if lossless else pixels_of_render(rendered)
+    return rendered, pixels_of_render(rendered)
 
 
 def _largest_render(pixels: int, metadata_bytes: int) -> int:

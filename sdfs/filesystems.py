@@ -17,6 +17,7 @@ from sdfs.errors import UserError
 
 UNFIT = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "afs", "fuse.sshfs", "fuse.sdfs"})
 _MOUNTINFO = "/proc/self/mountinfo"
+_USER = re.compile(r"[ ,]user_id=([0-9]+)(?:,|$)")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
@@ -25,6 +26,7 @@ class Mount:
     device: int  # st_dev of what is in it
     point: str
     type: str
+    user: int | None = None  # who mounted it, as FUSE tells
 
 
 def refuse_unfit(path: str) -> None:
@@ -35,6 +37,13 @@ def refuse_unfit(path: str) -> None:
     with contextlib.suppress(OSError):
         if (found := type_of(folder, os.stat(folder).st_dev, mounts())) in UNFIT:
             raise UserError(f"{path} is on a filesystem of type {found}, where a store would not be safe: put it on a local filesystem")
+
+
+def is_mount_of_sdfs(path: str) -> bool:
+    """Tell whether `path` is on a mount of SDFS that our user made, or root."""
+    device = os.stat(path).st_dev
+    found = [mount for mount in mounts() if mount.device == device]
+    return bool(found) and all(mount.type == "fuse.sdfs" and mount.user in (os.geteuid(), 0) for mount in found)
 
 
 def mounts() -> list[Mount]:
@@ -48,9 +57,10 @@ def parse(mountinfo: str) -> list[Mount]:
     found = []
     for line in filter(None, mountinfo.split("\n")):
         of_mount, _, of_filesystem = line.partition(" - ")
+        user = _USER.search(of_filesystem)
         _, _, numbers, _, point, *_ = of_mount.split(" ")
         major, minor = map(int, numbers.split(":"))
-        found.append(Mount(os.makedev(major, minor), _unescape(point), of_filesystem.split(" ")[0]))
+        found.append(Mount(os.makedev(major, minor), _unescape(point), of_filesystem.split(" ")[0], int(user[1]) if user else None))
     return found
 
 

@@ -9,9 +9,9 @@ What can be found, and whether it is damage, that is, something that a reader do
     no-model     no   a whole blob whose model is not on this machine, so that it was not decoded (with `decode` only)
     links        no   a blob with several names: writing to one of them will part them
     mode         no   a blob that its owner may not read and write
-    layout       no   something in `.sdfs` that is not the store's, is missing, or that others may enter
+    layout       no   something in `.sdfs` that is not the store's, is missing, or is not what SDFS makes; or others may enter it
     staging      no   left by an owner that was killed, and worthless; `repair` removes it, as the next owner would
-    trash-name   no   something in the trash that SDFS did not put there: the next owner removes it
+    trash-name   no   something in the trash that SDFS did not put there, and leaves there
     hidden       no   removed while it was open, by an owner that was killed; the next owner moves it to the trash
 
 A damaged blob is never touched. Where the trash has what it was made of, or a file of its name, the finding says so.
@@ -34,16 +34,18 @@ from typing import Any, Literal
 
 from sdfs import container
 from sdfs.container import KIND_LATENT, KIND_RAW, MAGIC, PREAMBLE_BYTES, Preamble
-from sdfs.errors import DamagedError, ModelError, StoreTooNew
+from sdfs.errors import DamagedError, ModelError, StoreTooNew, UserError
 from sdfs.files import read_all
-from sdfs.store import HIDDEN, INTERNAL, lock, read_config, walk
+from sdfs.private_folder import PrivateFolder
+from sdfs.store import HIDDEN, lock, open_internal, read_config, staged_in, walk
 from sdfs.trash import TRASHED, trash_name
 
 Kind = Literal["damaged", "undecodable", "unreadable", "too-new", "no-model", "links", "mode", "layout", "staging", "trash-name", "hidden"]
 DAMAGE: frozenset[Kind] = frozenset({"damaged", "undecodable", "unreadable", "too-new"})
 Decode = Callable[[str, bytes], bytes]  # a key that names the blob, and the blob → what a reader gets
 _OWNER_RW = 0o600
-_KNOWN = re.compile(r"config\.toml|config\.toml\.new|lock|staging|trash|log|log\.old")
+_KNOWN = re.compile(r"config\.toml|config\.toml\.new|lock|secret|staging|trash|log|log\.old")
+_FOLDERS = ("staging", "trash")
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -67,16 +69,16 @@ def check(
     `decode`: every whole blob is decoded too, but raw ones, in which is nothing to decode; its DamagedError and ModelError are
     findings, its EngineError is not and passes. `progress(done, total)` counts files. Raises NotAStore, StoreTooNew, StoreBusy.
     """
-    check_ = _Check(os.path.realpath(root), repair, decode)
+    real = os.path.realpath(root)
     read_config(root)
-    with _owned(check_.root, read_only=not repair):
+    with open_internal(real) as internal, _owned(internal, read_only=not repair), _Check(real, internal, repair, decode) as check_:
         return [*check_.internals(), *check_.files(progress)]
 
 
 @contextlib.contextmanager
-def _owned(root: str, *, read_only: bool) -> Iterator[None]:
+def _owned(internal: PrivateFolder, *, read_only: bool) -> Iterator[None]:
     try:
-        fd = lock(root, read_only=read_only)
+        fd = lock(internal, read_only=read_only)
     except FileNotFoundError:  # nobody has owned it yet, and to become the first would be a change
         yield
         return
@@ -87,72 +89,107 @@ def _owned(root: str, *, read_only: bool) -> Iterator[None]:
 
 
 class _Check:
-    def __init__(self, root: str, repair: bool, decode: Decode | None) -> None:
+    def __init__(self, root: str, internal: PrivateFolder, repair: bool, decode: Decode | None) -> None:
         self.root = root
-        self._internal = f"{root}/{INTERNAL}"
+        self._internal = internal
         self._repair = repair
         self._decode = decode
         self._errors: list[OSError] = []
+        self._opened = contextlib.ExitStack()
+        self._folders: dict[str, PrivateFolder] = {}  # staging and trash, where they are what they should be
+        self._odd: dict[str, str] = {}  # names in `.sdfs` that are not, and why
+
+    def __enter__(self) -> _Check:
+        for name in filter(_KNOWN.fullmatch, os.listdir(self._internal.address)):
+            try:
+                if name in _FOLDERS:
+                    self._folders[name] = self._opened.enter_context(self._internal.folder(name))
+                else:
+                    os.close(self._internal.file(name, os.O_PATH))
+            except UserError as error:
+                self._odd[name] = str(error).removeprefix(f"{self._internal.path}/{name} ")
+            except OSError as error:
+                self._odd[name] = f"cannot be opened: {error.strerror}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
 
     # .sdfs
 
     def internals(self) -> Iterator[Finding]:
-        if os.lstat(self._internal).st_mode & 0o077:
-            yield self._finding(self._internal, "layout", "others may enter it: want mode 0700")
-        names = set(os.listdir(self._internal))
+        if os.fstat(self._internal.fd).st_mode & 0o077:
+            yield self._finding(self._internal.path, "layout", "others may enter it: want mode 0700")
+        names = set(os.listdir(self._internal.address))
         for name in sorted(names):
             if not _KNOWN.fullmatch(name):
-                yield self._finding(f"{self._internal}/{name}", "layout", "is not the store's")
-        for name in ("staging", "trash"):
+                yield self._finding(f"{self._internal.path}/{name}", "layout", "is not the store's")
+            elif name in self._odd:
+                yield self._finding(f"{self._internal.path}/{name}", "layout", self._odd[name])
+        for name in _FOLDERS:
             if name not in names:
-                yield self._finding(f"{self._internal}/{name}", "layout", "is missing: the next owner makes it")
-        yield from map(self._orphan, self._inside("staging"))
-        for path in self._inside("trash"):
-            if not TRASHED.match(os.path.basename(path)) or not stat.S_ISREG(os.lstat(path).st_mode):
-                yield self._finding(path, "trash-name", "was not put there by SDFS, and goes with the trash that expires: move it away")
+                yield self._finding(f"{self._internal.path}/{name}", "layout", "is missing: the next owner makes it")
+        staging = self._folders.get("staging")
+        for name, is_left in staged_in(staging):
+            yield self._orphan(staging, name, is_left)  # type: ignore[arg-type]
+        for name, is_trash in self._in_trash():
+            if not is_trash:
+                yield self._finding(f"{self._internal.path}/trash/{name}", "trash-name", "was not put there by SDFS: move it away")
 
-    def _orphan(self, path: str) -> Finding:
-        what = "was being made by an owner that was killed"
-        if not self._repair or stat.S_ISDIR(os.lstat(path).st_mode):
+    def _orphan(self, staging: PrivateFolder, name: str, is_left: bool) -> Finding:
+        path, what = f"{staging.path}/{name}", "was being made by an owner that was killed"
+        if not is_left:
+            return self._finding(path, "layout", "is not the store's: move it away")
+        if not self._repair:
             return self._finding(path, "staging", f"{what}: --repair removes it, and so does the next owner")
-        os.unlink(path)
+        os.unlink(staging.name(name))
         return replace(self._finding(path, "staging", what), repaired=True)
 
-    def _inside(self, name: str) -> list[str]:
-        with contextlib.suppress(FileNotFoundError):
-            return [f"{self._internal}/{name}/{entry}" for entry in sorted(os.listdir(f"{self._internal}/{name}"))]
-        return []
+    def _in_trash(self) -> list[tuple[str, bool]]:
+        """Names in the trash; whether each is a plain file that SDFS put there."""
+        if (trash := self._folders.get("trash")) is None:
+            return []
+        found = []
+        for name in sorted(os.listdir(trash.address)):
+            with contextlib.suppress(FileNotFoundError):
+                found.append((name, TRASHED.fullmatch(name) is not None and stat.S_ISREG(trash.look(name).st_mode)))
+        return found
+
+    def _trashed(self) -> Iterator[tuple[str, str]]:
+        """Paths of files in the trash: for messages, and for this process."""
+        for name, is_trash in self._in_trash():
+            if is_trash:
+                yield f"{self._internal.path}/trash/{name}", self._folders["trash"].name(name)
 
     # the tree, and the trash
 
     def files(self, progress: Callable[[int, int], None]) -> Iterator[Finding]:
-        tree = sorted(path for path, _ in walk(self.root, self._errors.append))
-        trash = [path for path in self._inside("trash") if stat.S_ISREG(os.lstat(path).st_mode)]
-        total = len(tree) + len(trash)
-        for done, path in enumerate([*tree, *trash]):
-            progress(done, total)
+        tree = ((path, path) for path in sorted(path for path, _ in walk(self.root, self._errors.append)))
+        files = [*tree, *self._trashed()]
+        for done, (path, at) in enumerate(files):
+            progress(done, len(files))
             try:
-                yield from self._file(path)
+                yield from self._file(path, at)
             except OSError as error:
                 self._errors.append(error)
-        progress(total, total)
+        progress(len(files), len(files))
         for refused in self._errors:
             yield self._finding(os.fsdecode(refused.filename or self.root), "unreadable", refused.strerror or str(refused))
 
-    def _file(self, path: str) -> Iterator[Finding]:
+    def _file(self, path: str, at: str) -> Iterator[Finding]:
         if HIDDEN.fullmatch(os.path.basename(path)):
             yield self._finding(path, "hidden", "was removed while it was open: the next mount moves it to the trash")
-        fd = os.open(path, _FLAGS)
+        fd = os.open(at, _FLAGS)
         try:
             if os.pread(fd, len(MAGIC), 0) == MAGIC:
                 yield from self._blob(path, fd)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, error.filename or path) from None
+            raise OSError(error.errno, error.strerror, path) from None
         finally:
             os.close(fd)
 
     def _blob(self, path: str, fd: int) -> Iterator[Finding]:
-        status, in_trash = os.fstat(fd), path.startswith(self._internal + "/")
+        status, in_trash = os.fstat(fd), path.startswith(self._internal.path + "/")
         if status.st_nlink > 1 and not in_trash:
             yield self._finding(path, "links", f"is a blob with {status.st_nlink} names")
         if status.st_mode & _OWNER_RW != _OWNER_RW:
@@ -177,8 +214,8 @@ class _Check:
         header = _header(fd)
         size, digest = header.get("original_size"), header.get("original_sha256")
         namesakes = []
-        for kept in self._inside("trash"):
-            if os.lstat(kept).st_size == size and _sha256(kept) == digest:
+        for kept, at in self._trashed():
+            if os.lstat(at).st_size == size and _sha256(at) == digest:
                 return f"; its original is {kept}"
             match = TRASHED.match(os.path.basename(kept))
             if match and match["name"] == trash_name(path):

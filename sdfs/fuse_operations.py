@@ -49,7 +49,7 @@ class Operations:
         connection.max_background = MAX_REQUESTS
         connection.congestion_threshold = MAX_REQUESTS * 3 // 4
         self._connection.attach(self._owner.give_up)
-        self._owner.compressor.on_swap = self._connection.forget
+        self._tree.install.on_replaced = lambda backing: self._connection.forget(self._tree.virtual(backing))
         if not self._read_only:
             self._owner.compressor.start()
         self.mounted = True
@@ -210,8 +210,8 @@ class Operations:
     def flush(self, path: str | None, info: Any) -> None:
         handle = self._handles[info.fh]
         handle.flush()
-        if self._links and handle.inode.path is not None:
-            self._forget_others(self._tree.getattr_open(handle).key, self._tree.virtual(handle.inode.path))
+        if self._links and (path := handle.inode.path) is not None:
+            self._forget_others(self._tree.getattr_open(handle).key, self._tree.virtual(path))
 
     def fsync(self, path: str | None, data_only: int, info: Any) -> None:
         self._handles[info.fh].fsync(data_only=bool(data_only))

@@ -1,5 +1,8 @@
 """Latents of the bundled autoencoder to bytes and back, through the learned prior and the entropy coder; exact on every machine.
 
+Where the prior is sure that symbols are 0 they are not coded. A picture may know better: a checkerboard of single pixels has only
+frequencies that photos have not. So a slice begins with a byte, its floor: 1 where every symbol is coded.
+
 The grid is cut into slices of up to SLICE x SLICE positions, each coded by itself, which bounds the memory of a decode; its passes are
 those of `priors.learned`. Positions that pad a slice to a multiple of GRID are class 0.
 
@@ -23,11 +26,13 @@ from torch import Tensor
 from sdfs import slices
 from sdfs.autoencoders.layout import CHANNELS, Analysed, Group, Latents, last_group
 from sdfs.entropy import CLASSES, FLAG_CLASSES, Classes, Decoder, Symbols, Tables, cheaper, encode, flag_class, scale_class
+from sdfs.errors import DamagedError
 from sdfs.priors.learned import GRID, LearnedPrior, Places, pick, scatter
 
 SLICE = 64  # latent positions, per side
 LATENT_LIMIT = 2000.0  # symbol units; latents are clamped to this when encoding, so that they fit int16
 TABLES = CLASSES + FLAG_CLASSES
+_LOST = 1.5  # symbol units: a residual that is not coded and is larger than this has its slice coded with a floor
 _MOST_THREADS = 4  # each takes some 30 MB for its slice
 
 Worth = NDArray[np.float32]  # (h, w): bits that a squared error of one symbol unit is worth
@@ -51,8 +56,8 @@ class LearnedCoder:
         quantised = np.zeros(analysed.latents.shape, np.int16)
 
         def code(place: slices.Place) -> bytes:
-            passes, quantised[:, *place] = self._quantise(analysed, place, quality, worth)
-            return encode(passes, self._tables)
+            floor, passes, quantised[:, *place] = self._slice(analysed, place, quality, worth)
+            return bytes([floor]) + encode(passes, self._tables)
 
         return slices.join(_side_by_side(code, _places(analysed))), Latents(quantised, analysed.short)
 
@@ -74,14 +79,27 @@ class LearnedCoder:
 
     def symbols(self, analysed: Analysed, quality: int, worth: Worth) -> list[tuple[Symbols, Classes]]:
         """The symbols and classes of all passes of all slices: what calibration counts."""
-        parts = (self._quantise(analysed, place, quality, worth)[0] for place in _places(analysed))
+        parts = (self._slice(analysed, place, quality, worth)[1] for place in _places(analysed))
         return [one for passes in parts for one in passes]
+
+    def _slice(
+        self, analysed: Analysed, place: slices.Place, quality: int, worth: Worth
+    ) -> tuple[int, list[tuple[Symbols, Classes]], NDArray[np.int16]]:
+        """A slice's floor, its passes, and the values that a decoder will get."""
+        for floor in (0, 1):
+            lost, passes, values = self._quantise(analysed, place, quality, worth, floor)
+            if lost <= _LOST:
+                break
+        return floor, passes, values
 
     @torch.no_grad()
     def _quantise(
-        self, analysed: Analysed, place: slices.Place, quality: int, worth: Worth
-    ) -> tuple[list[tuple[Symbols, Classes]], NDArray[np.int16]]:
-        grid = _Grid(*worth[place].shape)
+        self, analysed: Analysed, place: slices.Place, quality: int, worth: Worth, floor: int
+    ) -> tuple[float, list[tuple[Symbols, Classes]], NDArray[np.int16]]:
+        """The largest residual that was not coded, in symbol units; passes; values."""
+        rows, columns = worth[place].shape
+        grid = _Grid(rows, columns, floor)
+        lost = 0.0
         y = grid.padded(torch.from_numpy(analysed.latents[:, *place])).clamp(-LATENT_LIMIT, LATENT_LIMIT)
         flags = grid.padded(torch.from_numpy(analysed.short[place])[None].float())
         prices = grid.padded(torch.from_numpy(worth[place])[None])
@@ -89,9 +107,12 @@ class LearnedCoder:
 
         def step(group: Group, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
             residuals = pick(y[:, group.channels], places) - mean
-            classes = grid.classes(log2_scale, places, residuals.shape)
-            symbols = self._cheapest(residuals, classes.reshape(residuals.shape), pick(prices, places))
-            symbols = symbols * torch.from_numpy(classes.reshape(residuals.shape) > 0)
+            classes = grid.classes(log2_scale, group, places, residuals.shape)
+            coded = torch.from_numpy(classes.reshape(residuals.shape) > 0)
+            if not floor:
+                nonlocal lost
+                lost = max(lost, float((residuals * (grid.inside(places) & ~coded)).abs().max()))
+            symbols = self._cheapest(residuals, classes.reshape(residuals.shape), pick(prices, places)) * coded
             passes.append((symbols.numpy().astype(np.int32).ravel(), classes))
             return symbols + mean
 
@@ -101,7 +122,8 @@ class LearnedCoder:
             passes.append((np.where(classes > 0, known.numpy().astype(np.int32).ravel() * 2 - 1, 0).astype(np.int32), classes))
             return known * torch.from_numpy(classes.reshape(known.shape) > 0)
 
-        return passes, self._walk(grid, quality, step, windows)[0]
+        values = self._walk(grid, quality, step, windows)[0]
+        return lost, passes, values
 
     def _cheapest(self, residuals: Tensor, classes: Classes, prices: Tensor) -> Tensor:
         """Of the nearest symbols and the next ones towards 0 those that cost less."""
@@ -118,11 +140,13 @@ class LearnedCoder:
     def _decode_slice(
         self, data: bytes, rows: int, columns: int, quality: int, last: Group | None
     ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-        decoder, grid = Decoder(data, self._tables), _Grid(rows, columns)
+        if data[:1] not in (b"\0", b"\1"):
+            raise DamagedError(f"latents: a slice begins with {data[:1].hex() or 'nothing'}: want 00 or 01")
+        decoder, grid = Decoder(data[1:], self._tables), _Grid(rows, columns, data[0])
 
         def step(group: Group, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
             shape = (1, group.size, *grid.shape(places))
-            symbols = decoder.read(grid.classes(log2_scale, places, shape))
+            symbols = decoder.read(grid.classes(log2_scale, group, places, shape))
             return torch.from_numpy(symbols.astype(np.float32).reshape(shape)) + mean
 
         def windows(places: Places, logit: Tensor) -> Tensor:
@@ -164,8 +188,8 @@ class LearnedCoder:
 class _Grid:
     """Of a slice, padded to multiples of GRID."""
 
-    def __init__(self, rows: int, columns: int) -> None:
-        self.rows, self.columns = rows, columns
+    def __init__(self, rows: int, columns: int, floor: int) -> None:
+        self.rows, self.columns, self._floor = rows, columns, floor
         self.height, self.width = (-(-size // GRID) * GRID for size in (rows, columns))
         inside = torch.zeros(1, 1, self.height, self.width, dtype=torch.bool)
         inside[:, :, :rows, :columns] = True
@@ -180,9 +204,15 @@ class _Grid:
         found = self._inside[places].shape
         return found[2], found[3]
 
-    def classes(self, log2_scale: Tensor, places: Places, shape: Sequence[int]) -> Classes:
+    def inside(self, places: Places) -> Tensor:
+        """Which positions are not padding: (1, 1, h, w) bool, as `pick` gives them."""
+        return self._inside[places]
+
+    def classes(self, log2_scale: Tensor, group: Group, places: Places, shape: Sequence[int]) -> Classes:
         """Of a pass of this shape (1, C, h, w), by channel, row, column; 0 outside the slice."""
         classes = np.broadcast_to(scale_class(log2_scale.numpy()), tuple(shape))
+        if self._floor or group in (Group.MEAN, Group.LOW):  # whose means may be wrong
+            classes = np.maximum(classes, np.uint8(1))
         return np.where(self._inside[places].numpy(), classes, np.uint8(0)).ravel()
 
     def flag_classes(self, logit: Tensor, places: Places) -> Classes:

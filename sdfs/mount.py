@@ -19,14 +19,14 @@ from functools import partial
 from pathlib import Path
 
 from sdfs import background, fuse, mount_options
-from sdfs.access import take_over
+from sdfs.access import store_mounted_at, take_over
 from sdfs.cache import DiskCache
 from sdfs.control import serving
-from sdfs.errors import MountError, NotAStore
+from sdfs.errors import MountError, NotAStore, UserError
 from sdfs.fuse_operations import Operations
 from sdfs.mount_options import MountOptions
 from sdfs.notify import telling_of_mount
-from sdfs.store import INTERNAL, is_owned, is_store, read_owner
+from sdfs.store import is_owned, is_store, open_log, read_owner
 from sdfs.tree.owner import Owner
 
 _OWNER_END_SECONDS = 30.0
@@ -58,23 +58,26 @@ def run(
         with telling_of_mount(str(root), str(target)) as mounted:
             serve(mounted)
     else:
-        background.start(serve, str(mountpoint), root / INTERNAL / "log")
+        background.start(serve, str(mountpoint), partial(open_log, root))
 
 
 def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
     """Unmount, and wait until the owner has ended. `lazy`: even while files are open, and without waiting. Raises MountError."""
-    try:
-        root = Path(os.fsdecode(os.getxattr(mountpoint, "user.sdfs.store")))
-    except OSError:  # a dead mount, or none of ours: fusermount3 knows
-        root = None
+    root = store_mounted_at(mountpoint)  # None of a dead mount, or none of ours: fusermount3 knows
     owner = read_owner(root) if root else None
     _fusermount(mountpoint, lazy=lazy)
     end = time.monotonic() + _OWNER_END_SECONDS
-    while not lazy and root and read_owner(root) == owner and is_owned(root):
+    while not lazy and root and read_owner(root) == owner and _is_owned(root):
         if time.monotonic() > end:
             process = owner.pid if owner else "unknown"
             raise MountError(f"{mountpoint} is unmounted, but process {process} still has {root}: somebody waits for an answer of it")
         time.sleep(0.02)
+
+
+def _is_owned(root: Path) -> bool:
+    with contextlib.suppress(UserError):  # a store of somebody else
+        return is_owned(root)
+    return False
 
 
 def _fusermount(mountpoint: Path, *, lazy: bool) -> None:

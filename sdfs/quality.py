@@ -1,8 +1,13 @@
-"""How far two pictures are apart, and the gate: whether a picture may be kept as latents."""
+"""How far two pictures are apart, and the gate: whether a picture may be kept as latents.
+
+The gate looks at the whole picture, and at each block by itself: a picture of which a fifth is destroyed has good scores yet. What a
+block may be off by grows with what is in the original there, which hides errors; calm ground forgives nothing.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -17,6 +22,9 @@ _C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 _CACHED_ROWS, _CACHED_POSITIONS = 64, 1 << 17  # done at a time
 _STRIP = 2048  # rows compared at a time: bounds memory
+BLOCK = 16  # pixels, per side, of what is judged by itself; one begins at every half
+_CELL = BLOCK // 2
+_TOLERANCE, _HALVED_EVERY = 22.0, 42.0  # levels at quality 0, and quality: what nearly all blocks of photos stay within
 
 
 @dataclass(frozen=True)
@@ -43,9 +51,103 @@ def compare(original: NDArray[np.uint8], rendered: NDArray[np.uint8]) -> Scores:
     return Scores(psnr, float(np.average(similarities, weights=rows)))
 
 
-def acceptable(scores: Scores, least: Scores) -> bool:
-    """The gate: whether what a reader will get is near enough to the original."""
-    return scores.ms_ssim >= least.ms_ssim and scores.psnr >= least.psnr
+_USUAL = Scores(22.0, 0.94)  # a gate that asks less of the whole picture asks less of its blocks, too
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a block may be off by: `tolerance` in levels (rms), where the original is flat; `structure` at least, 0..1."""
+
+    tolerance: float
+    structure: float
+
+    @classmethod
+    def asked(cls, quality: int, least: Scores) -> Self:
+        """What a quality of 0 ... 100 promises, under the gate's scores."""
+        looser = max(1.0, 10 ** ((_USUAL.psnr - least.psnr) / 10)), max(1.0, (1 - least.ms_ssim) / (1 - _USUAL.ms_ssim))
+        return cls(_TOLERANCE * 2 ** (-quality / _HALVED_EVERY) * looser[0], 1 - (1 - quality / 200) * looser[1])
+
+
+@dataclass(frozen=True)
+class Place:
+    """A block of up to BLOCK x BLOCK pixels: where it begins, and how far it is off, in levels, and in SSIM's structure of luma.
+
+    `mean_error` is of the channel that is off most, `rms_error` of all channels. `excess`: times what the bound allows.
+    """
+
+    x: int
+    y: int
+    mean_error: float
+    rms_error: float
+    structure: float
+    excess: float
+
+    def as_dict(self) -> dict[str, float]:
+        return {
+            "worst_x": self.x,
+            "worst_y": self.y,
+            "worst_mean_error": round(self.mean_error, 1),
+            "worst_rms_error": round(self.rms_error, 1),
+            "worst_structure": round(self.structure, 2),
+        }
+
+    def __str__(self) -> str:
+        off = f"mean error {self.mean_error:.1f}, rms error {self.rms_error:.1f}, structure {self.structure:.2f}"
+        return f"at pixel ({self.x}, {self.y}): {off}"
+
+
+def worst_place(original: NDArray[np.uint8], rendered: NDArray[np.uint8], bound: Bound) -> Place:
+    """The block that exceeds the bound most, or comes nearest to it. Both (H, W, 3) or (H, W) uint8, of one shape."""
+    height, width = original.shape[:2]
+    strips = (slice(top, top + _CACHED_ROWS) for top in range(0, height, _CACHED_ROWS))
+    sums = _blocks(np.concatenate([_cells(original[strip], rendered[strip]) for strip in strips]))
+    count = _blocks(np.outer(_lengths(height), _lengths(width)).astype(np.float32)[..., None])
+    *errors, square, luma, luma_square, error, error_square, product = np.moveaxis(sums / count, 2, 0)
+    mean_error, mse = np.abs(errors).max(0), square / len(errors)
+    variance = np.maximum(luma_square - luma**2, 0)
+    error_variance, covariance = np.maximum(error_square - error**2, 0), product - luma * error
+    # 1 - structure, of variances of the original and of its sum with the error
+    lost = error_variance / (2 * variance + 2 * covariance + error_variance + C2)
+    tolerance, deviation = bound.tolerance, np.sqrt(variance)
+    excess = np.sqrt(
+        np.maximum(mean_error**2 / (tolerance * (2 / 3 * tolerance + deviation)), mse / (tolerance * (tolerance + 3 * deviation)))
+    )
+    excess = np.maximum(excess, lost / (1 - bound.structure))
+    row, column = (int(index) for index in np.unravel_index(excess.argmax(), excess.shape))
+    at = row, column
+    return Place(column * _CELL, row * _CELL, float(mean_error[at]), float(np.sqrt(mse[at])), 1 - float(lost[at]), float(excess[at]))
+
+
+def _cells(original: NDArray[np.uint8], rendered: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Sums over cells: (rows, columns, C + 6): each channel's error, the squared error, and of luma and its error the moments."""
+    if original.ndim == 2:
+        original, rendered = original[..., None], rendered[..., None]
+    error = np.subtract(rendered, original, dtype=np.int16).astype(np.float32)
+    to_luma = LUMA if error.shape[2] == 3 else np.ones(1, np.float32)
+    luma, luma_error = original.astype(np.float32) @ to_luma - 128, error @ to_luma  # centred: float32 keeps variances
+    moments = luma, luma * luma, luma_error, luma_error * luma_error, luma * luma_error
+    sums = [_sum(error), _sum(error * error).sum(2, keepdims=True), *(_sum(plane[..., None]) for plane in moments)]
+    return np.concatenate(sums, 2)
+
+
+def _sum(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(H, W, C) -> (ceil(H / _CELL), ceil(W / _CELL), C)."""
+    rows = np.add.reduceat(planes, np.arange(0, planes.shape[0], _CELL), 0)
+    return np.add.reduceat(rows, np.arange(0, planes.shape[1], _CELL), 1)
+
+
+def _blocks(cells: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sums over cells -> sums over blocks of 2 x 2 cells; of all cells along a side that has one only."""
+    for axis in (0, 1):
+        if cells.shape[axis] > 1:
+            before, after = (slice(None),) * axis + (slice(-1),), (slice(None),) * axis + (slice(1, None),)
+            cells = cells[before] + cells[after]
+    return cells
+
+
+def _lengths(side: int) -> NDArray[np.int64]:
+    """Of the cells along a side."""
+    return np.diff([*range(0, side, _CELL), side])
 
 
 def _squared_error(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:

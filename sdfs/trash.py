@@ -7,7 +7,7 @@ docs/STORE.md is normative.
 """
 
 # System calls on `str` paths, which need not be decodable.
-# ruff: noqa: PTH104, PTH108, PTH119
+# ruff: noqa: PTH104, PTH108, PTH119, PTH208
 from __future__ import annotations
 
 import contextlib
@@ -18,9 +18,11 @@ import re
 import stat
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sdfs.files import XATTR_PREFIX, fsync_path
+from sdfs.files import XATTR_PREFIX
+from sdfs.private_folder import PrivateFolder
 
 GRACE_SECONDS = 24 * 3600.0
 MAX_BYTES = 10 << 30
@@ -39,28 +41,32 @@ class _Trashed:
     at: float  # seconds since the epoch
     size: int  # bytes
     disk_bytes: int
-    path: str
+    name: str
 
 
 class Trash:
-    """Thread-safe. All names are paths of the backing filesystem."""
+    """Thread-safe. Names are paths, in this process; `folder` is where they are. Only plain files of its own naming are its business."""
 
-    def __init__(self, root: str, folder: str) -> None:
-        """`folder`, which has the trash of the store at `root`, need not be there yet."""
-        self.folder = folder
+    def __init__(self, root: str, folder: PrivateFolder | None) -> None:
+        """`folder` has the trash of the store at `root`; None where there is none, and none can be made."""
+        self.folder = f"{root}/.sdfs/trash" if folder is None else folder.address
+        self._folder = folder
         self._root = root
         self._numbers = itertools.count()
         self._lock = threading.Lock()  # held while something expires or is given up
 
-    def keep(self, path: str) -> str:
-        """Give the file at `path`, which is about to be replaced, a second name in the trash; returns that."""
+    def keep(self, path: str, at: str | None = None) -> str:
+        """Give the file at `path` of the tree, which is about to be replaced, a second name in the trash; returns that.
+
+        `at`: where it is reached, if not by that path.
+        """
         kept = self._name(path)
-        os.link(path, kept, follow_symlinks=False)
+        os.link(at or path, kept, follow_symlinks=False)
         self._note_path(kept, path)
         return kept
 
     def rescue(self, path: str, origin: str | None = None) -> str:
-        """Move the file at `path` into the trash; returns where it is now.
+        """Move the file at `path` into the trash; returns where users find it now.
 
         `origin`: where its content was to be, which is nowhere else. Then it remains there until somebody restores or removes it.
         """
@@ -68,7 +74,7 @@ class Trash:
         os.rename(path, rescued)
         if origin is not None:
             self._note_path(rescued, origin)
-        return rescued
+        return f"{self._root}/.sdfs/trash/{os.path.basename(rescued)}"
 
     def forget(self, kept: str) -> None:
         """Remove a file from the trash, if it is still there."""
@@ -77,24 +83,32 @@ class Trash:
 
     def sync(self) -> None:
         """Make the names in the trash durable."""
-        fsync_path(self.folder)
+        if self._folder is not None:
+            os.fsync(self._folder.fd)
+
+    def files(self) -> Iterator[tuple[str, os.stat_result, re.Match[str]]]:
+        """What a swap or a commit put there: names, what lstat says of them, and the match of TRASHED."""
+        if self._folder is None:
+            return
+        for name in os.listdir(self.folder):
+            with contextlib.suppress(FileNotFoundError):  # it went meanwhile
+                if (match := TRASHED.fullmatch(name)) and stat.S_ISREG((status := self._folder.look(name)).st_mode):
+                    yield name, status, match
 
     def newest(self, path: str) -> str | None:
         """What was at the path of the tree last, as far as that is recorded."""
-        found, ending = [], "." + trash_name(path)
-        with os.scandir(self.folder) as entries:
-            for entry in entries:
-                match = TRASHED.fullmatch(entry.name)
-                if match and entry.name.endswith(ending) and _recorded(entry.path) == self._within(path):
-                    found.append((int(match["time_ns"]), entry.path))
+        found = [
+            (int(match["time_ns"]), f"{self.folder}/{name}")
+            for name, _, match in self.files()
+            if match["name"] == trash_name(path) and _recorded(f"{self.folder}/{name}") == self._within(path)
+        ]
         return max(found)[1] if found else None
 
     def sweep(self) -> None:
         """Remove what a killed owner kept but did not replace: the tree still has it, and does not shrink what has two names."""
-        with os.scandir(self.folder) as entries:
-            for entry in entries:
-                if entry.is_file(follow_symlinks=False) and os.lstat(entry).st_nlink > 1:
-                    os.unlink(entry)
+        for name, status, _ in self.files():
+            if status.st_nlink > 1:
+                self._remove(name)
 
     def expire(self, now: float, *, grace_seconds: float = GRACE_SECONDS, max_bytes: int = MAX_BYTES) -> None:
         """Remove what is older than the grace time, then the oldest until the rest fits `max_bytes`, and leaves room on the disk."""
@@ -103,10 +117,10 @@ class Trash:
             for trashed in reversed(self._expendable()):
                 total += trashed.size
                 if total > max_bytes or now - trashed.at > grace_seconds:
-                    self.forget(trashed.path)
+                    self._remove(trashed.name)
             disk = os.statvfs(self._root)
             wanted = min(ROOM_BYTES, disk.f_blocks * disk.f_frsize // ROOM_DIVISOR)
-            self._remove(self._expendable(), wanted - disk.f_bavail * disk.f_frsize)
+            self._make_room(self._expendable(), wanted - disk.f_bavail * disk.f_frsize)
 
     def give_up(self, size_bytes: int) -> bool:
         """Make so much room on a full disk, with the oldest; whether any was made. Nothing goes where all of it would not be enough."""
@@ -114,30 +128,36 @@ class Trash:
             trash, disk = self._expendable(), os.statvfs(self._root)
             if sum(trashed.disk_bytes for trashed in trash) + disk.f_bavail * disk.f_frsize < size_bytes:
                 return False
-            self._remove(trash, size_bytes + GIVEN_UP_BYTES)
-            return bool(trash)
+            return self._make_room(trash, size_bytes + GIVEN_UP_BYTES)
 
     def _expendable(self) -> list[_Trashed]:
         """What may go, the oldest first: nothing that has another name, too, as the original of a swap under way does."""
-        found = []
-        with os.scandir(self.folder) as entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError):  # restored meanwhile
-                    status, match = entry.stat(follow_symlinks=False), TRASHED.match(entry.name)
-                    if status.st_nlink == 1 and not stat.S_ISDIR(status.st_mode) and not (match and match["rescued"]):
-                        at = int(match["time_ns"]) / 1e9 if match else 0.0  # long ago, for a name that SDFS did not make
-                        found.append(_Trashed(at, status.st_size, status.st_blocks * 512, entry.path))
-        return sorted(found)
+        return sorted(
+            _Trashed(int(match["time_ns"]) / 1e9, status.st_size, status.st_blocks * 512, name)
+            for name, status, match in self.files()
+            if status.st_nlink == 1 and not match["rescued"]
+        )
 
-    def _remove(self, trash: list[_Trashed], size_bytes: int) -> None:
-        """The first, until so much room was made."""
+    def _make_room(self, trash: list[_Trashed], size_bytes: int) -> bool:
+        """Remove the first, until there is so much more room; whether any could be removed."""
         freed = number = 0
-        while freed < size_bytes and number < len(trash):
-            self.forget(trash[number].path)
-            freed += trash[number].disk_bytes
-            number += 1
+        for trashed in trash:
+            if freed >= size_bytes:
+                break
+            if self._remove(trashed.name):
+                freed, number = freed + trashed.disk_bytes, number + 1
         if number:
             _log.warning("%s has no room on its disk: the trash gave up its oldest %d files, %d bytes", self._root, number, freed)
+        return bool(number)
+
+    def _remove(self, name: str) -> bool:
+        """Whether it is not there any more; what keeps it is told."""
+        try:
+            self.forget(f"{self.folder}/{name}")
+        except OSError as error:
+            _log.warning("%s/.sdfs/trash/%s cannot be removed: %s", self._root, name, error.strerror)
+            return False
+        return True
 
     def _name(self, path: str, mark: str = "") -> str:
         return f"{self.folder}/{time.time_ns()}-{next(self._numbers)}{mark}.{trash_name(path)}"

@@ -33,12 +33,20 @@ from sdfs.cli import (
 from sdfs.cli.output import complain
 
 
+class _Warnings(logging.Handler):
+    """Tells what is odd in a store, a line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name == "sdfs.store" and record.levelno >= logging.WARNING:
+            complain(record.getMessage())
+
+
 class _Group(TyperGroup):
     """Gives every error its exit status. What is neither SdfsError nor OSError is a bug, or typer's own, and passes."""
 
     def invoke(self, ctx: Any) -> Any:
         sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names need not be decodable
-        logging.getLogger("sdfs").addHandler(logging.NullHandler())  # errors are told below; a mount sets up its own log
+        logging.getLogger("sdfs").addHandler(_Warnings())  # errors are told below; a mount sets up its own log
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()

@@ -1,5 +1,8 @@
+# System calls on `str` paths by descriptors of folders.
+# ruff: noqa: PTH102, PTH108
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
@@ -26,50 +29,89 @@ def run(
     from sdfs.cli.naming import each_place
     from sdfs.cli.output import Complaints
     from sdfs.models import resolve
+    from sdfs.no_follow import open_folder
 
     if model is not None:
         model = resolve(model).id
     complaints = Complaints()
     for access, place in each_place(paths):
         output.mkdir(parents=True, exist_ok=True)
-        if _is_folder(access, place.path):
-            _get_folder(access, place.path, output / place.name, model, complaints)
-        else:
-            _get(access, access.list(place.path)[0], output / place.name, model, complaints)
+        top = os.path.realpath(output)
+        folder = open_folder("/", PurePosixPath(top).parts[1:])
+        try:
+            _Copy(access, folder, top, model, complaints).copy(place.path, place.name)
+        finally:
+            os.close(folder)
     complaints.settle()
 
 
-def _is_folder(access: Access, path: str) -> bool:
-    """A folder's listing never has the folder itself, and a file's is the file."""
-    return [PurePosixPath(listed.path) for listed in access.list(path)] != [PurePosixPath("/", path)]
+class _Copy:
+    """Of files and folders into an open folder, `top` by its path. No link below that is followed, nor a name taken that is there."""
 
+    def __init__(self, access: Access, folder: int, top: str, model: str | None, complaints: Complaints) -> None:
+        self._access = access
+        self._folder = folder
+        self._top = top
+        self._model = model
+        self._complaints = complaints
 
-def _get_folder(access: Access, path: str, target: Path, model: str | None, complaints: Complaints) -> None:
-    target.mkdir(exist_ok=True)
-    for listed in access.list(path):
-        inner = target / PurePosixPath(listed.path).name
-        if listed.state == "folder":
-            _get_folder(access, listed.path, inner, model, complaints)
-        else:
-            _get(access, listed, inner, model, complaints)
+    def copy(self, path: str, name: str) -> None:
+        """A file or folder of the store, which is to be called `name`."""
+        listing = self._access.list(path)
+        if [PurePosixPath(listed.path) for listed in listing] == [PurePosixPath("/", path)]:  # a folder's never has the folder itself
+            self._in_folder([], [(listing[0], name)])
+            return
+        waiting = [(path, [name])]
+        while waiting:
+            path, names = waiting.pop()
+            with self._complaints.of_one_file():
+                listing = self._access.list(path)
+                entries = [(listed, PurePosixPath(listed.path).name) for listed in listing]
+                self._in_folder(names, [(listed, name) for listed, name in entries if listed.state != "folder"])
+                waiting += reversed([(listed.path, [*names, name]) for listed, name in entries if listed.state == "folder"])
 
+    def _in_folder(self, names: list[str], entries: list[tuple[Listed, str]]) -> None:
+        """Files into the folder that `names` lead to, which is made if it is not there."""
+        from sdfs.errors import UserError
+        from sdfs.no_follow import open_folder
 
-def _get(access: Access, listed: Listed, target: Path, model: str | None, complaints: Complaints) -> None:
-    from sdfs.cli.output import about
-    from sdfs.errors import SdfsError, UserError
+        try:
+            folder = open_folder(self._folder, names, on_missing=lambda name, depth: os.mkdir(name))
+        except OSError as error:
+            raise UserError(f"{self._shown(names)} cannot be made: {error.strerror}") from error
+        try:
+            for listed, name in entries:
+                with self._complaints.of_one_file():
+                    self._file(listed, folder, name, self._shown([*names, name]))
+        finally:
+            os.close(folder)
 
-    if listed.state in ("symlink", "special"):
-        complaints.add(f"{listed.path} is left out: it is no regular file")
-        return
-    made = target.with_name(f".sdfs-{os.getpid()}.part")  # short: the target's own name may be as long as names can be
-    try:
-        if os.path.lexists(target):
-            raise UserError(f"{target} exists already")
-        with about(listed.path), made.open("xb") as file:
-            access.read_to(listed.path, file, model)
-        os.utime(made, ns=(listed.mtime_ns, listed.mtime_ns))
-        made.rename(target)
-    except SdfsError as error:
-        complaints.add(error)
-    finally:
-        made.unlink(missing_ok=True)
+    def _shown(self, names: list[str]) -> str:
+        return "/".join((self._top.rstrip("/"), *names))
+
+    def _file(self, listed: Listed, folder: int, name: str, target: str) -> None:
+        from sdfs.cli.output import about
+        from sdfs.errors import SdfsError, UserError
+        from sdfs.files import rename_noreplace
+        from sdfs.no_follow import name_in
+
+        if listed.state in ("symlink", "special"):
+            self._complaints.add(f"{listed.path} is left out: it is no regular file")
+            return
+        made = name_in(folder, f".sdfs-{os.getpid()}.part")  # short: the target's own name may be as long as names can be
+        try:
+            if os.path.lexists(name_in(folder, name)):
+                raise UserError(f"{target} exists already")
+            with about(listed.path), open(made, "xb") as file:
+                self._access.read_to(listed.path, file, self._model)
+            os.utime(made, ns=(listed.mtime_ns, listed.mtime_ns))
+            rename_noreplace(made, name_in(folder, name))
+        except SdfsError as error:
+            self._complaints.add(error)
+        except FileExistsError:
+            raise UserError(f"{target} exists already") from None
+        except OSError as error:
+            raise UserError(f"{target}: {error.strerror}") from error
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(made)

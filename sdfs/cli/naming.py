@@ -30,14 +30,19 @@ def place_of(named: Path) -> Place:
     from sdfs.access import store_at
 
     path = Path(os.path.realpath(named.parent)) / named.name if named.name not in ("", "..") else Path(os.path.realpath(named))
+    refused = ""
     for folder in (path, *path.parents):
-        store = store_at(folder)
+        try:
+            store = store_at(folder, above=folder != path)
+        except NotAStore as error:
+            refused = refused or f": {error}"
+            continue
         if store is not None:
             within = path.relative_to(folder)
             if not os.path.lexists(store / within):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(named))
             return Place(store, str(PurePosixPath("/", within)), path.name)
-    raise NotAStore(f"{named} is in no SDFS store, nor in a mount of one; `sdfs init FOLDER` makes a store")
+    raise NotAStore(f"{named} is in no SDFS store, nor in a mount of one" + (refused or "; `sdfs init FOLDER` makes a store"))
 
 
 def store_of(named: Path) -> Path:

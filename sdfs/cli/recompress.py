@@ -10,6 +10,7 @@ from sdfs.cli.settings import EffortOption, MinMsSsimOption, MinPsnrOption, Mode
 
 if TYPE_CHECKING:
     from sdfs.access import Access
+    from sdfs.cli.output import Complaints
 
 
 def run(
@@ -39,7 +40,7 @@ def run(
     wish = Wish(changes, accept_loss)
     with progress(quiet=quiet) as bars:
         for access, place in each_place(paths):
-            for path in bars.track(list(_pictures(access, place.path)), description="shrinking"):
+            for path in bars.track(list(_pictures(access, place.path, complaints)), description="shrinking"):
                 try:
                     access.recompress(path, wish)
                 except ModelError:  # the same for all
@@ -49,9 +50,13 @@ def run(
     complaints.settle()
 
 
-def _pictures(access: Access, path: str) -> Iterator[str]:
-    for listed in access.list(path):
-        if listed.state == "folder":
-            yield from _pictures(access, listed.path)
-        elif listed.state in ("latent", "exact"):
-            yield listed.path
+def _pictures(access: Access, path: str, complaints: Complaints) -> Iterator[str]:
+    listing, waiting = access.list(path), list[str]()
+    while True:
+        yield from (listed.path for listed in listing if listed.state in ("latent", "exact"))
+        waiting += [listed.path for listed in reversed(listing) if listed.state == "folder"]
+        if not waiting:
+            return
+        listing = []
+        with complaints.of_one_file():
+            listing = access.list(waiting.pop())

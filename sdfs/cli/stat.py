@@ -46,9 +46,15 @@ def _fields_of_file(status: FileStatus) -> dict[str, object]:
         "picture": f"{status.format}, {status.width} × {status.height}" if status.width else None,
         "quality": status.quality,
         "scores": f"PSNR {status.scores['psnr']:.1f} dB, MS-SSIM {status.scores['ms_ssim']:.4f}" if status.scores else None,
+        "worst place": _worst_place(status.scores) if status.scores and "worst_x" in status.scores else None,
         "autoencoder": status.autoencoder,
         "reason": status.reason,
     }
+
+
+def _worst_place(scores: dict[str, float]) -> str:
+    off = f"mean error {scores['worst_mean_error']}, rms error {scores['worst_rms_error']}, structure {scores['worst_structure']}"
+    return f"at pixel ({scores['worst_x']}, {scores['worst_y']}): {off}"
 
 
 def _fields_of_store(status: StoreStatus) -> dict[str, object]:

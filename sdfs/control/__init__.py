@@ -1,8 +1,10 @@
 """The owner's Unix socket: others use a store through the process that owns it.
 
-One request a connection. The client sends one line of JSON, {"request": name, "arguments": {…}}; the owner answers with lines of JSON:
+Two requests a connection: `identify`, to which the owner shows the store's `Identity`, and another one. The client sends each as one line
+of JSON, {"request": name, "arguments": {…}}; the owner answers with lines of JSON:
 
     {"progress": [done, total]}         any number of them, for `sync`
+    {"part": [entry, …]}                any number of them, for `list` and `trashed`
     {"data": length}                    any number of them, for `read_to`; so many bytes of the file follow the line
     {"ok": result}                      the end
     {"error": [class name, message]}    the end; a class of `sdfs.errors`
@@ -10,7 +12,8 @@ One request a connection. The client sends one line of JSON, {"request": name, "
 The socket is in a folder that only its user may enter; the store's lock file says where. Paths that cannot be decoded travel as lone
 surrogates.
 
-    protocol   errors on their way
+    protocol   bounds, and errors on their way
+    answers    what an answer may be
     server     the owner's side
     client     the others'
 """

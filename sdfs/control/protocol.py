@@ -18,6 +18,9 @@ from sdfs.errors import (
 
 # The first class that fits decides.
 _KINDS = (DamagedError, EngineError, ModelMissing, ModelError, NameTaken, SourceChanged, StoreBusy, StoreFull, StoreTooNew, UserError)
+MAX_LINE_BYTES = 1 << 23  # of an answer
+MAX_DATA_BYTES = 1 << 20  # that follow one line
+PART_ENTRIES = 100  # of a list in one line
 _ERRORS: dict[str, type[SdfsError]] = {kind.__name__: kind for kind in _KINDS}
 
 

@@ -14,16 +14,19 @@ import socketserver
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from sdfs.control.protocol import pack_error
+from sdfs.control.protocol import MAX_DATA_BYTES, PART_ENTRIES, pack_error
 from sdfs.errors import SdfsError
 from sdfs.files import make_private
 from sdfs.tree.owner import Owner
 from sdfs.tree.status import Access, Wish
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _MAX_REQUEST_BYTES = 1 << 16
 _STALLED_SECONDS = 5.0  # what clients get to take their answers when the owner ends
@@ -45,13 +48,13 @@ def _runtime_folder() -> str:
 
 
 class ControlServer:
-    """Serves `access` at `path` from its construction to `close`, each connection in a thread of its own."""
+    """Serves `owner` at `path` from its construction to `close`, each connection in a thread of its own."""
 
-    def __init__(self, access: Access, path: str) -> None:
+    def __init__(self, owner: Owner, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)  # left by an owner that was killed: there is only one
         self._path = path
-        self._server = _Server(path, access)
+        self._server = _Server(path, owner)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="sdfs-control")
         self._thread.start()
 
@@ -81,8 +84,8 @@ def serving(owner: Owner) -> Iterator[None]:
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    def __init__(self, path: str, access: Access) -> None:
-        self.access = access
+    def __init__(self, path: str, owner: Owner) -> None:
+        self.owner = owner
         self._connections: set[socket.socket] = set()
         super().__init__(path, _Connection)
 
@@ -108,13 +111,19 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 class _Connection(socketserver.StreamRequestHandler):
     def handle(self) -> None:
-        line = self.rfile.readline(_MAX_REQUEST_BYTES)
-        if not line:
-            return
+        while (line := self.rfile.readline(_MAX_REQUEST_BYTES)) and self._answer(line):
+            pass
+
+    def _answer(self, line: bytes) -> bool:
+        """Whether another request may follow: after the one that asks who we are."""
+        owner = cast(_Server, self.server).owner
         try:
             request = json.loads(line)
+            if request["request"] == "identify":
+                self.send({"ok": asdict(owner.store.identity)})
+                return True
             answer = _ANSWERS[request["request"]]
-            self.send({"ok": answer(cast(_Server, self.server).access, self, **request["arguments"])})
+            self.send({"ok": answer(owner, self, **request["arguments"])})
         except SdfsError as error:
             self.send({"error": pack_error(error)})
         except ConnectionError:
@@ -122,9 +131,15 @@ class _Connection(socketserver.StreamRequestHandler):
         except Exception as error:  # a bug, or a request of another version: the client is told, the owner lives on
             _log.exception("a request of the control socket failed")
             self.send({"error": ["UserError", f"the owner of the store failed: {type(error).__name__}: {error}"]})
+        return False
 
     def send(self, message: dict[str, Any]) -> None:
         self.wfile.write(json.dumps(message).encode() + b"\n")
+
+    def send_parts(self, entries: Sequence[DataclassInstance]) -> None:
+        """A list, in lines of bounded length."""
+        for begin in range(0, len(entries), PART_ENTRIES):
+            self.send({"part": [asdict(entry) for entry in entries[begin : begin + PART_ENTRIES]]})
 
 
 class _Sender(io.RawIOBase):
@@ -137,9 +152,12 @@ class _Sender(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        self._connection.send({"data": len(data)})
-        self._connection.wfile.write(data)
-        return len(data)
+        content = memoryview(data)
+        for begin in range(0, len(content), MAX_DATA_BYTES):
+            part = content[begin : begin + MAX_DATA_BYTES]
+            self._connection.send({"data": len(part)})
+            self._connection.wfile.write(part)
+        return len(content)
 
 
 def _sync(access: Access, connection: _Connection) -> None:
@@ -159,13 +177,12 @@ _ANSWERS: dict[str, Callable[..., Any]] = {
     "status": lambda access, _: asdict(access.status()),
     "statistics": lambda access, _: asdict(access.statistics()),
     "stat": lambda access, _, path: asdict(access.stat(path)),
-    "list": lambda access, _, path: [asdict(listed) for listed in access.list(path)],
+    "list": lambda access, connection, path: connection.send_parts(access.list(path)),
     "read_to": _read_to,
     "recompress": lambda access, _, path, wish: asdict(access.recompress(path, Wish(**wish))),
     "usage": lambda access, _, path: asdict(access.usage(path)),
-    "trashed": lambda access, _: [asdict(trashed) for trashed in access.trashed()],
+    "trashed": lambda access, connection: connection.send_parts(access.trashed()),
     "restore": lambda access, _, name, folder: access.restore(name, folder),
     "empty_trash": lambda access, _: access.empty_trash(),
     "shutdown": lambda access, _: access.shutdown(),
-    "ping": lambda access, _: None,
 }

@@ -7,8 +7,8 @@ keeps if the pixels are the same.
 
 A swap happens under the inode's lock, and only if the file is closed, has one name, and is what was read: nobody opened it for
 writing since (the entry's generation) and its size, mtime and ctime are the same (nobody changed the backing behind our back). The
-blob was fsynced before, and the original has a durable name in the trash, so at every moment the name has one or the other, whole.
-Openers wait for the lock, find that the name has another inode, and open that.
+blob was fsynced before, and `sdfs.tree.install` gives it the name. Openers wait for the lock, find that the name has another inode, and
+open that.
 
 The kernel's pages of the name are stale then. They are invalidated after the lock is given back, since a handler may wait for it;
 an opener who is faster is told not to keep them (`sdfs.tree.opening`).
@@ -25,7 +25,6 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -35,7 +34,9 @@ from sdfs.errors import KnownRender, NotAPicture, SdfsError
 from sdfs.files import copy_attributes, read_all, stays_plain, write_all
 from sdfs.signatures import HEAD_BYTES, picture_format
 from sdfs.store import HIDDEN, Staged
+from sdfs.tree.heads import Identity, identity_of
 from sdfs.tree.inode import key_of, split_mode
+from sdfs.tree.install import Over, Refused
 from sdfs.tree.pending import Key, Taken
 from sdfs.tree.renders import Engine
 from sdfs.tree.tree import Tree
@@ -47,7 +48,6 @@ SEARCH_SECONDS = 0.5  # before a search: files are rarely removed one by one
 SEARCH_PAUSE = 10.0  # times as long as the last search took
 _REFUSED = 1 << 16
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_State = tuple[int, int, int]  # size, mtime_ns, ctime_ns
 _log = logging.getLogger("sdfs.compressor")
 
 
@@ -55,23 +55,18 @@ _log = logging.getLogger("sdfs.compressor")
 class _Original:
     """A pending file as it was read."""
 
-    state: _State
+    state: Identity
     data: bytes
-
-
-def _state(status: os.stat_result) -> _State:
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 class Compressor:
     """Starts with `start`, ends with `stop`; in between it works the tree's pending queue."""
 
     def __init__(self, tree: Tree, engine: Engine) -> None:
-        self.on_swap: Callable[[str], None] = lambda path: None  # told of a mount path whose content the kernel must forget
         self.scanned = threading.Event()
         self._tree = tree
         self._engine = engine
-        self._refused: OrderedDict[Key, _State] = OrderedDict()  # what the engine found to be no picture
+        self._refused: OrderedDict[Key, Identity] = OrderedDict()  # what the engine found to be no picture
         self._thread = threading.Thread(target=self._run, name="sdfs-compressor")
         self._scanner = threading.Thread(target=self._scan, name="sdfs-scan")
         self._stopping = threading.Event()
@@ -96,7 +91,7 @@ class Compressor:
         """Whether a file of the backing directory is, or should be, pending."""
         if status.st_nlink > 1 or status.st_size > MAX_PICTURE_BYTES or HIDDEN.fullmatch(os.path.basename(path)):
             return False
-        if self._refused.get(key_of(status)) == _state(status):
+        if self._refused.get(key_of(status)) == identity_of(status):
             return False
         try:
             fd = os.open(path, _FLAGS)
@@ -174,12 +169,11 @@ class Compressor:
         inode = self._tree.inodes.find(taken.key)
         if inode is not None and inode.handles:
             return False
-        path = self._tree.pending.path_of(taken.key)
-        original = None if path is None else self._read(taken.key, path)
+        original = self._read(taken.key)
         if original is None:
-            return self._tree.pending.path_of(taken.key) == path  # else it was renamed meanwhile
+            return True
         try:
-            blob = self._encode(original.data, path)
+            blob = self._encode(original.data, self._tree.pending.path_of(taken.key))
         except NotAPicture as error:
             _log.info("%s stays unwrapped: %s", taken.path, error)
             self._refuse(taken.key, original.state)
@@ -211,27 +205,34 @@ class Compressor:
                 return file.read(MAX_PICTURE_BYTES)
         return None
 
-    def _refuse(self, key: Key, state: _State) -> None:
+    def _refuse(self, key: Key, state: Identity) -> None:
         self._refused[key] = state
         if len(self._refused) > _REFUSED:
             self._refused.popitem(last=False)
 
-    def _read(self, key: Key, path: str) -> _Original | None:
+    def _open(self, key: Key) -> int | None:
+        """A descriptor of the file; None where it is gone."""
+        with self._tree.inodes.names:  # or it could be gone from the path that the queue knows, and amid its rename
+            path = self._tree.pending.path_of(key)
+            if path is None or HIDDEN.fullmatch(os.path.basename(path)):
+                return None
+            try:
+                return os.open(path, _FLAGS)
+            except FileNotFoundError:
+                return None
+
+    def _read(self, key: Key) -> _Original | None:
         """The file's content; None where it is not, or no longer, one that may become a blob."""
-        if HIDDEN.fullmatch(os.path.basename(path)):
-            return None
-        try:
-            fd = os.open(path, _FLAGS)
-        except FileNotFoundError:
+        if (fd := self._open(key)) is None:
             return None
         try:
             status = os.fstat(fd)
             if key_of(status) != key or status.st_nlink > 1 or status.st_size > MAX_PICTURE_BYTES:
                 return None
-            if self._refused.get(key) == _state(status) or picture_format(os.pread(fd, HEAD_BYTES, 0)) is None or stays_plain(fd):
+            if self._refused.get(key) == identity_of(status) or picture_format(os.pread(fd, HEAD_BYTES, 0)) is None or stays_plain(fd):
                 return None
             os.fsync(fd)  # the trash is to have it whole, and not to wait for it
-            return _Original(_state(status), read_all(fd))
+            return _Original(identity_of(status), read_all(fd))
         finally:
             os.close(fd)
 
@@ -249,9 +250,7 @@ class Compressor:
             staged.discard()
             return False
         os.close(staged.fd)
-        tree.known.note(path)
-        self.on_swap(tree.virtual(path))
-        tree.folders.sync(path)
+        tree.install.announce(path)
         return True
 
     def _install(self, taken: Taken, original: _Original, staged: Staged, blob: bytes) -> str | None:
@@ -266,46 +265,15 @@ class Compressor:
             return None
         try:
             status = os.fstat(source)
-            if key_of(status) != taken.key or _state(status) != original.state or status.st_nlink > 1:
+            if identity_of(status) != original.state:
                 return None
             backing_mode, preamble_mode = split_mode(status.st_mode)
             write_all(staged.fd, container.with_mode(blob[:PREAMBLE_BYTES], preamble_mode))
             copy_attributes(source, staged.fd, backing_mode)
             os.fsync(staged.fd)
+            tree.install.replace(staged.path, path, Over(original.state, keep=True, only_name=True))
+        except Refused:
+            return None
         finally:
             os.close(source)
-        if not self._replace(taken, path, staged):
-            return None
-        tree.opener.forget(key_of(os.fstat(staged.fd)))
         return path
-
-    def _replace(self, taken: Taken, path: str, staged: Staged) -> bool:
-        """Under the inode's lock: whether the staged file is at `path` now, instead of the one that was taken.
-
-        In order: a second name for that, in the trash; fsync of the trash; rename. Its folder is fsynced later, without the lock.
-        """
-        store, names = self._tree.store, self._tree.inodes.names
-        with names:
-            if not self._is_only_name(taken, path, 1):
-                return False
-            kept = store.keep(path)
-        replaced = False
-        try:
-            store.trash.sync()
-            with names:
-                if self._is_only_name(taken, path, 2):
-                    store.replace(staged.path, path, keep=False)
-                    replaced = True
-                    self._tree.folders.changed(path)
-        finally:
-            if not replaced:
-                store.trash.forget(kept)
-        return replaced
-
-    def _is_only_name(self, taken: Taken, path: str, names: int) -> bool:
-        """Under `names`, the lock: whether `path` still is the file, which has so many names with the trash's."""
-        try:
-            status = os.lstat(path)
-        except FileNotFoundError:
-            return False
-        return self._tree.pending.path_of(taken.key) == path and key_of(status) == taken.key and status.st_nlink == names

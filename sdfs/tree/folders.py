@@ -39,6 +39,11 @@ class Folders:
             if full:
                 self._sync_all()
 
+    def is_volatile(self, path: str) -> bool:
+        """Whether a name came into the folder of `path` that a power loss may still undo."""
+        status = os.stat(os.path.dirname(path))
+        return (status.st_dev, status.st_ino) in self._changes
+
     def sync(self, path: str) -> None:
         """Make the name `path` durable, and those of the folders it is in. Raises FileNotFoundError where these are not there.
 

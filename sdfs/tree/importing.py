@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import os
 import stat
-from functools import partial
 
 from sdfs.container import is_blob
 from sdfs.errors import SourceChanged
-from sdfs.files import content_sha256, copy_attributes, rename_noreplace
+from sdfs.files import content_sha256, copy_attributes, fsync_path
 from sdfs.signatures import HEAD_BYTES, picture_format
-from sdfs.tree.inode import BEGINS_LIKE_A_BLOB, key_of, split_mode
+from sdfs.store import Staged
+from sdfs.tree.inode import BEGINS_LIKE_A_BLOB, split_mode
 from sdfs.tree.raw import wrap
 from sdfs.tree.tree import Tree
 
@@ -19,11 +19,25 @@ from sdfs.tree.tree import Tree
 def import_file(tree: Tree, source: int, path: str, sha256: str | None = None) -> None:
     """Make `path`, a new name, a copy of the open file `source`, with its attributes; durable when it returns.
 
-    `sha256`: what is copied must have this hash (hexadecimal), else SourceChanged. Raises FileExistsError.
+    `sha256`: what is copied must have this hash (hexadecimal), else SourceChanged. Raises FileExistsError; not where the name has that
+    very content, and could not be made durable before: then it is now.
     """
     backing = tree.new_backing(path)
-    status = os.fstat(source)
-    mode = stat.S_IMODE(status.st_mode)
+    staged, is_picture = _copy(tree, source, path, sha256)
+    try:
+        tree.install.add(staged.path, backing, is_picture=is_picture)
+    except FileExistsError:
+        if not (tree.folders.is_volatile(backing) and tree.known.holds(backing, content_sha256(source), os.fstat(source).st_size)):
+            raise
+        fsync_path(backing)
+        tree.folders.sync(backing)
+    finally:
+        staged.discard()
+
+
+def _copy(tree: Tree, source: int, path: str, sha256: str | None) -> tuple[Staged, bool]:
+    """The copy, durable; and whether it begins like a picture."""
+    mode = stat.S_IMODE(os.fstat(source).st_mode)
     staged = tree.store.stage()
     try:
         tree.store.copy(source, staged.fd)
@@ -36,13 +50,7 @@ def import_file(tree: Tree, source: int, path: str, sha256: str | None = None) -
             copied.discard()
         copy_attributes(source, staged.fd, mode)
         os.fsync(staged.fd)
-        with tree.inodes.names:
-            tree.store.with_room(partial(rename_noreplace, staged.path, backing))
-            tree.folders.changed(backing)
-        tree.folders.sync(backing)
-        if picture_format(head) is not None:
-            tree.pending.offer(key_of(os.fstat(staged.fd)), backing)
     except BaseException:
         staged.discard()
         raise
-    os.close(staged.fd)
+    return staged, picture_format(head) is not None

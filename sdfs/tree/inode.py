@@ -13,16 +13,17 @@ States of an inode, all changed under its lock:
                      that look like a blob. Its commit installs a blob around the content; the content itself remains in staging
     working, in the tree → working, in staging: divert, as above
 
-Commit (flush, fsync, last close): fsync, rename into the tree, fsync of the folder. A crash before it leaves what the tree had.
-What a commit replaces is kept in the trash if it was a blob. An fsync that has nothing to commit makes the file's name durable, too.
+Commit (flush, fsync, last close): fsync, rename into the tree (`sdfs.tree.install`), fsync of the folder. A crash before it leaves what
+the tree had. What a commit replaces is kept in the trash if it was a blob. An fsync that has nothing to commit makes the file's name
+durable, too.
 
-Locks, in this order: Inode.lock; InodeTable.names (a name and the inode behind it: held for a check and a rename or unlink, never for
-I/O, but that a full disk may have trash removed); leaves (the table's own, the store's, the cache's, the pending queue's). Reads take
-none once the file's bytes are at hand. A decode for a copy-up runs under Inode.lock: all that waits for it needs its result.
+Locks, in this order: Inode.lock; Install.names (a name and the inode behind it: held for a check and a change of names, never for I/O,
+but that a full disk may have trash removed); leaves (the table's own, the store's, the cache's, the pending queue's). Reads take none
+once the file's bytes are at hand. A decode for a copy-up runs under Inode.lock: all that waits for it needs its result.
 """
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH108, PTH116
+# ruff: noqa: PTH108, PTH116, PTH119, PTH120
 from __future__ import annotations
 
 import contextlib
@@ -33,6 +34,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from sdfs import container
 from sdfs.container import MAGIC, MODE_OF_BACKING, PREAMBLE_BYTES, Preamble
@@ -42,6 +44,9 @@ from sdfs.signatures import HEAD_BYTES, picture_format
 from sdfs.store import HIDDEN, Staged, Store
 from sdfs.tree.folders import Folders
 from sdfs.tree.heads import Heads
+from sdfs.tree.install import Changed, Install, Over
+from sdfs.tree.known import KnownBlobs
+from sdfs.tree.pages import Pages
 from sdfs.tree.pending import Key, Pending
 from sdfs.tree.raw import Payload, wrap
 from sdfs.tree.renders import Content, Renders
@@ -77,9 +82,15 @@ class InodeTable:
     renders: Renders
     pending: Pending
     folders: Folders
-    names: threading.Lock = field(default_factory=threading.Lock)
+    known: KnownBlobs
+    pages: Pages
+    install: Install
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _inodes: dict[Key, Inode] = field(default_factory=dict)
+
+    @property
+    def names(self) -> threading.Lock:
+        return self.install.names
 
     def find(self, key: Key) -> Inode | None:
         return self._inodes.get(key)
@@ -109,14 +120,21 @@ class InodeTable:
                 for key in inode.keys:
                     self._drop(key, inode)
 
-    def replace_keys(self, inode: Inode, add: Key | None, remove: set[Key]) -> None:
+    @contextlib.contextmanager
+    def moving(self, inode: Inode, new: Key) -> Iterator[None]:
+        """While the inode's name is given to the file `new`: it is both, and then that one, or, where that fails, what it was."""
+        gone = {new}
         with self._lock:
-            if add is not None:
-                inode.keys.add(add)
-                self._inodes[add] = inode
-            for key in remove:
-                inode.keys.discard(key)
-                self._drop(key, inode)
+            inode.keys.add(new)
+            self._inodes[new] = inode
+        try:
+            yield
+            gone = inode.keys - {new}
+        finally:
+            with self._lock:
+                inode.keys -= gone
+                for key in gone:
+                    self._drop(key, inode)
 
     def is_known_by(self, key: Key, inode: Inode) -> bool:
         """Whether a file of this key is the inode's. Not where its number was free in between, and is another file's now."""
@@ -240,17 +258,22 @@ class Inode:
 
     def _install(self, staged: Staged) -> None:
         """Rename a staged file, which is durable, over the tree's; nothing where that was unlinked. Its name is not durable yet."""
-        key = key_of(os.fstat(staged.fd))
-        with self.table.names:
-            path = self.path
-            if path is None:
-                os.unlink(staged.path)
+        [key] = self.keys
+        over = Over(key, keep=self.blob is not None, only_name=False)
+        while (path := self.path) is not None:
+            try:
+                self.table.install.replace(staged.path, path, over, partial(self.table.moving, self))
+                self.blob = None
                 return
-            self.table.replace_keys(self, key, set())
-            self.table.store.replace(staged.path, path, keep=self.blob is not None)
-            self.blob = None
-            self.table.replace_keys(self, None, self.keys - {key})
-            self.table.folders.changed(path)
+            except Changed:  # it was renamed or unlinked since
+                self._check_path(key)
+        os.unlink(staged.path)
+
+    def _check_path(self, key: Key) -> None:
+        """Refuse to replace what somebody put into the store under the file's name, whoever was to be kept from it by the lock."""
+        with self.table.names:
+            if self.path is not None and key_of(os.lstat(self.path)) != key:
+                raise OSError(errno.ESTALE, "the file was replaced behind the owner's back", self.path)
 
     def sync_name(self) -> None:
         """Make the name durable, with the folders above it; nothing where the file is unlinked."""
@@ -272,41 +295,52 @@ class Inode:
         else:
             os.close(installed)
 
-    def replace_mode(self, path: str, mode: int) -> None:
-        """chmod of a blob whose preamble has to say another mode: installs the same blob with it."""
-        source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    def replace_mode(self, path: str, mode: int) -> bool:
+        """chmod of a blob whose preamble has to say another mode: install the same blob with it. False: `path` is another file's by now.
+
+        Raises SeveralNames.
+        """
         try:
-            backing_mode, preamble_mode = split_mode(mode)
-            staged = self.table.store.stage()
-            try:
-                self.table.store.copy(source, staged.fd)
-                write_all(staged.fd, container.with_mode(os.pread(source, PREAMBLE_BYTES, 0), preamble_mode))
-                copy_attributes(source, staged.fd, backing_mode)
-                os.fsync(staged.fd)
-                status = os.fstat(staged.fd)
-                with self.table.names:
-                    self.table.replace_keys(self, key_of(status), set())
-                    self.table.store.replace(staged.path, path, keep=False)
-                    self.table.replace_keys(self, None, self.keys - {key_of(status)})
-                    self.table.folders.changed(path)
-            except BaseException:
-                staged.discard()
-                raise
-            self.blob = self.table.heads.of(staged.fd, status)
-            self._hold(staged.fd)
+            source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return self._install_with_mode(source, path, mode)
+        except Changed:
+            return False
         finally:
             os.close(source)
 
+    def _install_with_mode(self, source: int, path: str, mode: int) -> bool:
+        key = key_of(os.fstat(source))
+        if not self.table.is_known_by(key, self):
+            return False
+        backing_mode, preamble_mode = split_mode(mode)
+        staged = self.table.store.stage()
+        try:
+            self.table.store.copy(source, staged.fd)
+            write_all(staged.fd, container.with_mode(os.pread(source, PREAMBLE_BYTES, 0), preamble_mode))
+            copy_attributes(source, staged.fd, backing_mode)
+            os.fsync(staged.fd)
+            over = Over(key, keep=False, only_name=True)
+            self.table.install.replace(staged.path, path, over, partial(self.table.moving, self))
+        except BaseException:
+            staged.discard()
+            raise
+        self.blob = self.table.heads.of(staged.fd, os.fstat(staged.fd))
+        self._hold(staged.fd)
+        return True
+
     def offer(self, fd: int) -> None:
         """Put the file, open as `fd`, into the pending queue if it was written and begins like a picture."""
-        if not self.written or self.staged is not None or self.path is None:
-            return
-        if picture_format(os.pread(fd, HEAD_BYTES, 0)) is None:
+        if not self.written or self.staged is not None or picture_format(os.pread(fd, HEAD_BYTES, 0)) is None:
             return
         forget_plain(fd)
-        folder, name = os.path.split(self.path)
-        if not HIDDEN.fullmatch(name) and os.stat(folder).st_dev == self.table.store.device:  # a file's own may differ: overlayfs
-            self.table.pending.offer(key_of(os.fstat(fd)), self.path)
+        with self.table.names:  # or a rename could come before the queue knows of the file
+            if self.path is None or HIDDEN.fullmatch(os.path.basename(self.path)):
+                return
+            if os.stat(os.path.dirname(self.path)).st_dev == self.table.store.device:  # a file's own may differ: overlayfs
+                self.table.pending.offer(key_of(os.fstat(fd)), self.path)
 
     def commit_or_rescue(self) -> None:
         """Commit when there is no writer any more to tell of an error: then what was written goes to the trash."""
@@ -325,6 +359,8 @@ class Inode:
         try:
             self.commit_or_rescue()
             self.offer(self.working if self.working >= 0 else fd)
+            if self.written and (path := self.path) is not None:
+                self.table.known.note(path)
             for key in self.keys:
                 self.table.pending.nudge(key)
         finally:

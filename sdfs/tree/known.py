@@ -81,11 +81,15 @@ class KnownBlobs:
         if path is not None and not _is_hidden(path) and _stands_for(path, sha256):
             return path
         unwrapped = (path for path in self._unwrapped.get(size, ()) if not _is_hidden(path))
-        return next((path for path in unwrapped if _content_sha256(path, size) == sha256 or _stands_for(path, sha256)), None)
+        return next((path for path in unwrapped if self.holds(path, sha256, size)), None)
+
+    @staticmethod
+    def holds(path: str, sha256: str, size: int) -> bool:
+        """Whether the file at `path` holds, or as a whole blob stands for, a content of this hash (hexadecimal) and size."""
+        return _content_sha256(path, size) == sha256 or _stands_for(path, sha256)
 
     def _trash_files(self) -> Iterator[str]:
-        with os.scandir(f"{self._store.internal}/trash") as entries:
-            return iter([entry.path for entry in entries])
+        return (f"{self._store.trash.folder}/{name}" for name, _, _ in self._store.trash.files())
 
     def _tree_files(self) -> Iterator[str]:
         return (path for path, _ in self._store.walk())
@@ -133,7 +137,7 @@ class KnownBlobs:
             self._unwrapped.popitem(last=False)
 
     def _is_trashed(self, path: str) -> bool:
-        return path.startswith(self._store.internal + "/")
+        return path.startswith((self._store.internal + "/", self._store.trash.folder + "/"))
 
 
 def _is_hidden(path: str) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import threading
 
 from sdfs.container import KIND_RAW, Preamble
 from sdfs.errors import DamagedError, SdfsError, StoreTooNew
@@ -19,7 +18,6 @@ from sdfs.tree.heads import whole
 from sdfs.tree.inode import Inode, InodeTable, key_of
 from sdfs.tree.pending import Key
 
-_REMEMBERED = 1 << 16
 _DROPPED_FLAGS = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND | os.O_DIRECT | os.O_NOFOLLOW
 
 
@@ -28,8 +26,6 @@ class Opener:
 
     def __init__(self, inodes: InodeTable) -> None:
         self._inodes = inodes
-        self._lock = threading.Lock()
-        self._opened: dict[Key, tuple[int, int]] = {}  # size and mtime_ns of what the kernel may have pages of
 
     def open(self, path: str, flags: int) -> Handle:
         """As open(2), but that nothing is created or cut."""
@@ -96,10 +92,9 @@ class Opener:
         The kernel has a page cache per name, and a name keeps its cache when its file is swapped: so no at the first open of a
         backing inode, at an inode that several names write to, and at a render that may come out differently.
         """
-        state = (status.st_size, status.st_mtime_ns)
-        known = self._opened.get(key_of(status)) == state
+        known = self._inodes.pages.are_of(status)
         if not known:
-            self.note(fd)
+            self._inodes.pages.note(fd)
         blob = handle.inode.blob  # before `working`, as in Handle.read
         if status.st_nlink > 1 or handle.inode.working >= 0:
             return False
@@ -110,18 +105,6 @@ class Opener:
             # an open that dropped pages which are on their way to another reader would wait for them, and nothing could end that
             return handle.trusts or (handle.share(whole(blob)) and known)
         return False
-
-    def note(self, fd: int) -> None:
-        """The kernel may have pages of what `fd` is open as: they are of the content as it is now."""
-        status = os.fstat(fd)
-        with self._lock:
-            if len(self._opened) >= _REMEMBERED:
-                self._opened.clear()
-            self._opened[key_of(status)] = (status.st_size, status.st_mtime_ns)
-
-    def forget(self, key: Key) -> None:
-        """The file behind a name was replaced by this inode."""
-        self._opened.pop(key, None)
 
 
 def backing_flags(flags: int) -> int:

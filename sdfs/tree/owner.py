@@ -1,12 +1,13 @@
 """All that owns a store, in one object: the store, the engine, the tree, the worker. And `Access` to it, for who is in this process."""
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH102, PTH112, PTH120, PTH208
+# ruff: noqa: PTH120, PTH208
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
+import math
 import os
 import posixpath
 import stat
@@ -38,6 +39,7 @@ from sdfs.tree.status import FileStatus, Listed, State, Statistics, StoreStatus,
 from sdfs.tree.tree import Tree
 
 _CHUNK_BYTES = 1 << 20
+_MAX_TEXT = 4096  # characters of one value of a header
 _LISTED_KINDS: dict[int, Literal["folder", "symlink"]] = {stat.S_IFDIR: "folder", stat.S_IFLNK: "symlink"}
 _USER_ERRORS = {errno.EEXIST: NameTaken, errno.ENOSPC: StoreFull, errno.EDQUOT: StoreFull}
 _FROM_HEADER: dict[str, type] = {  # a header's checksum does not make its values what they should be
@@ -124,9 +126,10 @@ class Owner:
                 os.close(fd)
 
     def _import(self, fd: int, path: str, sha256: str | None) -> str:
-        self._make_folders(self.tree.backing(posixpath.dirname(path)))
+        folder = self.tree.backing(posixpath.dirname(path))
+        self._refuse_inner(folder)
+        self._make_folders(folder)
         import_file(self.tree, fd, path, sha256)
-        self.tree.known.note(self.tree.backing(path))
         return path
 
     def sync(self, progress: Callable[[int, int], None]) -> None:
@@ -194,7 +197,7 @@ class Owner:
 
     def _refuse_read_only(self) -> None:
         if self.store.read_only:
-            raise UserError(f"{self.store.root} is on a filesystem that is mounted read-only: nothing in it can be changed")
+            raise UserError(f"{self.store.root} is root's, or on a filesystem that is mounted read-only: nothing in it can be changed")
         if self.read_only:
             raise UserError(f"{self.store.root} is mounted read-only, at {self.mountpoint}: mount it without -o ro for that")
 
@@ -261,9 +264,10 @@ class Owner:
     def recompress(self, path: str, wish: Wish) -> FileStatus:
         self._refuse_read_only()
         with _user_errors(path):
-            virtual = self.tree.virtual(self._existing(path))
+            backing = self._existing(path)
+            self._refuse_inner(backing)
+            virtual = self.tree.virtual(backing)
             recompress(self.tree, self._engine, virtual, wish)
-            self.compressor.on_swap(virtual)
             return self.stat(virtual)
 
     def usage(self, path: str) -> Usage:
@@ -290,6 +294,7 @@ class Owner:
             raise UserError(f"where {trashed.name} was is not recorded: name a folder with --to")
         with _user_errors(path):
             target = self.tree.backing(path)
+            self._refuse_inner(os.path.dirname(target))
             self._make_folders(os.path.dirname(target))
             trash.restore(self.tree, trashed, target)
         return path
@@ -353,17 +358,15 @@ class Owner:
         return backing
 
     def _make_folders(self, folder: str) -> None:
-        missing = []
-        while not os.path.isdir(folder):
-            missing.append(folder)
-            folder = os.path.dirname(folder)
-        self._within(folder)
-        for folder in reversed(missing):
-            try:
-                os.mkdir(folder, 0o755)
-            except (FileExistsError, NotADirectoryError):
-                raise UserError(f"{self.tree.virtual(folder)} is in the way: it is no folder") from None
-            self.tree.folders.changed(folder)
+        try:
+            with self.tree.install.names:  # a folder that gets another has other times then
+                self.store.make_folders(folder, self.tree.folders.changed)
+        except NotADirectoryError:
+            raise UserError(f"{self.tree.virtual(folder)}, or a folder above it, is in the way: it is no folder") from None
+
+    def _refuse_inner(self, backing: str) -> None:
+        if (inner := self.store.inner_store(backing)) is not None:
+            raise UserError(f"{inner} is a store by itself: name that one")
 
     def _within(self, folder: str) -> None:
         """Refuse a folder that is reached through a symbolic link: it may be outside the store."""
@@ -394,8 +397,18 @@ def _header(backing: str, preamble: Preamble) -> dict[str, Any]:
 
 
 def _with_header(status: FileStatus, header: dict[str, Any]) -> FileStatus:
-    known = {name: header[name] for name, kind in _FROM_HEADER.items() if isinstance(header.get(name), kind)}
-    return replace(status, original_bytes=header.get("original_size"), **known)
+    known = {name: header[name] for name, kind in _FROM_HEADER.items() if _is_sane(header.get(name), kind)}
+    size = header.get("original_size")
+    return replace(status, original_bytes=size if _is_sane(size, int) else None, **known)
+
+
+def _is_sane(value: object, kind: type) -> bool:
+    """Whether a program can do something with it: who made the blob may have written anything."""
+    if type(value) is not kind:
+        return False
+    if isinstance(value, dict):
+        return {"psnr", "ms_ssim"} <= value.keys() and all(type(score) in (int, float) and math.isfinite(score) for score in value.values())
+    return len(value) <= _MAX_TEXT if isinstance(value, str) else not isinstance(value, int) or abs(value) < 1 << 63
 
 
 @contextlib.contextmanager

@@ -3,8 +3,7 @@
 From the original where there is one: in an exact blob, or in the trash, where it is for a day after it was shrunk. Else only from what
 readers get, if the user accepts that what was lost once is lost twice.
 
-The swap is as that of a pending file: the new blob is fsynced, the old one has a durable name in the trash, then comes the rename; and only
-if nobody has the file open, and it is what was read.
+The swap is as that of a pending file (`sdfs.tree.install`): only if nobody has the file open, it is what was read, and has one name.
 """
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
@@ -22,19 +21,20 @@ from sdfs.files import content_sha256, copy_attributes, read_all, write_all
 from sdfs.settings import EncodeSettings
 from sdfs.store import Staged
 from sdfs.tree.compressor import MAX_PICTURE_BYTES
-from sdfs.tree.inode import key_of, split_mode
-from sdfs.tree.pending import Key
+from sdfs.tree.heads import Identity, identity_of
+from sdfs.tree.inode import split_mode
+from sdfs.tree.install import Changed, Over, SeveralNames
 from sdfs.tree.renders import Engine, read_header
 from sdfs.tree.status import Wish
 from sdfs.tree.tree import Tree
 
+_SEVERAL_NAMES = "has several names, which would be two files then: remove all but one of them first"
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
 class _Source:
-    key: Key
-    identity: tuple[int, int]  # mtime_ns, ctime_ns
+    state: Identity
     preamble: Preamble
     header: dict[str, Any]
     head_key: str
@@ -46,6 +46,7 @@ def recompress(tree: Tree, engine: Engine, path: str, wish: Wish) -> None:
     backing = tree.backing(path)
     settings = EncodeSettings.parse({**asdict(tree.store.settings), **wish.changes})
     source = _read(backing, path)
+    _refuse_several_names(tree, backing, path, source)
     data = _original(tree, engine, source)
     if data is None:
         if not wish.accept_loss:
@@ -65,8 +66,7 @@ def recompress(tree: Tree, engine: Engine, path: str, wish: Wish) -> None:
         staged.discard()
         raise
     os.close(staged.fd)
-    tree.known.note(backing)
-    tree.folders.sync(backing)
+    tree.install.announce(backing)
 
 
 def _read(backing: str, path: str) -> _Source:
@@ -77,59 +77,51 @@ def _read(backing: str, path: str) -> _Source:
             raise UserError(f"{path} is no shrunk picture: there is nothing to recompress")
         preamble = Preamble.parse(head)
         head_key, header = read_header(fd, preamble)
-        return _Source(key_of(status), (status.st_mtime_ns, status.st_ctime_ns), preamble, header, head_key, read_all(fd))
+        return _Source(identity_of(status), preamble, header, head_key, read_all(fd))
     finally:
         os.close(fd)
+
+
+def _refuse_several_names(tree: Tree, backing: str, path: str, source: _Source) -> None:
+    """Before anything is encoded in vain. Under both locks, or the second name could be one in the trash that is being made."""
+    with tree.inodes.holding(source.state[:2]) as inode, inode.lock, tree.inodes.names:
+        status = os.lstat(backing)
+        if status.st_nlink > 1 and identity_of(status) == source.state:
+            raise UserError(f"{path} {_SEVERAL_NAMES}")
 
 
 def _original(tree: Tree, engine: Engine, source: _Source) -> bytes | None:
     """The file that was shrunk, bit for bit."""
     if source.preamble.kind != KIND_LATENT:
         return engine.decode(source.head_key, source.blob).result()
-    with os.scandir(tree.store.trash.folder) as entries:
-        for entry in entries:
-            with contextlib.suppress(OSError):  # expired meanwhile
-                if entry.stat(follow_symlinks=False).st_size == source.header.get("original_size"):
-                    fd = os.open(entry.path, _FLAGS)
-                    try:
-                        if content_sha256(fd) == source.header.get("original_sha256"):
-                            return read_all(fd)
-                    finally:
-                        os.close(fd)
+    for name, status, _ in tree.store.trash.files():
+        with contextlib.suppress(OSError):  # expired meanwhile
+            if status.st_size == source.header.get("original_size"):
+                fd = os.open(f"{tree.store.trash.folder}/{name}", _FLAGS)
+                try:
+                    if content_sha256(fd) == source.header.get("original_sha256"):
+                        return read_all(fd)
+                finally:
+                    os.close(fd)
     return None
 
 
 def _swap(tree: Tree, backing: str, path: str, source: _Source, staged: Staged, blob: bytes) -> None:
-    with tree.inodes.holding(source.key) as inode, inode.lock:
+    with tree.inodes.holding(source.state[:2]) as inode, inode.lock:
         if inode.handles:
             raise UserError(f"{path} is open: close it, or try again later")
-        status = os.lstat(backing)
-        if key_of(status) != source.key or (status.st_mtime_ns, status.st_ctime_ns) != source.identity:
-            raise UserError(f"{path} was changed meanwhile: try again")
         fd = os.open(backing, _FLAGS)
         try:
+            status = os.fstat(fd)
             logical = status.st_mode if source.preamble.mode == container.MODE_OF_BACKING else source.preamble.mode
             backing_mode, preamble_mode = split_mode(logical)
             write_all(staged.fd, container.with_mode(blob[:PREAMBLE_BYTES], preamble_mode))
             copy_attributes(fd, staged.fd, backing_mode)
             os.fsync(staged.fd)
+            tree.install.replace(staged.path, backing, Over(source.state, keep=True, only_name=True))
+        except Changed:
+            raise UserError(f"{path} was changed meanwhile: try again") from None
+        except SeveralNames:
+            raise UserError(f"{path} {_SEVERAL_NAMES}") from None
         finally:
             os.close(fd)
-        _replace(tree, backing, path, source, staged)
-        tree.opener.forget(key_of(os.fstat(staged.fd)))
-
-
-def _replace(tree: Tree, backing: str, path: str, source: _Source, staged: Staged) -> None:
-    kept = tree.store.keep(backing)
-    replaced = False
-    try:
-        tree.store.trash.sync()
-        with tree.inodes.names:
-            if key_of(os.lstat(backing)) != source.key:
-                raise UserError(f"{path} was changed meanwhile: try again")
-            tree.store.replace(staged.path, backing, keep=False)
-            replaced = True
-            tree.folders.changed(backing)
-    finally:
-        if not replaced:
-            tree.store.trash.forget(kept)

@@ -16,8 +16,10 @@ from functools import partial
 from sdfs import container
 from sdfs.container import MAGIC, Preamble
 from sdfs.errors import SdfsError, UserError
-from sdfs.files import PLAIN_XATTR, rename_noreplace
-from sdfs.trash import PATH_XATTR, TRASHED
+from sdfs.files import PLAIN_XATTR
+from sdfs.no_follow import is_name
+from sdfs.store import INTERNAL
+from sdfs.trash import PATH_XATTR
 from sdfs.tree.status import Trashed
 from sdfs.tree.tree import Tree
 
@@ -27,26 +29,22 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 def entries(tree: Tree) -> list[Trashed]:
     """The oldest first."""
     found = []
-    with os.scandir(f"{tree.store.internal}/trash") as listing:
-        for entry in listing:
-            with contextlib.suppress(OSError):  # expired meanwhile
-                found.append(_entry(entry))
+    for name, status, match in tree.store.trash.files():
+        with contextlib.suppress(OSError):  # expired meanwhile
+            path = f"{tree.store.trash.folder}/{name}"
+            logical = _logical_bytes(path, status.st_size)
+            found.append(Trashed(name, _recorded_path(path), logical, status.st_size, int(match["time_ns"])))
     return sorted(found, key=lambda trashed: (trashed.trashed_ns, trashed.name))
 
 
-def _entry(entry: os.DirEntry[str]) -> Trashed:
-    match = TRASHED.fullmatch(entry.name)
-    stored = entry.stat(follow_symlinks=False).st_size
-    return Trashed(
-        entry.name, _recorded_path(entry.path), _logical_bytes(entry.path, stored), stored, int(match["time_ns"]) if match else 0
-    )
-
-
 def _recorded_path(path: str) -> str | None:
+    """None also where that is no path of a file of the tree: anybody may have written it."""
     try:
-        return os.fsdecode(os.getxattr(path, PATH_XATTR, follow_symlinks=False))
+        recorded = os.fsdecode(os.getxattr(path, PATH_XATTR, follow_symlinks=False))
     except OSError:
         return None
+    names = recorded.split("/")[1:]
+    return recorded if recorded.startswith("/") and all(map(is_name, names)) and names[0] != INTERNAL else None
 
 
 def _logical_bytes(path: str, stored: int) -> int:
@@ -75,7 +73,7 @@ def restore(tree: Tree, trashed: Trashed, target: str) -> None:
     In order: the mark, on the file in the trash; fsync; rename; fsync of the folders. Cut anywhere, the file has one name, in the
     trash or in the tree, and it is not in the tree without its mark. Raises OSError, DamagedError, UserError.
     """
-    source = f"{tree.store.internal}/trash/{trashed.name}"
+    source = f"{tree.store.trash.folder}/{trashed.name}"
     fd = os.open(source, _FLAGS)
     try:
         if os.fstat(fd).st_nlink > 1:
@@ -85,12 +83,9 @@ def restore(tree: Tree, trashed: Trashed, target: str) -> None:
         else:
             _mark(trashed.name, fd)
         os.fsync(fd)
-        with tree.inodes.names:
-            rename_noreplace(source, target)
-            tree.folders.changed(target)
+        tree.install.add(source, target, is_picture=False, room_from_trash=False)
     finally:
         os.close(fd)
-    tree.folders.sync(target)
 
 
 def _check_blob(name: str, fd: int) -> None:
@@ -114,9 +109,15 @@ def _mark(name: str, fd: int) -> None:
 
 
 def empty(tree: Tree) -> None:
-    """Remove everything from the trash."""
-    for trashed in entries(tree):
-        tree.store.trash.forget(f"{tree.store.trash.folder}/{trashed.name}")
+    """Remove everything from the trash. Raises UserError, which names what could not be removed, at the end."""
+    kept = []
+    for name, _, _ in tree.store.trash.files():
+        try:
+            tree.store.trash.forget(f"{tree.store.trash.folder}/{name}")
+        except OSError as error:
+            kept.append(f"{tree.store.internal}/trash/{name} cannot be removed: {error.strerror}")
+    if kept:
+        raise UserError("; ".join(kept[:3]))
 
 
 def stored_bytes(tree: Tree, path: str) -> int:

@@ -6,7 +6,8 @@ errno a kernel would give, or DamagedError, StoreTooNew, EngineError. Thread-saf
 The operations on names and attributes are here; those on open files are `sdfs.tree.handle.Handle`'s.
 
     chmod …     under the inode's lock, and on its working copy while there is one (`sdfs.tree.attributes`)
-    rename …    under `names`, so that whoever renames a staged file into the tree does it over the file it means
+    rename …    under `names`, so that whoever renames a staged file into the tree does it over the file it means, and finds its folder
+                as it was (`sdfs.tree.install`)
 """
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
@@ -17,7 +18,9 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TypeVar
 
 from sdfs.container import KIND_LATENT
 from sdfs.errors import SdfsError
@@ -28,13 +31,16 @@ from sdfs.tree.folders import Folders
 from sdfs.tree.handle import Handle
 from sdfs.tree.heads import Heads
 from sdfs.tree.inode import InodeTable, key_of, split_mode
+from sdfs.tree.install import Install, SeveralNames
 from sdfs.tree.known import KnownBlobs
 from sdfs.tree.listing import Folder
 from sdfs.tree.opening import Opener, backing_flags
+from sdfs.tree.pages import Pages
 from sdfs.tree.pending import Pending
 from sdfs.tree.renders import Renders
 
 _INTERNAL = "/" + INTERNAL
+_T = TypeVar("_T")
 
 
 class Tree:
@@ -43,9 +49,11 @@ class Tree:
         self.heads = Heads()
         self.pending = pending
         self.folders = Folders(store.root)
-        self.inodes = InodeTable(store, self.heads, renders, pending, self.folders)
-        self._root = store.root.rstrip("/")
         self.known = KnownBlobs(store)
+        pages = Pages()
+        self.install = Install(store, self.folders, self.known, pages, pending)
+        self.inodes = InodeTable(store, self.heads, renders, pending, self.folders, self.known, pages, self.install)
+        self._root = store.root.rstrip("/")
         self.hidden: set[str] = set()  # backing paths that libfuse hid
         self.opener = Opener(self.inodes)
         self._targets = Targets(self.inodes)
@@ -74,23 +82,20 @@ class Tree:
     def mkdir(self, path: str, mode: int, owner: tuple[int, int] | None = None) -> None:
         """`owner`: uid and gid of who asks, where it may be somebody else than the owner process."""
         backing = self.new_backing(path)
-        self.store.with_room(lambda: os.mkdir(backing, mode))
-        self.folders.changed(backing)
-        self._give(backing, owner)
+        self._make(backing, lambda: os.mkdir(backing, mode), owner, os.rmdir)
 
     def rmdir(self, path: str) -> None:
-        os.rmdir(self.backing(path))
+        backing = self.backing(path)
+        with self.inodes.names:
+            os.rmdir(backing)
 
     def mknod(self, path: str, mode: int, device: int, owner: tuple[int, int] | None = None) -> None:
         backing = self.new_backing(path)
-        self.store.with_room(lambda: os.mknod(backing, mode, device))
-        self.folders.changed(backing)
-        self._give(backing, owner)
+        self._make(backing, lambda: os.mknod(backing, mode, device), owner)
 
     def symlink(self, target: str, path: str, owner: tuple[int, int] | None = None) -> None:
         backing = self.new_backing(path)
-        self.store.with_room(lambda: os.symlink(target, backing))
-        self._give(backing, owner)
+        self._make(backing, lambda: os.symlink(target, backing), owner)
 
     def readlink(self, path: str) -> str:
         return os.readlink(self.backing(path))
@@ -109,9 +114,8 @@ class Tree:
         with self.inodes.names:
             moved, replaced = os.lstat(source), _lstat(target)
             same = replaced is not None and os.path.samestat(moved, replaced)
-            if replace and not same:
-                self._keep_blob(target)
-            self.store.with_room(partial(os.rename if replace else rename_noreplace, source, target))  # a folder may have to grow
+            with self._keeping_blob(target) if replace and not same else contextlib.nullcontext():
+                self.store.with_room(partial(os.rename if replace else rename_noreplace, source, target))  # a folder may have to grow
             self.folders.changed(target)
             if not same:
                 self.inodes.renamed(source, target)
@@ -133,14 +137,23 @@ class Tree:
             inode = self.inodes.find(key_of(os.lstat(backing)))
             if inode is not None and inode.handles:
                 return
-            self.store.trash.rescue(backing)
+            with self.store.reach(backing) as name:
+                self.store.trash.rescue(name)
         self.hidden.discard(backing)
 
-    def _keep_blob(self, path: str) -> None:
-        """Keep a blob that is to be replaced: its successor may be a render of it, edited, and wants its latents."""
+    @contextlib.contextmanager
+    def _keeping_blob(self, path: str) -> Iterator[None]:
+        """Keep a blob that is replaced: its successor may be a render of it, edited, and wants its latents."""
+        kept = None
         with contextlib.suppress(OSError):
             if self.heads.is_blob(path):
-                self.store.keep(path)
+                kept = self.store.keep(path)
+        try:
+            yield
+        except BaseException:
+            if kept is not None:
+                self.store.trash.forget(kept)
+            raise
 
     def _follow(self, moved: os.stat_result, source: str, target: str) -> None:
         """What is remembered by path goes where the file, or the folder with all below it, went."""
@@ -189,22 +202,34 @@ class Tree:
         return self._targets.show_open(handle)
 
     def chmod(self, path: str, mode: int) -> None:
+        """Raises PermissionError for a picture that has several names and cannot have the mode in the backing."""
         backing = self.backing(path)
+        try:
+            while not self._chmod(backing, mode):  # the name is another file's by now: it is that one's turn
+                pass
+        except SeveralNames:  # they would be two files then
+            raise PermissionError(errno.EPERM, "a picture in the store that has several names keeps its mode", path) from None
+
+    def _chmod(self, backing: str, mode: int) -> bool:
         with self._targets.locked(backing) as inode:
             if inode is None:
                 os.chmod(backing, mode)
-            elif inode.working >= 0:
+                return True
+            if inode.working >= 0:
                 os.fchmod(inode.working, mode)
                 inode.dirty = inode.staged is not None
-            else:
-                _, preamble = self._targets.look(backing)
+                return True
+            with self.inodes.names:
+                status, preamble = self._targets.look(backing)
+                if not self.inodes.is_known_by(key_of(status), inode):
+                    return False
                 backing_mode, preamble_mode = split_mode(mode)
-                if preamble is None:
-                    os.chmod(backing, mode)
-                elif preamble.mode == preamble_mode:
-                    os.chmod(backing, backing_mode)
-                else:
-                    inode.replace_mode(backing, mode)
+                if preamble is None or preamble.mode == preamble_mode:
+                    os.chmod(backing, mode if preamble is None else backing_mode)
+                    return True
+                if status.st_nlink > 1:  # before it is copied in vain
+                    raise SeveralNames
+            return inode.replace_mode(backing, mode)
 
     def chown(self, path: str, uid: int, gid: int) -> None:
         """-1: leave it."""
@@ -213,7 +238,7 @@ class Tree:
 
     def utimens(self, path: str, atime_ns: int | None, mtime_ns: int | None) -> None:
         """None: leave it."""
-        with self._targets.changing(self.backing(path)) as (target, how):
+        with self._targets.changing(self.backing(path)) as (target, how), self.inodes.names:  # of a folder: no swap puts its own back
             status = os.stat(target, **how)
             times = (status.st_atime_ns if atime_ns is None else atime_ns, status.st_mtime_ns if mtime_ns is None else mtime_ns)
             os.utime(target, ns=times, **how)
@@ -246,17 +271,11 @@ class Tree:
         """open() with O_CREAT."""
         backing = self.new_backing(path)
         try:
-            fd = self.store.with_room(lambda: os.open(backing, backing_flags(flags) | os.O_CREAT | os.O_EXCL, mode))
+            fd = self._make(backing, lambda: os.open(backing, backing_flags(flags) | os.O_CREAT | os.O_EXCL, mode), owner)
         except FileExistsError:
             if flags & os.O_EXCL:
                 raise
             return self.open(path, flags)
-        try:
-            self.folders.changed(backing)
-            self._give(backing, owner)
-        except OSError:
-            os.close(fd)
-            raise
         handle = self.opener.register(backing, fd, flags)
         return handle if handle is not None else self.open(path, flags)
 
@@ -283,16 +302,30 @@ class Tree:
         inode = handle.inode
         with inode.lock:
             if inode.written and inode.staged is None:
-                self.opener.note(handle.fd)
+                self.inodes.pages.note(handle.fd)
         handle.release()
 
-    @staticmethod
-    def _give(backing: str, owner: tuple[int, int] | None) -> None:
-        """Give a new name to who asked for it; its group stays that of a set-gid folder."""
-        if owner is None or owner == (os.geteuid(), os.getegid()):
-            return
-        inherits = os.stat(os.path.dirname(backing)).st_mode & stat.S_ISGID
-        os.chown(backing, owner[0], -1 if inherits else owner[1], follow_symlinks=False)
+    def _make(self, backing: str, make: Callable[[], _T], owner: tuple[int, int] | None, unmake: Callable[[str], None] = os.unlink) -> _T:
+        """Make a new name, of whoever asked for it, or none; returns what `make` does, which is a descriptor of it or nothing."""
+        with self.inodes.names:
+            made = self.store.with_room(make)
+            try:
+                _give(backing, owner)
+            except BaseException:
+                unmake(backing)
+                if isinstance(made, int):
+                    os.close(made)
+                raise
+            self.folders.changed(backing)
+        return made
+
+
+def _give(backing: str, owner: tuple[int, int] | None) -> None:
+    """Give a new name to whoever asked for it; its group stays that of a set-gid folder."""
+    if owner is None or owner == (os.geteuid(), os.getegid()):
+        return
+    inherits = os.stat(os.path.dirname(backing)).st_mode & stat.S_ISGID
+    os.chown(backing, owner[0], -1 if inherits else owner[1], follow_symlinks=False)
 
 
 def _lstat(path: str) -> os.stat_result | None:

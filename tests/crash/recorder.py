@@ -175,7 +175,8 @@ class _Wrappers:
             return getattr(self, f"_{name}", functools.partial(self._attribute, name))(*arguments, **options)
 
     def _ours(self, path: Any) -> bool:
-        return not isinstance(path, int) and os.fsdecode(path).startswith(self._inside)
+        """By the folder that it is in, which may be named by a descriptor."""
+        return not isinstance(path, int) and f"{os.path.realpath(os.path.dirname(os.fsdecode(path)))}/".startswith(self._inside)
 
     def _of(self, what: Any, **options: Any) -> Number | None:
         """The inode of a descriptor or path; None where it is not below the root."""

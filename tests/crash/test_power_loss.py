@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from sdfs.signatures import picture_format
 from sdfs.store import init
 from sdfs.tree.handle import Handle
 from sdfs.tree.owner import Owner
+from sdfs.tree.status import Wish
 from tests.crash.recorder import Recording, View, recording
 from tests.crash.replay import Disk, Outcome, outcomes
 from tests.lossless_engine import LosslessEngine
@@ -209,6 +212,62 @@ def take_a_blobs_permissions(session: Session) -> None:
     session.owner.tree.chmod("/album/old.jpg", 0o644)
 
 
+def take_the_permissions_of_a_blob_that_an_editor_replaces(session: Session) -> None:
+    tree, copy = session.owner.tree, session.owner.store.copy
+    handle = session.create("/album/.old.jpg.new", EDITED)
+    handle.fsync()
+    session.close(handle)
+
+    def copy_and_be_too_late(source: int, target: int) -> None:
+        copy(source, target)
+        session.promise("/album/old.jpg", OLD, EDITED)
+        tree.rename("/album/.old.jpg.new", "/album/old.jpg")
+        session.sync_folder("/album")
+        session.promise("/album/old.jpg", EDITED)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session.owner.store, "copy", copy_and_be_too_late)
+        tree.chmod("/album/old.jpg", 0o444)
+
+
+def recompress(session: Session) -> None:
+    session.promise("/album/old.jpg", OLD)
+    session.owner.recompress("album/old.jpg", Wish({"quality": 30}, accept_loss=True))
+    session.record.promise("recompressed", lambda view: "/album/old.jpg" in view.blobs and bool(view.trash))
+
+
+def two_writers_at_once(session: Session) -> None:
+    """One writes to a blob, and to a file of its own; the other renames over the blob."""
+    tree = session.owner.tree
+    begin = threading.Barrier(2)
+
+    def write() -> None:
+        handle = tree.open("/album/old.jpg", os.O_RDWR)
+        begin.wait()
+        handle.write(OTHER, 0)
+        handle.fsync()
+        session.close(handle)
+        own = session.create("/written.jpg", OTHER)
+        own.fsync()
+        session.promise("/written.jpg", OTHER)
+        session.close(own)
+
+    def edit() -> None:
+        handle = session.create("/album/.old.jpg.new", EDITED)
+        handle.fsync()
+        session.close(handle)
+        begin.wait()
+        tree.rename("/album/.old.jpg.new", "/album/old.jpg")
+        session.sync_folder("/album")
+        session.promise("/album/old.jpg", EDITED)
+
+    session.promise("/album/old.jpg", OLD, OTHER, EDITED)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(write), pool.submit(edit)]:
+            done.result()
+    session.shrink()
+
+
 def let_the_trash_expire(session: Session) -> None:
     session.shrink()
     session.owner.store.trash.expire(time.time() + 1, grace_seconds=0)
@@ -240,6 +299,9 @@ SCENARIOS = (
     write_in_place,
     give_a_second_name,
     take_a_blobs_permissions,
+    take_the_permissions_of_a_blob_that_an_editor_replaces,
+    recompress,
+    two_writers_at_once,
     let_the_trash_expire,
     restore_an_original,
 )

@@ -172,6 +172,21 @@ def test_a_lazy_unmount_goes_while_a_file_is_open(tmp_path: Path) -> None:
         assert (mounted.store / "a").read_bytes() == b"content"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a mount namespace")
+def test_the_owner_stays_while_another_mount_namespace_has_a_copy_of_the_mount(tmp_path: Path) -> None:
+    with Mounted(tmp_path) as mounted:
+        (mounted.path / "a").write_bytes(b"content")
+        script = 'echo copied; read line; cat "$1/a"'
+        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", mounted.path]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "copied\n"
+            unmount(mounted.path, lazy=True)
+            assert not is_mounted(mounted.path)
+            assert other.communicate("\n", timeout=30)[0] == "content"
+        assert mounted.process.wait(30) == 0
+
+
 def test_a_store_can_be_mounted_again(tmp_path: Path) -> None:
     with Mounted(tmp_path) as mounted:
         (mounted.path / "a.jpg").write_bytes(PICTURE)

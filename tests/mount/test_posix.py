@@ -109,6 +109,12 @@ def go_deep(folder: Path) -> None:
         os.close(fd)
 
 
+def chmod_with_two_names(folder: Path) -> None:
+    backing = Path(os.fsdecode(os.getxattr(folder.parent, "user.sdfs.store")), folder.name)
+    (backing / "second").hardlink_to(backing / "picture")
+    (folder / "picture").chmod(0o444)
+
+
 def remove_a_folder_of_a_removed_file(folder: Path) -> None:
     (folder / "inner").mkdir()
     with (folder / "inner" / "file").open("w"):
@@ -140,6 +146,9 @@ REFUSED: dict[str, list[Callable[[Path], object]]] = {
         lambda folder: os.setxattr(folder / "file", "security.selinux", b"x"),
     ],
     "a hard link to a shrunk picture": [lambda folder: (folder / "link").hardlink_to(folder / "picture")],
+    "a mode without reading and writing for its owner, for a shrunk picture that got a second name in the store itself": [
+        chmod_with_two_names
+    ],
     "reflinks: `FICLONE`": [clone],
     "`chattr`, `lsattr`: `FS_IOC_GETFLAGS`": [lambda folder: ioctl(folder, FS_IOC_GETFLAGS)],
     "project ids: `FS_IOC_FSGETXATTR`": [lambda folder: ioctl(folder, FS_IOC_FSGETXATTR)],

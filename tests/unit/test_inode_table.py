@@ -33,8 +33,8 @@ def opened(table: InodeTable) -> Iterator[Inode]:
 def test_an_outdated_holder_of_a_number_takes_nothing_with_it(table: InodeTable, opened: Inode) -> None:
     """Who looked a name up holds NEW; that file is removed, and its number given to the one that `opened` commits."""
     with table.holding(NEW) as outdated:
-        table.replace_keys(opened, NEW, set())
-        table.replace_keys(opened, None, {OLD})
+        with table.moving(opened, NEW):
+            pass
         assert not table.is_known_by(NEW, outdated)
     assert table.find(NEW) is opened
     assert table.is_known_by(NEW, opened)

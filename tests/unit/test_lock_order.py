@@ -4,6 +4,7 @@ were made; a cycle among these places could become a deadlock, whether or not th
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import random
@@ -17,12 +18,17 @@ from typing import Any
 
 import pytest
 
+import sdfs
 from sdfs import container, store
+from sdfs.errors import UserError
 from sdfs.tree.owner import Owner
+from sdfs.tree.status import Wish
 from tests.lossless_engine import LosslessEngine
 
 PICTURE = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 8 + b"END"
 SECONDS = 3.0
+PACKAGE = Path(sdfs.__file__).parent
+USUAL = (errno.ENOENT, errno.EEXIST, errno.ENOTSUP)  # there is no such file; there is one; and what `Tree.link` refuses
 
 
 class Recorder:
@@ -66,7 +72,7 @@ class Watched:
 
     def __init__(self, recorder: Recorder, make: Callable[[], Any]) -> None:
         frame = sys._getframe(1)
-        while "/sdfs/" not in frame.f_code.co_filename and frame.f_back is not None:
+        while not Path(frame.f_code.co_filename).is_relative_to(PACKAGE) and frame.f_back is not None:
             frame = frame.f_back
         self.place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         self._recorder = recorder
@@ -111,6 +117,7 @@ def test_the_owner_takes_its_locks_in_one_order(tmp_path: Path, monkeypatch: pyt
     recorder = Recorder()
     plain, reentrant = threading.Lock, threading.RLock
     store.init(tmp_path / "store")
+    (tmp_path / "source").write_bytes(PICTURE)
     with monkeypatch.context() as patch:
         patch.setattr(threading, "Lock", lambda: Watched(recorder, plain))
         patch.setattr(threading, "RLock", lambda: Watched(recorder, reentrant))
@@ -118,7 +125,8 @@ def test_the_owner_takes_its_locks_in_one_order(tmp_path: Path, monkeypatch: pyt
         owner.compressor.start()
         stop = threading.Event.__new__(threading.Event)
         stop.__init__()  # type: ignore[misc]
-        workers = [threading.Thread(target=load, args=(owner, number, stop)) for number in range(6)]
+        unexpected: list[str] = []
+        workers = [threading.Thread(target=load, args=(owner, tmp_path / "source", number, stop, unexpected)) for number in range(6)]
         for worker in workers:
             worker.start()
         for _ in range(5):
@@ -128,6 +136,7 @@ def test_the_owner_takes_its_locks_in_one_order(tmp_path: Path, monkeypatch: pyt
         for worker in workers:
             worker.join()
         owner.close()
+    assert unexpected == []
     assert caplog.messages == [], "a blob was taken for a plain file, or the other way round"
     for path in (tmp_path / "store").glob("*.jpg"):
         if container.is_blob(content := path.read_bytes()):
@@ -137,8 +146,8 @@ def test_the_owner_takes_its_locks_in_one_order(tmp_path: Path, monkeypatch: pyt
     assert found is None, "\n".join([" → ".join(found), *(recorder.examples[edge] for edge in itertools.pairwise(found))])
 
 
-def load(owner: Owner, seed: int, stop: threading.Event) -> None:
-    """Random operations; their errors are other tests' business."""
+def load(owner: Owner, source: Path, seed: int, stop: threading.Event, unexpected: list[str]) -> None:
+    """Random operations, until one of them ends as none should."""
     chance, tree = random.Random(seed), owner.tree
     while not stop.is_set():
         path, other = (f"/{chance.choice('abcdef')}.jpg" for _ in range(2))
@@ -152,11 +161,21 @@ def load(owner: Owner, seed: int, stop: threading.Event) -> None:
             lambda path=path, other=other: tree.link(path, other),
             lambda path=path: tree.utimens(path, 5, 5),
             lambda path=path: owner.stat(path),
+            lambda path=path: owner.recompress(path, Wish({"quality": 30}, accept_loss=True)),
+            lambda path=path: owner.add(source, path),
+            lambda path=path: owner.restore(path, chance.choice([None, "back"])),
         ]
         try:
             chance.choice(operations)()
-        except Exception:
+        except OSError as error:
+            if error.errno not in USUAL:
+                unexpected.append(traceback.format_exc())
+                return
+        except UserError:  # a sentence, of one of the last four
             continue
+        except Exception:
+            unexpected.append(traceback.format_exc())
+            return
 
 
 def write(tree: Any, path: str, content: bytes) -> None:

@@ -291,13 +291,6 @@ def test_what_a_killed_owner_kept_and_did_not_replace_has_one_name_again(root: P
     assert (root / "photo.jpg").stat().st_nlink == 1
 
 
-def test_what_cannot_be_replaced_is_not_kept(store: Store, root: Path) -> None:
-    (root / "photo.jpg").write_text("original")
-    with pytest.raises(FileNotFoundError):
-        store.replace(f"{store.internal}/staging/missing", f"{store.root}/photo.jpg", keep=True)
-    assert trash(root) == []
-
-
 def test_what_is_kept_records_where_it_was(store: Store, root: Path) -> None:
     (root / "folder").mkdir()
     (root / "folder" / "photo.jpg").write_text("original")

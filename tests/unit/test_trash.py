@@ -42,8 +42,9 @@ def access(request: pytest.FixtureRequest, owner: Owner, tmp_path: Path) -> Iter
     if request.param == "in the owner":
         yield owner
         return
+    owner.store.announce(str(tmp_path / "socket"))
     server = ControlServer(owner, str(tmp_path / "socket"))
-    yield ControlClient(str(tmp_path / "socket"))
+    yield ControlClient(str(tmp_path / "socket"), owner.store.identity)
     server.close()
 
 

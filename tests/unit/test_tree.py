@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from sdfs.container import MAGIC
 from sdfs.errors import DamagedError, EngineError, StoreTooNew, UserError
 from sdfs.settings import EncodeSettings
 from sdfs.store import init
+from sdfs.tree import inode
 from sdfs.tree.handle import Handle
 from sdfs.tree.owner import Owner
 from sdfs.tree.tree import Tree
@@ -371,6 +373,44 @@ class TestSwap:
             done.result()
         assert is_blob(root / "e" / "a.jpg")
 
+    @pytest.mark.parametrize("change", [lambda tree: tree.rename("/a.jpg", "/b.jpg"), lambda tree: tree.unlink("/a.jpg")])
+    def test_a_file_that_is_renamed_or_removed_amid_its_close(
+        self, owner: Owner, tree: Tree, root: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Tree], None]
+    ) -> None:
+        forget, left = inode.forget_plain, [change]
+
+        def forget_late(fd: int) -> None:
+            forget(fd)
+            if left:
+                left.pop()(tree)
+
+        monkeypatch.setattr(inode, "forget_plain", forget_late)
+        shrink(owner)  # from here on, no scan finds it
+        write(tree, "/a.jpg", PICTURE)
+        shrink(owner)
+        assert [is_blob(path) for path in root.glob("*.jpg")] in ([True], [])
+
+    def test_a_file_that_is_looked_for_amid_its_rename_stays_pending(
+        self, owner: Owner, tree: Tree, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rename, finish, looked = tree.pending.rename, tree.pending.finish, threading.Event()
+
+        def rename_late(*arguments: Any) -> None:
+            looked.wait(0.5)  # the name is another by now, and the queue does not know
+            rename(*arguments)
+
+        monkeypatch.setattr(tree.pending, "rename", rename_late)
+        monkeypatch.setattr(tree.pending, "finish", lambda taken: (looked.set(), finish(taken)))
+        shrink(owner)  # from here on, no scan finds it
+        write(tree, "/a.jpg", PICTURE)
+        with ThreadPoolExecutor() as pool:
+            renamed = pool.submit(tree.rename, "/a.jpg", "/b.jpg")
+            eventually(lambda: (root / "b.jpg").exists())
+            shrink(owner)
+            renamed.result()
+        shrink(owner)
+        assert is_blob(root / "b.jpg")
+
     def test_a_file_removed_while_it_is_encoded_stays_removed(self, owner: Owner, tree: Tree, root: Path, engine: GatedEngine) -> None:
         engine.may_encode.clear()
         write(tree, "/a.jpg", PICTURE)
@@ -425,7 +465,7 @@ class TestSwap:
 
     def test_whoever_is_told_of_a_swap_can_open_the_file(self, owner: Owner, tree: Tree) -> None:
         seen = []
-        owner.compressor.on_swap = lambda path: seen.append(read(tree, path))
+        tree.install.on_replaced = lambda backing: seen.append(read(tree, tree.virtual(backing)))
         write(tree, "/a.jpg", PICTURE)
         shrink(owner)
         assert seen == [PICTURE]

@@ -222,7 +222,9 @@ class SliceDecoder:
     """One slice: its passes, from `means` to `chroma`."""
 
     def __init__(self, weights: Weights, data: bytes, rows: int, columns: int, quality: int) -> None:
-        count, at = leb128(data, 0)
+        assert data[0] in (0, 1)
+        self.floor = data[0]
+        count, at = leb128(data, 1)
         words = data[at + count :]
         assert words[-1:] != b"\0"
         self.ans = Ans([number for (number,) in struct.iter_unpack("<I", words + bytes(-len(words) % 4))])
@@ -277,7 +279,7 @@ class SliceDecoder:
     def _means(self) -> Grid:
         quarter = [[[0] * (self.width // 2) for _ in range(self.height // 2)] for _ in range(GROUPS["mean"])]
         scale_4 = [[[(s_8 + 8) >> 4 for _ in row] for row in p] for p, s_8 in zip(quarter, self._table("corners"), strict=True)]
-        quarter = self._pass(corners, quarter, scale_4, quarter, 2)
+        quarter = self._pass(corners, quarter, scale_4, quarter, 1, 2)
         quarter = self._beside(0, centres, DIAGONALS, or_corner, quarter, 2)
         quarter = self._beside(1, odd, BESIDE, or_opposite, quarter, 2)
         means = self._nothing("mean")
@@ -304,7 +306,7 @@ class SliceDecoder:
         layers = f"refined.{number}"
         hidden = act(plus(self._layer(f"{layers}.first", magnitude(spread)), self._table(f"{layers}.quality"), 4))
         scale_4 = rounded(self._layer(f"{layers}.out", act(self._layer(f"{layers}.second", hidden))), 8)
-        return self._pass(places, self._mean_layer(f"{layers}.linear", around), scale_4, known, stride)
+        return self._pass(places, self._mean_layer(f"{layers}.linear", around), scale_4, known, 1, stride)
 
     def _features(self, means: Grid) -> Grid:
         others = moved(means, DIFFERENCES, or_nearest) + moved(means[:1], LUMA_DIFFERENCES, or_nearest)
@@ -334,14 +336,14 @@ class SliceDecoder:
 
     def _low(self, features: Grid, means: Grid) -> Grid:
         mean_4 = self._mean_layer("low_mean", means, nearest=True)
-        return self._two("low", features, mean_4, lambda known: add(mean_4, self._mean_layer("low_mean_odd", known)))
+        return self._two("low", features, mean_4, lambda known: add(mean_4, self._mean_layer("low_mean_odd", known)), 1)
 
-    def _two(self, group: str, features: Grid, mean_4: Grid, odd_mean_4: Callable[[Grid], Grid] | None = None) -> Grid:
-        known = self._pass(even, mean_4, self._scale(group, self._layer(f"{group}.even", features)), self._nothing(group))
+    def _two(self, group: str, features: Grid, mean_4: Grid, odd_mean_4: Callable[[Grid], Grid] | None = None, least: int = 0) -> Grid:
+        known = self._pass(even, mean_4, self._scale(group, self._layer(f"{group}.even", features)), self._nothing(group), least)
         squeezed = keep(act(self._layer(f"{group}.squeeze", magnitude(known))), even)
         beside = self._layer(f"{group}.beside", moved(squeezed, BESIDE, or_nothing))
         scale_4 = self._scale(group, add(self._layer(f"{group}.odd", features), beside))
-        return self._pass(odd, odd_mean_4(moved(known, BESIDE, or_nothing)) if odd_mean_4 else mean_4, scale_4, known)
+        return self._pass(odd, odd_mean_4(moved(known, BESIDE, or_nothing)) if odd_mean_4 else mean_4, scale_4, known, least)
 
     def _scale(self, group: str, hidden_12: Grid) -> Grid:
         return rounded(plus(self._layer(f"{group}.out", act(hidden_12)), self._table(f"{group}.quality"), 4), 8)
@@ -350,12 +352,16 @@ class SliceDecoder:
         squeezed = act(self._layer(f"{layers}.squeeze", magnitude(values)))
         return act(add(self._layer(f"{layers}.keep", features), self._layer(f"{layers}.around", squeezed)))
 
-    def _pass(self, places: Places, mean_4: Grid, scale_4: Grid, known: Grid, stride: int = 1) -> Grid:
-        """`known` with the positions of one pass decoded, each to mean plus 16 times its symbol; grids have every `stride`th position."""
+    def _pass(self, places: Places, mean_4: Grid, scale_4: Grid, known: Grid, least: int = 0, stride: int = 1) -> Grid:
+        """`known` with the positions of one pass decoded, each to mean plus 16 times its symbol.
+
+        No class is below `least`. Grids have every `stride`th position.
+        """
         height, width = len(scale_4[0]), len(scale_4[0][0])
         order = [(c, r, s) for c in range(len(scale_4)) for r in range(height) for s in range(width) if places(r, s)]
         inside = [r * stride < self.rows and s * stride < self.columns for _, r, s in order]
-        classes = [scale_class(scale_4[c][r][s]) if i else 0 for (c, r, s), i in zip(order, inside, strict=True)]
+        least = max(least, self.floor)
+        classes = [max(scale_class(scale_4[c][r][s]), least) if i else 0 for (c, r, s), i in zip(order, inside, strict=True)]
         out = [[list(row) for row in plane] for plane in known]
         for (c, r, s), symbol in zip(order, self.read(classes), strict=True):
             out[c][r][s] = mean_4[c][r][s] + 16 * symbol

@@ -1,0 +1,194 @@
+"""sdfs.control: who answers at a socket is believed only if it is the owner of the store, and only what an owner can say."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdfs.control import ControlClient
+from sdfs.control import client as client_module
+from sdfs.errors import StoreBusy, UserError
+from sdfs.store import Identity, Store, init, read_identity
+from sdfs.tree.status import Wish
+
+IDENTITY = Identity(1, 2, "a" * 64)
+LISTED = {"path": "/a/b", "state": "plain", "logical_bytes": 1, "stored_bytes": 1, "mtime_ns": 1}
+STATUS = {"path": "/x", "state": "latent", "logical_bytes": 1, "stored_bytes": 1}
+
+
+@contextlib.contextmanager
+def answering(path: Path, shown: object, answer: bytes) -> Iterator[ControlClient]:
+    """A process that shows an identity, and then says `answer` to any request."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    with connection, connection.makefile("rb") as asked, contextlib.suppress(OSError):
+                        asked.readline()
+                        connection.sendall(json.dumps({"ok": shown}).encode() + b"\n")
+                        if asked.readline():
+                            connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield ControlClient(str(path), IDENTITY)
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def line(**answer: object) -> bytes:
+    return json.dumps(answer).encode() + b"\n"
+
+
+def test_the_owner_is_known_by_what_it_shows(tmp_path: Path) -> None:
+    with answering(tmp_path / "socket", asdict(IDENTITY), line(ok=STATUS)) as client:
+        client.probe()
+        assert client.stat("x").path == "/x"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        None,
+        [],
+        {},
+        "yes",
+        *(asdict(replace(IDENTITY, **change)) for change in ({"device": 3}, {"inode": 3}, {"secret": ""}, {"secret": "b" * 64})),
+        {**asdict(IDENTITY), "secret": None},
+        {**asdict(IDENTITY), "inode": True},
+    ],
+)
+def test_who_shows_something_else_is_not_believed(tmp_path: Path, shown: object) -> None:
+    with answering(tmp_path / "socket", shown, line(ok=None)) as client:
+        for ask in (client.probe, client.empty_trash):
+            with pytest.raises(StoreBusy, match="not the owner of this store"):
+                ask()
+
+
+def test_a_store_without_a_secret_has_no_owner_that_is_believed(tmp_path: Path) -> None:
+    with answering(tmp_path / "socket", asdict(replace(IDENTITY, secret="")), line(ok=None)), pytest.raises(StoreBusy):
+        ControlClient(str(tmp_path / "socket"), replace(IDENTITY, secret="")).probe()
+
+
+def test_who_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_PROBE_SECONDS", 0.2)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        listening.listen()
+        with pytest.raises(TimeoutError):
+            ControlClient(str(tmp_path / "socket"), IDENTITY).probe()
+
+
+def test_who_stops_within_an_answer_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_LINE_SECONDS", 0.2)
+    with answering(tmp_path / "socket", asdict(IDENTITY), b'{"data": 100}\nabc') as client, pytest.raises(StoreBusy):
+        client.read_to("x", io.BytesIO())
+
+
+ASKED: dict[str, Callable[[ControlClient], Any]] = {
+    "list": lambda client: client.list("/a"),
+    "stat": lambda client: client.stat("x"),
+    "find": lambda client: client.find("0" * 64, 1),
+    "usage": lambda client: client.usage("/"),
+    "trashed": lambda client: client.trashed(),
+    "add": lambda client: client.add(Path("x"), "x"),
+    "restore": lambda client: client.restore("x", None),
+    "status": lambda client: client.status(),
+    "statistics": lambda client: client.statistics(),
+    "read": lambda client: client.read_to("x", io.BytesIO()),
+    "sync": lambda client: client.sync(lambda done, total: None),
+    "recompress": lambda client: client.recompress("x", Wish({}, accept_loss=False)),
+}
+WRONG_PATHS = ("/a/..", "/a/", "/a/.", "", "/", "/b/c", "/a/b/c", "a/b", "/a/b\0", "//b")
+WRONG = [
+    *(
+        ("list", line(part=[{**LISTED, "path": path}]))
+        for path in ("/a/..", "/a/", "/a/.", "", "/", "/b/c", "/a/b/c", "a/b", "/a/b\0", "//b")
+    ),
+    *(("list", line(part=[{**LISTED, "mtime_ns": value}])) for value in (1e300, 10**30, "1", None, True)),
+    ("list", b'{"part": [{"path": "/a/b", "state": "plain", "logical_bytes": 1, "stored_bytes": 1, "mtime_ns": NaN}]}\n'),
+    *(("list", line(part=part)) for part in (None, 5, {}, [None], [5], [{"path": "/a/b"}], [{**LISTED, "state": "evil"}])),
+    *(("stat", line(ok=status)) for status in (None, 5, [], {}, {**STATUS, "path": 1}, {**STATUS, "scores": {"psnr": "96"}})),
+    *(("stat", line(ok={**STATUS, "path": path})) for path in ("/..", "x", "/a/../x")),
+    ("find", line(ok=[])),
+    ("usage", line(ok=[])),
+    *(
+        ("trashed", line(part=part))
+        for part in ({"a": 1}, [{"name": "../x", "path": None, "logical_bytes": 1, "stored_bytes": 1, "trashed_ns": 1}])
+    ),
+    *(("add", line(ok=path)) for path in (None, {"a": 1}, "x", "/../x", "/\0")),
+    ("restore", line(ok=[])),
+    ("status", line(ok=7)),
+    ("statistics", line(ok=None)),
+    ("recompress", line(ok=None)),
+    *(("read", line(data=size) + b"abc") for size in (-1, 0, 1 << 40, 1.5, "3", None)),
+    *(("sync", line(progress=value)) for value in (None, [1], ["a", "b"], 5)),
+    *(("sync", line(error=value)) for value in (None, [], "x", [1, 2], ["UserError"])),
+    *(("sync", answer) for answer in (b"no JSON\n", b"5\n", b'{"ok": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", b"\xff\xfe\n")),
+]
+
+
+@pytest.mark.parametrize(("asked", "answer"), WRONG, ids=range(len(WRONG)))
+def test_what_no_owner_says_is_refused_in_a_sentence(tmp_path: Path, asked: str, answer: bytes) -> None:
+    with answering(tmp_path / "socket", asdict(IDENTITY), answer) as client, pytest.raises(UserError, match="as no owner of a store does"):
+        ASKED[asked](client)
+
+
+def test_a_line_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "MAX_LINE_BYTES", 1 << 16)
+    with answering(tmp_path / "socket", asdict(IDENTITY), b"a" * (1 << 20)) as client, pytest.raises(UserError, match="without an end"):
+        client.status()
+
+
+def test_an_error_is_of_a_class_that_is_known(tmp_path: Path) -> None:
+    answer = line(error=["SystemExit", "gone"])
+    with answering(tmp_path / "socket", asdict(IDENTITY), answer) as client, pytest.raises(UserError, match="gone"):
+        client.status()
+
+
+def test_a_field_of_another_version_is_passed_over(tmp_path: Path) -> None:
+    with answering(tmp_path / "socket", asdict(IDENTITY), line(ok={**STATUS, "later": 1})) as client:
+        assert client.stat("x").state == "latent"
+
+
+class TestTheSecret:
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        init(tmp_path / "store")
+        return tmp_path / "store"
+
+    def test_is_readable_by_its_user_alone(self, root: Path) -> None:
+        assert (root / ".sdfs" / "secret").stat().st_mode & 0o777 == 0o600
+
+    def test_is_another_for_each_owner(self, root: Path) -> None:
+        shown = set()
+        for _ in range(2):
+            store = Store(root)
+            store.announce("/run/socket")
+            assert store.identity == read_identity(root)
+            shown.add(store.identity.secret)
+            store.close()
+        assert {len(secret) for secret in shown} == {64}
+        assert len(shown) == 2
+
+    def test_is_none_where_others_may_read_it(self, root: Path) -> None:
+        store = Store(root)
+        store.announce("/run/socket")
+        (root / ".sdfs" / "secret").chmod(0o644)
+        assert read_identity(root).secret == ""
+        store.close()
