@@ -35,6 +35,7 @@ _COMPONENT_NORMS = torch.linalg.inv(_TO_COMPONENTS).norm(dim=0)
 
 
 @functools.cache
+@torch.inference_mode(False)  # or whoever trains later could not use it
 def _colour(device: torch.device) -> tuple[Tensor, Tensor]:
     """RGB to components and back: (3, 3) float32 each."""
     matrix = _TO_COMPONENTS * _COMPONENT_NORMS[:, None]
@@ -78,6 +79,7 @@ def _lapping(angles: tuple[float, ...]) -> Tensor:
 
 
 @functools.cache
+@torch.inference_mode(False)  # or whoever trains later could not use it
 def _lappings(device: torch.device) -> tuple[Tensor, Tensor]:
     """Between long windows, and where one is short: (16, 16) float32."""
     return _lapping(_LONG_ANGLES).float().to(device), _lapping(_SHORT_ANGLES).float().to(device)
@@ -89,6 +91,7 @@ def frequencies() -> list[tuple[int, int]]:
 
 
 @functools.cache
+@torch.inference_mode(False)  # or whoever trains later could not use it
 def _blocks(device: torch.device) -> tuple[Tensor, Tensor]:
     """What a long and a short window make of 16 x 16 filtered samples: (BANDS, 256) float32, orthonormal rows.
 
