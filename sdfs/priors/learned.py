@@ -163,17 +163,23 @@ class _Exact(nn.Conv2d):
 
 
 class _ExactMean(nn.Conv2d):
-    """A convolution from values to means, in float64, whose sums are exact."""
+    """A convolution from differences of values, or of values that are 0 on flat ground, to means, in float64, whose sums are exact.
+
+    Of a larger side: from differences from the middle, so that its own weight does nothing. So flat ground is expected to stay flat.
+    """
 
     def __init__(self, inputs: int, outputs: int, side: int = 1) -> None:
         super().__init__(inputs, outputs, side, padding=side // 2, bias=False)
         nn.init.zeros_(self.weight)
 
     def forward(self, values: Tensor) -> Tensor:
-        seen = values.detach().clamp(-_VALUE_LIMIT, _VALUE_LIMIT)
+        seen = values.detach().clamp(-_VALUE_LIMIT, _VALUE_LIMIT).double()
+        weight = _rounded(self.weight, _MEAN_STEP).double()
         if self.padding[0]:
-            seen = F.pad(seen, (1, 1, 1, 1), mode="replicate")
-        return _rounded(F.conv2d(seen.double(), _rounded(self.weight, _MEAN_STEP).double()), _VALUE_STEP).float()
+            found = F.conv2d(F.pad(seen, (1, 1, 1, 1), mode="replicate"), weight) - F.conv2d(seen, weight.sum((2, 3), keepdim=True))
+        else:
+            found = F.conv2d(seen, weight)
+        return _rounded(found, _VALUE_STEP).float()
 
 
 class _Table(nn.Module):
@@ -199,9 +205,6 @@ class _Mean(nn.Module):
         super().__init__()
         size = Group.MEAN.size
         self.linear = _ExactMean(4 * size, size)
-        with torch.no_grad():
-            for channel in range(size):
-                self.linear.weight[channel, channel::size] = 0.25
         self.quality = _Table(32)
         self.first, self.second, self.out = _Exact(6 * size, 32), _Exact(32, 32), _Exact(32, size)
 
@@ -209,9 +212,10 @@ class _Mean(nn.Module):
         """Neighbours (B, 4 * 3, h, w) -> mean and log2 scale, (B, 3, h, w) each."""
         first, second, third, fourth = around.chunk(4, 1)
         middle = _rounded((first + second + third + fourth) / 4, _VALUE_STEP)
-        spread = torch.cat([first - middle, second - middle, third - middle, fourth - middle, first - second, third - fourth], 1)
+        beyond = torch.cat([first - middle, second - middle, third - middle, fourth - middle], 1)
+        spread = torch.cat([beyond, first - second, third - fourth], 1)
         hidden = _activated(self.first(_seen(spread)) + self.quality(q))
-        return self.linear(around), _rounded(self.out(_activated(self.second(hidden))), _VALUE_STEP)
+        return middle + self.linear(beyond), _rounded(self.out(_activated(self.second(hidden))), _VALUE_STEP)
 
 
 class _Context(nn.Module):
@@ -281,7 +285,7 @@ class LearnedPrior(nn.Module):
                 reached += 0 if layer.bias is None else float(layer.bias.abs().max())
                 _bounded(f"layer {name}", reached, most - _MOST_ADDED)
             elif isinstance(layer, _ExactMean):  # means and symbols add up to what float32 holds
-                _bounded(f"layer {name}", float(layer.weight.abs().flatten(1).sum(1).max()) * _VALUE_LIMIT, _EXACT * _VALUE_STEP / 2)
+                _bounded(f"layer {name}", float(layer.weight.abs().flatten(1).sum(1).max()) * 2 * _VALUE_LIMIT, _EXACT * _VALUE_STEP / 2)
             elif isinstance(layer, _Table):
                 _bounded(f"table {name}", float(layer.levels.abs().max()), _MOST_ADDED)
 

@@ -86,11 +86,11 @@ def whole(numbers: Sequence[float], fraction_bits: int) -> list[int]:
     return [int(number) for number in scaled]
 
 
-def convolve(x: Grid, layer: Layer, bias_shift: int, *, nearest: bool = False) -> Grid:
-    """Same-size convolution; outside there are zeros, or the nearest inside."""
+def convolve(x: Grid, layer: Layer, bias_shift: int) -> Grid:
+    """Same-size convolution, zeros outside."""
     height, width = len(x[0]), len(x[0][0])
     steps = range(-(layer.side // 2), layer.side // 2 + 1)
-    patches = moved(x, [(dy, dx) for dy in steps for dx in steps], or_nearest if nearest else or_nothing)
+    patches = moved(x, [(dy, dx) for dy in steps for dx in steps], or_nothing)
     columns = [[[plane[r][s] for plane in patches] for s in range(width)] for r in range(height)]
     return [
         [[(bias << bias_shift) + sum(map(mul, weights, column)) for column in row] for row in columns]
@@ -267,8 +267,8 @@ class SliceDecoder:
     def _layer(self, name: str, x_4: Grid) -> Grid:
         return convolve(x_4, self.weights.layer(name, 8), 4)
 
-    def _mean_layer(self, name: str, x_4: Grid, *, nearest: bool = False) -> Grid:
-        return rounded(convolve(clamped(x_4), self.weights.layer(name, 10), 4, nearest=nearest), 10)
+    def _mean_layer(self, name: str, x_4: Grid) -> Grid:
+        return rounded(convolve(x_4, self.weights.layer(name, 10), 4), 10)
 
     def _table(self, name: str) -> list[int]:
         return self.weights.table_8(name, self.quality)
@@ -301,12 +301,13 @@ class SliceDecoder:
         around = moved(known, steps, beyond)
         first, second, third, fourth = (around[at : at + 3] for at in (0, 3, 6, 9))
         middle = apply(lambda *v: (sum(v) + 2) >> 2, first, second, third, fourth)
-        pairs = ((first, middle), (second, middle), (third, middle), (fourth, middle), (first, second), (third, fourth))
-        spread = [plane for a, b in pairs for plane in apply(int.__sub__, a, b)]
+        beyond = apply(int.__sub__, around, middle * 4)
+        spread = beyond + apply(int.__sub__, first + third, second + fourth)
         layers = f"refined.{number}"
         hidden = act(plus(self._layer(f"{layers}.first", magnitude(spread)), self._table(f"{layers}.quality"), 4))
         scale_4 = rounded(self._layer(f"{layers}.out", act(self._layer(f"{layers}.second", hidden))), 8)
-        return self._pass(places, self._mean_layer(f"{layers}.linear", around), scale_4, known, 1, stride)
+        mean_4 = add(middle, self._mean_layer(f"{layers}.linear", clamped(beyond)))
+        return self._pass(places, mean_4, scale_4, known, 1, stride)
 
     def _features(self, means: Grid) -> Grid:
         others = moved(means, DIFFERENCES, or_nearest) + moved(means[:1], LUMA_DIFFERENCES, or_nearest)
@@ -335,8 +336,11 @@ class SliceDecoder:
         return [flags]
 
     def _low(self, features: Grid, means: Grid) -> Grid:
-        mean_4 = self._mean_layer("low_mean", means, nearest=True)
-        return self._two("low", features, mean_4, lambda known: add(mean_4, self._mean_layer("low_mean_odd", known)), 1)
+        taps = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+        seen, (_, weights, biases) = clamped(means), self.weights.layer("low_mean", 10)
+        differences = apply(int.__sub__, moved(seen, taps, or_nearest), seen * len(taps))
+        mean_4 = rounded(convolve(differences, Layer(1, weights, biases), 4), 10)
+        return self._two("low", features, mean_4, lambda known: add(mean_4, self._mean_layer("low_mean_odd", clamped(known))), 1)
 
     def _two(self, group: str, features: Grid, mean_4: Grid, odd_mean_4: Callable[[Grid], Grid] | None = None, least: int = 0) -> Grid:
         known = self._pass(even, mean_4, self._scale(group, self._layer(f"{group}.even", features)), self._nothing(group), least)
