@@ -84,12 +84,13 @@ def test_an_error_of_short_windows_spreads_less_far() -> None:
     assert reach(True) == FACTOR  # 8 samples, and 4 more on either side
 
 
-def test_edges_get_short_windows_and_calm_ground_long_ones() -> None:
+def test_a_speck_gets_short_windows_and_calm_ground_long_ones() -> None:
     picture = torch.full((1, 3, 96, 96), 100.0)
-    picture[..., 40:] = 200.0
-    short = lapped.choose(lapped.to_components(picture), torch.tensor([16.0]))
-    assert short[0, :, 2].all()
-    assert not short[0, :, [0, 4, 5]].any()
+    picture[..., 36:39, 36:39] = 200.0
+    short = lapped.choose(lapped.to_components(picture), torch.tensor([16.0]))[0]
+    assert short[2, 2]
+    assert not short[4:].any()
+    assert not short[:, 4:].any()
 
 
 def test_colours_come_back() -> None:
@@ -202,15 +203,15 @@ def test_a_thumbnail_is_the_picture_reduced(factor: int, group: Group, autoencod
 def short_of_memory(monkeypatch: pytest.MonkeyPatch, most_positions: int, device: str = "cpu") -> list[int]:
     """The device has no memory for tiles of more than so many latent positions per side. Returns what is tried."""
     tried: list[int] = []
-    cells = Restoration.cells
+    inverse = lapped.inverse
 
-    def limited(self: Restoration, given: torch.Tensor, detail: torch.Tensor, *others: Any) -> torch.Tensor:
-        tried.append(detail.shape[2])
-        if detail.shape[2] > most_positions and detail.device.type == device:
+    def limited(coefficients: torch.Tensor, short: torch.Tensor) -> torch.Tensor:
+        tried.append(short.shape[1])
+        if short.shape[1] > most_positions and short.device.type == device:
             raise torch.OutOfMemoryError("no memory is left")
-        return cells(self, given, detail, *others)
+        return inverse(coefficients, short)
 
-    monkeypatch.setattr(Restoration, "cells", limited)
+    monkeypatch.setattr(lapped, "inverse", limited)
     return tried
 
 
