@@ -59,7 +59,7 @@ class LearnedCoder:
             floor, passes, quantised[:, *place] = self._slice(analysed, place, quality, worth)
             return bytes([floor]) + encode(passes, self._tables)
 
-        return slices.join(_side_by_side(code, list(slices.places(*worth.shape, SLICE)))), Latents(quantised, analysed.short)
+        return slices.join(_side_by_side(code, _places(analysed))), Latents(quantised, analysed.short)
 
     def decode(self, data: bytes, rows: int, columns: int, quality: int, last: Group | None = None) -> Latents:
         """Inverse of `encode`. Raises DamagedError where `data` does not hold exactly these slices.
@@ -79,7 +79,7 @@ class LearnedCoder:
 
     def symbols(self, analysed: Analysed, quality: int, worth: Worth) -> list[tuple[Symbols, Classes]]:
         """The symbols and classes of all passes of all slices: what calibration counts."""
-        parts = (self._slice(analysed, place, quality, worth)[1] for place in slices.places(*worth.shape, SLICE))
+        parts = (self._slice(analysed, place, quality, worth)[1] for place in _places(analysed))
         return [one for passes in parts for one in passes]
 
     def _slice(
@@ -97,7 +97,8 @@ class LearnedCoder:
         self, analysed: Analysed, place: slices.Place, quality: int, worth: Worth, floor: int
     ) -> tuple[float, list[tuple[Symbols, Classes]], NDArray[np.int16]]:
         """The largest residual that was not coded, in symbol units; passes; values."""
-        grid = _Grid(*worth[place].shape, floor)
+        rows, columns = worth[place].shape
+        grid = _Grid(rows, columns, floor)
         lost = 0.0
         y = grid.padded(torch.from_numpy(analysed.latents[:, *place])).clamp(-LATENT_LIMIT, LATENT_LIMIT)
         flags = grid.padded(torch.from_numpy(analysed.short[place])[None].float())
@@ -216,6 +217,11 @@ class _Grid:
 
     def flag_classes(self, logit: Tensor, places: Places) -> Classes:
         return np.where(self._inside[places].numpy(), flag_class(logit.numpy()), np.uint8(0)).ravel()
+
+
+def _places(analysed: Analysed) -> list[slices.Place]:
+    rows, columns = analysed.short.shape
+    return list(slices.places(rows, columns, SLICE))
 
 
 def _side_by_side(work: Callable[..., Result], *arguments: Sequence[Any]) -> list[Result]:

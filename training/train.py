@@ -26,6 +26,7 @@ from training.objective import CHROMA_EVERY, Codec, distortion
 
 CROP = 256  # pixels, per side
 WARMUP_STEPS = 100
+CLIP_NORM = 1.0
 SAVE_SECONDS = 180
 LOG_STEPS = 100
 COMPARE_STEPS = 10  # the network's gain over the transform alone is measured in every so many
@@ -65,9 +66,9 @@ class Run:
         restored = distortion(rgb, lapped.to_rgb(self.codec.restored(linear, coded, q)))
         loss = (bpp / bpp.detach().sqrt().clamp(min=0.1)).mean() + 0.5 * restored.total.mean()
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         for part in (self.codec.prior, self.codec.restoration):
-            torch.nn.utils.clip_grad_norm_(part.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(part.parameters(), CLIP_NORM)
         self.optimiser.step()
         self.codec.prior.restrain()
         self.step += 1

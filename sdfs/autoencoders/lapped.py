@@ -35,20 +35,20 @@ _COMPONENT_NORMS = torch.linalg.inv(_TO_COMPONENTS).norm(dim=0)
 
 
 @functools.cache
-def _colour() -> tuple[Tensor, Tensor]:
+def _colour(device: torch.device) -> tuple[Tensor, Tensor]:
     """RGB to components and back: (3, 3) float32 each."""
     matrix = _TO_COMPONENTS * _COMPONENT_NORMS[:, None]
-    return matrix.float(), torch.linalg.inv(matrix).float()
+    return matrix.float().to(device), torch.linalg.inv(matrix).float().to(device)
 
 
 def to_components(rgb: Tensor) -> Tensor:
     """RGB (B, 3, H, W) float32 in 0..255 -> components, 0 in the middle of the scale."""
-    return torch.einsum("dc,bchw->bdhw", _colour()[0], rgb - _MIDDLE)
+    return torch.einsum("dc,bchw->bdhw", _colour(rgb.device)[0], rgb - _MIDDLE)
 
 
 def to_rgb(components: Tensor) -> Tensor:
     """Inverse of `to_components`; not clamped."""
-    return torch.einsum("dc,bchw->bdhw", _colour()[1], components) + _MIDDLE
+    return torch.einsum("dc,bchw->bdhw", _colour(components.device)[1], components) + _MIDDLE
 
 
 def _dct(size: int) -> Tensor:
@@ -78,9 +78,9 @@ def _lapping(angles: tuple[float, ...]) -> Tensor:
 
 
 @functools.cache
-def _lappings() -> tuple[Tensor, Tensor]:
+def _lappings(device: torch.device) -> tuple[Tensor, Tensor]:
     """Between long windows, and where one is short: (16, 16) float32."""
-    return _lapping(_LONG_ANGLES).float(), _lapping(_SHORT_ANGLES).float()
+    return _lapping(_LONG_ANGLES).float().to(device), _lapping(_SHORT_ANGLES).float().to(device)
 
 
 def frequencies() -> list[tuple[int, int]]:
@@ -89,7 +89,7 @@ def frequencies() -> list[tuple[int, int]]:
 
 
 @functools.cache
-def _blocks() -> tuple[Tensor, Tensor]:
+def _blocks(device: torch.device) -> tuple[Tensor, Tensor]:
     """What a long and a short window make of 16 x 16 filtered samples: (BANDS, 256) float32, orthonormal rows.
 
     Frequency u of the eight of short window b is in the place of 2u + b. The means of the four are transformed once more, so that band 0
@@ -104,7 +104,7 @@ def _blocks() -> tuple[Tensor, Tensor]:
     means = [0, 1, FACTOR, FACTOR + 1]
     pair = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64) / math.sqrt(2)
     short[means] = torch.kron(pair, pair) @ short[means]
-    return long[order].float(), short[order].float()
+    return long[order].float().to(device), short[order].float().to(device)
 
 
 def _lap_rows(planes: Tensor, short: Tensor, inverse: bool) -> Tensor:
@@ -112,7 +112,7 @@ def _lap_rows(planes: Tensor, short: Tensor, inverse: bool) -> Tensor:
     batch, components, _, width = planes.shape
     around = planes[:, :, _HALF:-_HALF].reshape(batch, components, -1, FACTOR, width)
     if around.numel():
-        long, beside_short = (matrix.T if inverse else matrix for matrix in _lappings())
+        long, beside_short = (matrix.T if inverse else matrix for matrix in _lappings(planes.device))
         chosen = (short[:, 1:] | short[:, :-1]).repeat_interleave(FACTOR, 2)[:, None, :, None]
         filtered = torch.where(chosen, beside_short @ around, long @ around)
         planes[:, :, _HALF:-_HALF] = filtered.flatten(2, 3)
@@ -124,7 +124,7 @@ def _lap_columns(planes: Tensor, short: Tensor, inverse: bool) -> Tensor:
     batch, components, height, _ = planes.shape
     around = planes[:, :, :, _HALF:-_HALF].reshape(batch, components, height, -1, FACTOR)
     if around.numel():
-        long, beside_short = (matrix if inverse else matrix.T for matrix in _lappings())
+        long, beside_short = (matrix if inverse else matrix.T for matrix in _lappings(planes.device))
         chosen = (short[:, :, 1:] | short[:, :, :-1]).repeat_interleave(FACTOR, 1)[:, None, :, :, None]
         filtered = torch.where(chosen, around @ beside_short, around @ long)
         planes[:, :, :, _HALF:-_HALF] = filtered.flatten(3, 4)
@@ -136,7 +136,7 @@ def forward(components: Tensor, short: Tensor) -> Tensor:
     batch, count, height, width = components.shape
     planes = _lap_rows(_lap_columns(components.clone(), short, inverse=False), short, inverse=False)
     blocks = planes.reshape(batch, count, height // FACTOR, FACTOR, width // FACTOR, FACTOR).transpose(3, 4).flatten(4)
-    long_block, short_block = _blocks()
+    long_block, short_block = _blocks(blocks.device)
     coefficients = blocks @ long_block.T
     chosen = short[:, None].expand(coefficients.shape[:4])
     coefficients[chosen] = blocks[chosen] @ short_block.T
@@ -146,7 +146,7 @@ def forward(components: Tensor, short: Tensor) -> Tensor:
 def inverse(coefficients: Tensor, short: Tensor) -> Tensor:
     """Inverse of `forward`: (B, C, h, w, BANDS), (B, h, w) -> (B, C, 16h, 16w)."""
     batch, count, rows, columns, _ = coefficients.shape
-    long_block, short_block = _blocks()
+    long_block, short_block = _blocks(coefficients.device)
     blocks = coefficients @ long_block
     chosen = short[:, None].expand(blocks.shape[:4])
     blocks[chosen] = coefficients[chosen] @ short_block
@@ -169,7 +169,7 @@ def choose(components: Tensor, step: Tensor) -> Tensor:
     Estimated from luma: a coefficient costs log2(1 + |c| / step) bits.
     """
     luma = components[:, :1]
-    every = torch.ones(len(luma), luma.shape[2] // FACTOR, luma.shape[3] // FACTOR, dtype=torch.bool)
+    every = torch.ones(len(luma), luma.shape[2] // FACTOR, luma.shape[3] // FACTOR, dtype=torch.bool, device=luma.device)
     long_cost, short_cost = (
         torch.log1p(forward(luma, kind).abs() / step[:, None, None, None, None]).sum((1, 4)) for kind in (~every, every)
     )

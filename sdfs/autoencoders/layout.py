@@ -106,7 +106,7 @@ def to_coefficients(channels: Tensor, bands: int = BANDS) -> Tensor:
 
 
 @functools.cache
-def _tilt() -> Tensor:
+def _tilt(device: torch.device) -> Tensor:
     """(CHANNELS,) in octaves: how much finer than the base a channel is quantised. Found by trying: docs/TRAINING.md."""
     found = []
     for group in Group:
@@ -114,7 +114,7 @@ def _tilt() -> Tensor:
             for u, v in frequencies()[part]:
                 octaves = ((3 if axis else 8) - math.hypot(u, v)) / 8
                 found.append(min(max(octaves, -0.75), 0.75))
-    return torch.tensor(found)
+    return torch.tensor(found, device=device)
 
 
 def log2_step(q: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def log2_step(q: Tensor) -> Tensor:
 
 def log2_steps(q: Tensor) -> Tensor:
     """Of the quantisation step of each channel at quality q (B,): (B, CHANNELS), multiples of 1/16."""
-    return torch.round((log2_step(q)[:, None] - _tilt()) * 16) / 16
+    return torch.round((log2_step(q)[:, None] - _tilt(q.device)) * 16) / 16
 
 
 def interpolate(levels: Tensor, q: Tensor) -> Tensor:

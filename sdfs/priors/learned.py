@@ -244,6 +244,11 @@ class _Scales(nn.Module):
         return _rounded(self.out(_activated(hidden)) + self.quality(q), _VALUE_STEP)
 
 
+def _bounded(what: str, reached: float, most: float) -> None:
+    if not reached < most:  # nor where it is no number
+        raise DamagedError(f"prior: {what} does not stay exact: want sums below {most:.0f}, have {reached:.0f}")
+
+
 class LearnedPrior(nn.Module):
     """The network. It trains as it is; `exactly` gives what is the same on every machine."""
 
@@ -274,8 +279,11 @@ class LearnedPrior(nn.Module):
                 sides = (layer.weight.clamp(min=0), (-layer.weight).clamp(min=0))
                 reached = max(float(side.flatten(1).sum(1).max()) for side in sides) * _ACTIVATION_LIMIT
                 reached += 0 if layer.bias is None else float(layer.bias.abs().max())
-                if not reached + _MOST_ADDED < most:  # nor where it is no number
-                    raise DamagedError(f"prior: layer {name} does not stay exact: want sums below {most:.0f}, have {reached:.0f}")
+                _bounded(f"layer {name}", reached, most - _MOST_ADDED)
+            elif isinstance(layer, _ExactMean):  # means and symbols add up to what float32 holds
+                _bounded(f"layer {name}", float(layer.weight.abs().flatten(1).sum(1).max()) * _VALUE_LIMIT, _EXACT * _VALUE_STEP / 2)
+            elif isinstance(layer, _Table):
+                _bounded(f"table {name}", float(layer.levels.abs().max()), _MOST_ADDED)
 
     @torch.no_grad()
     def restrain(self) -> None:

@@ -39,6 +39,6 @@ class PretrainedModel:
         corrections, latents = section[4:end], section[end:]
         rounded = self._coder.decode(corrections, 3, -(-height // tone.CELL), -(-width // tone.CELL))
         quantised = self._coder.decode(latents, self.autoencoder.channels, -(-height // factor), -(-width // factor))
-        check_latents(quantised, header)
+        check_latents(latents_crc32(quantised), header)
         decoded = self.autoencoder.decode(self._coder.dequantise(latents, quantised), height, width, (int(size), int(overlap)))
         return tone.apply(decoded, self._coder.dequantise(corrections, rounded))

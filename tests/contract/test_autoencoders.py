@@ -1,16 +1,23 @@
-"""What every autoencoder promises. The bundled one, with the package's weights."""
+"""The bundled autoencoder, with the package's weights: its transform, its network, and its tiles."""
 
 from __future__ import annotations
+
+import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from sdfs.autoencoders import Autoencoder
-from sdfs.autoencoders.bundled import CELL, CHANNELS, FACTOR, HALO, Decoder, Encoder, corrected, lapped_basis
-from sdfs.autoencoders.runner import BundledAutoencoder
+from sdfs import trade_off
+from sdfs.autoencoders import lapped, layout
+from sdfs.autoencoders.lapped import BANDS, COMPONENTS, FACTOR
+from sdfs.autoencoders.layout import CHANNELS, CHROMA_FROM, DETAIL_CHANNELS, Analysed, Group, Latents
+from sdfs.autoencoders.restoration import HALO, Restoration, from_cells, to_cells
+from sdfs.autoencoders.runner import BundledAutoencoder, thumbnail
 from sdfs.autoencoders.tiles import spans
+from sdfs.latent_coding import LearnedCoder
 
 CPU = torch.device("cpu")
 
@@ -19,50 +26,191 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     return float(10 * np.log10(255**2 / max(1e-9, np.mean(np.square(a.astype(float) - b)))))
 
 
-def test_latents_have_the_promised_shape(autoencoder: Autoencoder, photo: NDArray[np.uint8]) -> None:
-    latents = autoencoder.encode(photo[:100, :130], 50)
-    assert latents.shape == (autoencoder.channels, -(-100 // autoencoder.factor), -(-130 // autoencoder.factor))
-    assert latents.dtype == np.float32
+def rounded(analysed: Analysed) -> Latents:
+    return Latents(np.clip(np.rint(analysed.latents) * 16, -32000, 32000).astype(np.int16), analysed.short)
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (65, 127), (100, 400), (481, 321)])
-def test_a_picture_comes_back_in_its_size(autoencoder: Autoencoder, photo: NDArray[np.uint8], shape: tuple[int, int]) -> None:
+def random_windows(rows: int, columns: int) -> torch.Tensor:
+    return torch.rand(1, rows, columns, generator=torch.Generator().manual_seed(0)) < 0.5
+
+
+WINDOWS = {"long": torch.zeros(1, 3, 4, dtype=torch.bool), "short": torch.ones(1, 3, 4, dtype=torch.bool), "both": random_windows(3, 4)}
+
+
+@pytest.mark.parametrize("windows", WINDOWS)
+def test_the_transform_is_orthonormal(windows: str) -> None:
+    """The coefficients of unit samples are the rows of a matrix whose inverse is its transpose."""
+    short = WINDOWS[windows]
+    rows, columns = short.shape[1:]
+    samples = rows * columns * FACTOR**2
+    units = torch.eye(samples).reshape(samples, 1, rows * FACTOR, columns * FACTOR)
+    matrix = lapped.forward(units, short.expand(samples, -1, -1)).reshape(samples, -1)
+    torch.testing.assert_close(matrix @ matrix.T, torch.eye(samples), atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("windows", WINDOWS)
+def test_the_inverse_undoes_the_transform(windows: str) -> None:
+    torch.manual_seed(0)
+    components = torch.randn(1, COMPONENTS, 3 * FACTOR, 4 * FACTOR) * 100
+    restored = lapped.inverse(lapped.forward(components, WINDOWS[windows]), WINDOWS[windows])
+    torch.testing.assert_close(restored, components, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("windows", WINDOWS)
+def test_a_constant_has_one_coefficient_a_position(windows: str) -> None:
+    coefficients = lapped.forward(torch.full((1, 1, 3 * FACTOR, 4 * FACTOR), 50.0), WINDOWS[windows])
+    torch.testing.assert_close(coefficients[..., 0], torch.full((1, 1, 3, 4), 50.0 * FACTOR), atol=1e-3, rtol=0)
+    assert coefficients[..., 1:].abs().max() < 1e-3
+
+
+def test_transforming_changes_nothing_in_place() -> None:
+    components, short = torch.randn(1, 1, 32, 32), random_windows(2, 2)
+    before = components.clone()
+    coefficients = lapped.forward(components, short)
+    assert torch.equal(components, before)
+    before = coefficients.clone()
+    lapped.inverse(coefficients, short)
+    assert torch.equal(coefficients, before)
+
+
+def test_an_error_of_short_windows_spreads_less_far() -> None:
+    def reach(short: bool) -> int:
+        coefficients = torch.zeros(1, 1, 5, 5, BANDS)
+        coefficients[0, 0, 2, 2, 10] = 100
+        samples = lapped.inverse(coefficients, torch.full((1, 5, 5), short))
+        return int((samples[0, 0].abs() > 1e-3).any(1).sum())
+
+    assert reach(False) == 2 * FACTOR
+    assert reach(True) == FACTOR  # 8 samples, and 4 more on either side
+
+
+def test_edges_get_short_windows_and_calm_ground_long_ones() -> None:
+    picture = torch.full((1, 3, 96, 96), 100.0)
+    picture[..., 40:] = 200.0
+    short = lapped.choose(lapped.to_components(picture), torch.tensor([16.0]))
+    assert short[0, :, 2].all()
+    assert not short[0, :, [0, 4, 5]].any()
+
+
+def test_colours_come_back() -> None:
+    rgb = torch.rand(1, 3, 4, 4) * 255
+    torch.testing.assert_close(lapped.to_rgb(lapped.to_components(rgb)), rgb, atol=1e-3, rtol=0)
+
+
+def test_a_unit_of_any_component_does_the_same_to_rgb() -> None:
+    for axis in range(COMPONENTS):
+        unit = torch.zeros(1, COMPONENTS, 1, 1)
+        unit[0, axis] = 1
+        assert (lapped.to_rgb(unit) - lapped.to_rgb(0 * unit)).norm() == pytest.approx(1, abs=1e-4)
+
+
+def test_channels_hold_every_coefficient_once() -> None:
+    coefficients = torch.randperm(COMPONENTS * BANDS).float().reshape(1, COMPONENTS, 1, 1, BANDS)
+    channels = layout.to_channels(coefficients)
+    assert channels.shape == (1, CHANNELS, 1, 1)
+    assert torch.equal(layout.to_coefficients(channels), coefficients)
+    assert [group.size for group in Group] == [3, 25, 92, 296, 352]
+
+
+def test_channels_that_are_not_there_are_0() -> None:
+    channels = torch.randn(1, Group.CHROMA.channels.start, 2, 3)
+    found = layout.to_channels(layout.to_coefficients(channels))
+    assert torch.equal(found[:, : channels.shape[1]], channels)
+    assert not found[:, channels.shape[1] :].any()
+
+
+def test_steps_become_finer_with_quality() -> None:
+    steps = torch.stack([layout.log2_steps(torch.tensor([float(quality)]))[0] for quality in range(layout.QUALITIES)])
+    assert (steps.diff(dim=0) <= 0).all()
+    assert torch.equal(steps * 16, (steps * 16).round())
+
+
+@pytest.mark.parametrize("quality", [50, CHROMA_FROM])
+def test_latents_have_the_promised_shape(autoencoder: BundledAutoencoder, photo: NDArray[np.uint8], quality: int) -> None:
+    analysed = autoencoder.encode(photo[:100, :130], quality)
+    assert analysed.latents.shape == (CHANNELS, 7, 9)
+    assert analysed.short.shape == (7, 9)
+    assert (analysed.latents.dtype, analysed.short.dtype) == (np.float32, np.bool_)
+    assert analysed.latents[Group.CHROMA.channels].any() == (quality >= CHROMA_FROM)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (17, 33), (64, 65), (65, 127), (100, 400), (481, 321)], ids=str)
+def test_a_picture_comes_back_in_its_size(autoencoder: BundledAutoencoder, photo: NDArray[np.uint8], shape: tuple[int, int]) -> None:
     picture = photo[: shape[0], : shape[1]]
-    decoded = autoencoder.decode(autoencoder.encode(picture, 90), 90, *picture.shape[:2])
+    decoded = autoencoder.decode(rounded(autoencoder.encode(picture, 90)), 90, *picture.shape[:2])
     assert decoded.shape == picture.shape
     assert decoded.dtype == np.uint8
     assert psnr(decoded, picture) > 30
 
 
-def test_a_grey_picture_has_next_to_nothing_in_the_higher_frequencies_of_chroma(autoencoder: Autoencoder, photo: NDArray[np.uint8]) -> None:
-    """Where something is left of it after quantisation, there are dashes of green and magenta in the picture."""
-    grey = np.repeat(photo[:256, :256, 1:2] // 4, 3, axis=2)
-    latents = autoencoder.encode(grey, 20)[corrected(CHANNELS)[:, 0, 0].numpy() == 0]
-    assert len(latents) == 51
-    assert np.abs(latents).max() < 20  # a step is over 300
+def test_a_grey_picture_has_no_chroma(autoencoder: BundledAutoencoder, photo: NDArray[np.uint8]) -> None:
+    grey = np.repeat(photo[:128, :128, 1:2], 3, axis=2)
+    coefficients = layout.to_coefficients(torch.from_numpy(autoencoder.encode(grey, 90).latents)[None])
+    assert coefficients[:, 1:].abs().max() < 1e-2
 
 
-def test_tiles_leave_no_seams(autoencoder: Autoencoder, weights: dict[str, torch.Tensor], photo: NDArray[np.uint8]) -> None:
+GREYS = [(level,) * 3 for level in range(256)]
+SATURATED = [colour for colour in itertools.product((0, 255), repeat=3) if len(set(colour)) > 1]
+
+
+@pytest.mark.parametrize("quality", range(0, 101, 20))
+def test_flat_latents_give_a_flat_picture(quality: int, autoencoder: BundledAutoencoder) -> None:
+    """Of every grey and of saturated colours, whatever was chosen for windows: the network gives nothing to what has nothing."""
+    colours = torch.tensor([*GREYS, *SATURATED], dtype=torch.float32)
+    means = lapped.to_components(colours[:, :, None, None]) * FACTOR
+    coefficients = torch.zeros(len(colours), COMPONENTS, 2, 3, BANDS)
+    coefficients[..., 0] = means
+    short = random_windows(2, 3).expand(len(colours), -1, -1)
+    q = torch.full((len(colours),), float(quality))
+    detail = torch.zeros(len(colours), DETAIL_CHANNELS.stop - DETAIL_CHANNELS.start, 2, 3)
+    restoration = autoencoder._network.restoration
+    with torch.inference_mode():
+        rgb = lapped.to_rgb(restoration(lapped.inverse(coefficients, short), detail, short, torch.exp2(layout.log2_step(q)), q))
+    assert (rgb - colours[:, :, None, None]).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("quality", [0, 25, 50, 75, 100])
+def test_a_flat_picture_stays_flat(quality: int, autoencoder: BundledAutoencoder, coder: LearnedCoder) -> None:
+    """What is left is one error of all its pixels: that of the means."""
+    half_step = 0.5 * 2 ** float(layout.log2_steps(torch.tensor([float(quality)]))[0, 0]) / FACTOR  # of a component
+    for colour in [*GREYS[::17], *SATURATED]:
+        picture = np.full((33, 50, 3), colour, np.uint8)
+        latents = coder.encode(autoencoder.encode(picture, quality), quality, trade_off.worth(picture))[1]
+        decoded = autoencoder.decode(latents, quality, 33, 50).astype(int)
+        assert np.ptp(decoded, (0, 1)).max() <= 1, colour
+        assert np.abs(decoded - colour).max() <= 1 + 3**0.5 * half_step, colour
+
+
+def test_tiles_leave_no_seams(autoencoder: BundledAutoencoder, weights: dict[str, torch.Tensor], photo: NDArray[np.uint8]) -> None:
     small, picture = BundledAutoencoder(weights, "", CPU, torch.float32, tile=4), photo[:200, :150]
-    whole = autoencoder.encode(picture, 50)
-    assert np.abs(small.encode(picture, 50) - whole).max() < 1e-3
-    height, width = picture.shape[:2]
-    difference = small.decode(whole, 50, height, width).astype(int) - autoencoder.decode(whole, 50, height, width)
+    whole, parts = autoencoder.encode(picture, 70), small.encode(picture, 70)
+    np.testing.assert_array_equal(parts.short, whole.short)
+    assert np.abs(parts.latents - whole.latents).max() < 1e-3
+    difference = small.decode(rounded(whole), 70, 200, 150).astype(int) - autoencoder.decode(rounded(whole), 70, 200, 150)
     assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize(("factor", "group"), [(16, Group.MEAN), (8, Group.LOW)])
+def test_a_thumbnail_is_the_picture_reduced(factor: int, group: Group, autoencoder: BundledAutoencoder, photo: NDArray[np.uint8]) -> None:
+    latents = rounded(autoencoder.encode(photo, 95))
+    made = thumbnail(Latents(latents.values[: group.channels.stop], latents.short), 95, factor)
+    reduced = photo.reshape(512 // factor, factor, 512 // factor, factor, 3).mean((1, 3))
+    assert made.shape == reduced.shape
+    assert psnr(made, reduced) > 25
 
 
 def short_of_memory(monkeypatch: pytest.MonkeyPatch, most_positions: int, device: str = "cpu") -> list[int]:
     """The device has no memory for tiles of more than so many latent positions per side. Returns what is tried."""
     tried: list[int] = []
-    cells = Decoder.cells
+    cells = Restoration.cells
 
-    def limited(self: Decoder, latents: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-        tried.append(latents.shape[2])
-        if latents.shape[2] > most_positions and latents.device.type == device:
+    def limited(self: Restoration, given: torch.Tensor, detail: torch.Tensor, *others: Any) -> torch.Tensor:
+        tried.append(detail.shape[2])
+        if detail.shape[2] > most_positions and detail.device.type == device:
             raise torch.OutOfMemoryError("no memory is left")
-        return cells(self, latents, q)
+        return cells(self, given, detail, *others)
 
-    monkeypatch.setattr(Decoder, "cells", limited)
+    monkeypatch.setattr(Restoration, "cells", limited)
     return tried
 
 
@@ -70,22 +218,22 @@ def test_tiles_become_smaller_where_memory_is_short(
     weights: dict[str, torch.Tensor], photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     autoencoder = BundledAutoencoder(weights, "", CPU, torch.float32)
-    latents = autoencoder.encode(photo, 50)
+    latents = rounded(autoencoder.encode(photo, 50))
     decoded = autoencoder.decode(latents, 50, 512, 512)
-    tried = short_of_memory(monkeypatch, 26)
+    tried = short_of_memory(monkeypatch, 22)
     again = autoencoder.decode(latents, 50, 512, 512)
     assert np.abs(again.astype(int) - decoded).max() <= 1
-    assert tried[:4] == [32, 32, 30, 18]  # 512 pixels in tiles of 96, 48, 24 and 12 positions, with halos of 6
+    assert tried[:4] == [32, 32, 20, 20]  # 512 pixels in tiles of 64, 32 and 16 positions, with halos of 4
     tried.clear()
     autoencoder.decode(latents, 50, 512, 512)
-    assert max(tried) <= 26
+    assert max(tried) <= 22
 
 
 def test_the_cpu_is_used_where_the_smallest_tile_does_not_fit_on_the_device(
-    autoencoder: Autoencoder, weights: dict[str, torch.Tensor], photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+    autoencoder: BundledAutoencoder, weights: dict[str, torch.Tensor], photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short_of_memory(monkeypatch, 0, "meta")
-    latents = autoencoder.encode(photo[:64, :64], 50)
+    latents = rounded(autoencoder.encode(photo[:64, :64], 50))
     decoded = BundledAutoencoder(weights, "", torch.device("meta"), torch.float32).decode(latents, 50, 64, 64)
     assert np.abs(decoded.astype(int) - autoencoder.decode(latents, 50, 64, 64)).max() <= 1
 
@@ -94,47 +242,40 @@ def test_memory_that_does_not_suffice_for_the_smallest_tile_is_an_error(
     weights: dict[str, torch.Tensor], photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     autoencoder = BundledAutoencoder(weights, "", CPU, torch.float32)
+    latents = rounded(autoencoder.encode(photo[:64, :64], 50))
     short_of_memory(monkeypatch, 0)
     with pytest.raises(torch.OutOfMemoryError):
-        autoencoder.decode(autoencoder.encode(photo[:64, :64], 50), 50, 64, 64)
+        autoencoder.decode(latents, 50, 64, 64)
 
 
-@pytest.mark.parametrize(("noise", "warnings"), [(0.0, 0), (1.0, 1)])
+@pytest.mark.parametrize(("noise", "warnings"), [(0.0, 0), (20.0, 1)])
 def test_a_number_format_that_is_wrong_here_is_not_used(
     noise: float, warnings: int, weights: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cells = Decoder.cells
+    cells = Restoration.cells
 
-    def inexact(self: Decoder, latents: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-        return cells(self, latents, q) + (noise if self.out.weight.dtype == torch.bfloat16 else 0)
+    def inexact(self: Restoration, *given: Any) -> torch.Tensor:
+        return cells(self, *given) + (noise if self.out.weight.dtype == torch.bfloat16 else 0)
 
-    monkeypatch.setattr(Decoder, "cells", inexact)
-    BundledAutoencoder(weights, "", CPU, torch.bfloat16)
+    monkeypatch.setattr(Restoration, "cells", inexact)
+    made = BundledAutoencoder(weights, "", CPU, torch.bfloat16)
     assert [message.endswith("float32 is used") for message in caplog.messages] == [True] * warnings
+    assert made.placed == (CPU, torch.float32 if warnings else torch.bfloat16)
 
 
-def test_the_transform_is_orthonormal() -> None:
-    basis = lapped_basis(16)
-    np.testing.assert_allclose(basis @ basis.T, np.eye(16), atol=1e-12)
-    np.testing.assert_allclose(basis[:, :16] @ basis[:, 16:].T, 0, atol=1e-12)  # neighbouring blocks do not see each other
-
-
-def test_an_untrained_autoencoder_already_transforms() -> None:
-    """Smooth pictures survive up to the border, where the latents continue by symmetry."""
-    ramp = (torch.linspace(0, 1, 128)[:, None] * torch.linspace(0, 1, 192)).expand(1, 3, 128, 192)
-    quality = torch.tensor([50.0])
+def test_an_untrained_network_changes_nothing() -> None:
+    components, detail = torch.randn(1, COMPONENTS, 32, 48) * 50, torch.randn(1, 117, 2, 3)
     with torch.no_grad():
-        assert (Decoder()(Encoder()(ramp, quality), quality) - ramp).abs().max() < 1e-3
+        restored = Restoration()(components, detail, random_windows(2, 3), torch.tensor([10.0]), torch.tensor([50.0]))
+    assert torch.equal(restored, components)
 
 
-def test_the_shifted_synthesis_is_the_transposed_convolution() -> None:
-    decoder = Decoder()
-    latents = torch.randn(1, CHANNELS, 5, 7)
-    with torch.no_grad():
-        plain = torch.nn.functional.conv_transpose2d(latents, decoder.kernels, stride=FACTOR, padding=8)
-        inner = slice(FACTOR, -FACTOR)
-        pixels = 255 * torch.nn.functional.pixel_shuffle(decoder.linear(latents), CELL)
-        torch.testing.assert_close(pixels[..., inner, inner], plain[..., inner, inner], atol=1e-4, rtol=1e-4)
+def test_cells_hold_every_sample_once() -> None:
+    components = torch.randn(2, COMPONENTS, 24, 40)
+    cells = to_cells(components)
+    assert cells.shape == (2, 3, 5, 192)
+    assert torch.equal(cells[1, 2, 4, 64:128], components[1, 1, 16:, 32:].flatten())
+    assert torch.equal(from_cells(cells), components)
 
 
 @pytest.mark.parametrize(("length", "tile", "halo"), [(1, 4, 2), (9, 4, 2), (8, 4, 1), (100, 7, 3)])
@@ -147,13 +288,17 @@ def test_spans_cover_everything_once(length: int, tile: int, halo: int) -> None:
 
 def test_no_pixel_depends_on_latents_beyond_the_halo() -> None:
     torch.manual_seed(0)
-    decoder = Decoder()
-    for layer in decoder.modules():
+    restoration = Restoration()
+    for layer in restoration.modules():
         if isinstance(layer, torch.nn.Conv2d):
             torch.nn.init.normal_(layer.weight, std=0.05)
-    latents = (torch.randn(1, CHANNELS, 15, 15) * 10).requires_grad_()
-    block = decoder(latents, torch.tensor([50.0]))[0, :, 7 * FACTOR : 8 * FACTOR, 7 * FACTOR : 8 * FACTOR]
-    (gradient,) = torch.autograd.grad(block.square().sum(), latents)
-    reach = torch.nonzero(gradient.abs().sum((0, 1)))
-    assert reach.min() >= 7 - HALO // FACTOR
-    assert reach.max() <= 7 + HALO // FACTOR
+    side, middle = 13, 6
+    values = (torch.randn(1, CHANNELS, side, side) * 10).requires_grad_()
+    short, q = random_windows(side, side), torch.tensor([70.0])
+    components = lapped.inverse(layout.to_coefficients(values), short)
+    picture = restoration(components, values[:, DETAIL_CHANNELS], short, torch.tensor([8.0]), q)
+    block = picture[..., middle * FACTOR : (middle + 1) * FACTOR, middle * FACTOR : (middle + 1) * FACTOR]
+    (gradient,) = torch.autograd.grad(block.square().sum(), values)
+    reached = torch.nonzero(gradient.abs().sum((0, 1)))
+    assert reached.min() >= middle - HALO // FACTOR
+    assert reached.max() <= middle + HALO // FACTOR

@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import resources
+from zlib import crc32
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from sdfs import container, latent_coding
-from sdfs.autoencoders import Pixels
-from sdfs.autoencoders.runner import LARGEST_ERROR, BundledAutoencoder
+from sdfs.autoencoders import Pixels, lapped, layout
+from sdfs.autoencoders.layout import CHANNELS, CHROMA_FROM, Analysed, Latents
+from sdfs.autoencoders.runner import LARGEST_ERROR, TILE, BundledAutoencoder
 from sdfs.codec import Codec
 from sdfs.container import KIND_LATENT, Blob
 from sdfs.generic_coding import GenericCoder
-from sdfs.latent_coding import LearnedCoder
+from sdfs.latent_coding import LearnedCoder, Worth
 from sdfs.metadata import pack_metadata
 from sdfs.resident.model import latents_crc32
 from sdfs.settings import Effort, EncodeSettings
@@ -77,7 +78,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-def decoded(coder: LearnedCoder, blob: Blob) -> NDArray[np.int16]:
+def decoded(coder: LearnedCoder, blob: Blob) -> Latents:
     rows, columns = (-(-blob.header[side] // 16) for side in ("height", "width"))
     return coder.decode(blob.sections["latents"], rows, columns, blob.header["quality"])
 
@@ -86,7 +87,7 @@ def decoded(coder: LearnedCoder, blob: Blob) -> NDArray[np.int16]:
 @pytest.mark.parametrize("name", LATENT)
 def test_a_golden_blob_holds_the_same_integers(name: str, coder: LearnedCoder) -> None:
     golden = container.parse(blob(name))
-    assert latents_crc32(decoded(coder, golden)) == golden.header["latents_crc32"]
+    assert crc32(decoded(coder, golden).bytes()) == golden.header["latents_crc32"]
 
 
 @pytest.mark.usefixtures("way")
@@ -99,31 +100,40 @@ def test_golden_sections_of_other_autoencoders_hold_the_same_integers() -> None:
 def test_blobs_decoded_at_once_hold_the_same_integers(coder: LearnedCoder) -> None:
     blobs = [container.parse(blob(name)) for name in LATENT] * 4
     with ThreadPoolExecutor(4) as pool:
-        found = pool.map(lambda blob: latents_crc32(decoded(coder, blob)), blobs)
+        found = pool.map(lambda blob: crc32(decoded(coder, blob).bytes()), blobs)
         assert list(found) == [blob.header["latents_crc32"] for blob in blobs]
 
 
 @pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("worth", [None, 1e-3])
-def test_a_decoder_elsewhere_gets_what_the_encoder_said(worth: float | None, coder: LearnedCoder) -> None:
-    latents = spread_latents(11, 9)
-    data, quantised = coder.encode(latents, 60, None if worth is None else np.full((11, 9), worth, np.float32))
+@pytest.mark.parametrize("quality", [0, 45, 100])
+def test_a_decoder_elsewhere_gets_what_the_encoder_said(quality: int, coder: LearnedCoder) -> None:
+    analysed = spread_latents(11, 9)
+    data, latents = coder.encode(analysed, quality, even(11, 9))
     with threads(1):
-        np.testing.assert_array_equal(coder.decode(data, 11, 9, 60), quantised)
+        assert coder.decode(data, 11, 9, quality).bytes() == latents.bytes()
 
 
-def spread_latents(rows: int, columns: int) -> NDArray[np.float32]:
+def spread_latents(rows: int, columns: int) -> Analysed:
     """Of all magnitudes, more of the small ones."""
-    return (np.random.default_rng(2).normal(size=(256, rows, columns)) ** 5 * 20).astype(np.float32)
+    random = np.random.default_rng(2)
+    latents = (random.normal(size=(CHANNELS, rows, columns)) ** 5 * 20).astype(np.float32)
+    return Analysed(latents, random.random((rows, columns)) < 0.4)
 
 
-def assert_reference_agrees(coder: LearnedCoder, latents: NDArray[np.float32], quality: int) -> None:
-    data, quantised = coder.encode(latents, quality)
-    rows, columns = latents.shape[1:]
-    header = {"height": 16 * rows, "width": 16 * columns, "quality": quality, "latents_crc32": latents_crc32(quantised), "metadata_size": 0}
+def even(rows: int, columns: int) -> Worth:
+    return np.full((rows, columns), 4, np.float32)
+
+
+def assert_reference_agrees(coder: LearnedCoder, analysed: Analysed, quality: int) -> None:
+    rows, columns = analysed.short.shape
+    data, latents = coder.encode(analysed, quality, even(rows, columns))
+    checksum = crc32(latents.bytes())
+    header = {"height": 16 * rows, "width": 16 * columns, "quality": quality, "latents_crc32": checksum, "metadata_size": 0}
     packed = container.pack(KIND_LATENT, 0, header, {"latents": data, "metadata": pack_metadata(b"")})
     with resources.as_file(WEIGHTS) as path:
-        np.testing.assert_array_equal(decode_latents(packed, Weights(path))[1], quantised)
+        _, values, short = decode_latents(packed, Weights(path))
+    np.testing.assert_array_equal(values, latents.values)
+    np.testing.assert_array_equal(short, latents.short)
 
 
 def test_the_reference_decoder_puts_slices_together_in_the_same_way(coder: LearnedCoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,9 +143,36 @@ def test_the_reference_decoder_puts_slices_together_in_the_same_way(coder: Learn
 
 
 def test_the_reference_decoder_clamps_and_escapes_in_the_same_way(coder: LearnedCoder) -> None:
-    latents = spread_latents(3, 4)
-    latents[[0, 5, 31, 32, 200], 1, 2] = 1e9, -1e9, 3e4, -3e4, 1e9
-    assert_reference_agrees(coder, latents, 100)
+    analysed = spread_latents(3, 4)
+    analysed.latents[[0, 5, 31, 132, 300], 1, 2] = 1e9, -1e9, 3e4, -3e4, 1e9
+    assert_reference_agrees(coder, analysed, 100)
+
+
+@pytest.mark.parametrize("quality", [1, 33, CHROMA_FROM - 1, CHROMA_FROM])
+def test_the_reference_decoder_reads_any_quality(coder: LearnedCoder, quality: int) -> None:
+    """Whose tables lie between levels."""
+    assert_reference_agrees(coder, spread_latents(2, 3), quality)
+
+
+def test_tables_are_those_of_the_reference_decoder_at_every_quality(coder: LearnedCoder, weights: dict[str, torch.Tensor]) -> None:
+    names = [name.removeprefix("prior.").removesuffix(".levels") for name in weights if name.endswith(".levels")]
+    with resources.as_file(WEIGHTS) as path:
+        reference_weights = Weights(path)
+    for name in names:
+        table = coder._prior.get_submodule(name)
+        for quality in range(layout.QUALITIES):
+            found = table(torch.tensor([float(quality)])).flatten() * 256
+            assert found.tolist() == reference_weights.table_8(name, quality), (name, quality)
+
+
+@pytest.mark.parametrize("quality", [20, 90])
+def test_the_reference_decoder_undoes_the_transform(quality: int) -> None:
+    random = np.random.default_rng(3)
+    values, short = random.integers(-300, 300, (CHANNELS, 3, 4)), random.random((3, 4)) < 0.5
+    steps = torch.exp2(layout.log2_steps(torch.tensor([float(quality)])))[:, :, None, None]
+    coefficients = layout.to_coefficients(torch.from_numpy(values)[None].float() / 16 * steps)
+    found = lapped.inverse(coefficients, torch.from_numpy(short)[None])[0].numpy()
+    np.testing.assert_allclose(found, reference.components(values.tolist(), short.tolist(), quality), atol=2e-6 * np.abs(found).max())
 
 
 @pytest.mark.parametrize(("made_with", "read_with"), [("bfloat16", "float32"), ("float32", "bfloat16")])
@@ -150,9 +187,9 @@ def test_a_blob_made_in_one_number_format_is_read_in_another(made_with: str, rea
 
 NETWORKS: dict[str, tuple[torch.dtype, int, Callable[[], AbstractContextManager[object]], int]] = {  # …, what may differ
     "tiles of 2": (torch.float32, 2, nullcontext, 1),
-    "4 threads": (torch.float32, 96, lambda: threads(4), 1),
-    "without oneDNN": (torch.float32, 96, without_onednn, 1),
-    "bfloat16": (torch.bfloat16, 96, nullcontext, LARGEST_ERROR),
+    "4 threads": (torch.float32, TILE, lambda: threads(4), 1),
+    "without oneDNN": (torch.float32, TILE, without_onednn, 1),
+    "bfloat16": (torch.bfloat16, TILE, nullcontext, LARGEST_ERROR),
     "bfloat16, tiles of 2": (torch.bfloat16, 2, nullcontext, LARGEST_ERROR),
 }
 
@@ -172,7 +209,7 @@ def test_pixels_are_nearly_the_same(
 def pixels(autoencoder: BundledAutoencoder, coder: LearnedCoder, name: str) -> Pixels:
     golden = container.parse(blob(name))
     height, width, quality = (golden.header[key] for key in ("height", "width", "quality"))
-    return autoencoder.decode(coder.dequantise(decoded(coder, golden), quality), quality, height, width)
+    return autoencoder.decode(decoded(coder, golden), quality, height, width)
 
 
 @on_cuda

@@ -8,6 +8,9 @@ import skimage
 import torch
 
 from sdfs import trade_off
+from sdfs.autoencoders import layout
+from sdfs.autoencoders.runner import BundledAutoencoder
+from sdfs.latent_coding import LearnedCoder
 from sdfs.quality import Scores, compare
 from sdfs.resident.model import BundledModel, Encoded
 from sdfs.settings import Effort
@@ -31,16 +34,24 @@ def encoded(model: BundledModel, picture: np.ndarray) -> dict[Effort, Encoded]:
 
 
 def cost(picture: np.ndarray, one: Encoded) -> float:
-    return trade_off.cost(compare(picture, one.pixels), 8 * len(one.section) / picture[:, :, 0].size, QUALITY)
+    log2_step = float(layout.log2_step(torch.tensor(QUALITY)))
+    return trade_off.cost(compare(picture, one.pixels), 8 * len(one.section) / picture[:, :, 0].size, log2_step)
 
 
 def test_each_effort_costs_no_more_than_the_one_before(encoded: dict[Effort, Encoded], picture: np.ndarray) -> None:
     fast, normal, best = (cost(picture, encoded[effort]) for effort in (Effort.FAST, Effort.NORMAL, Effort.BEST))
-    assert best <= normal < fast
+    assert best <= normal <= fast
 
 
-def test_more_effort_takes_fewer_bytes(encoded: dict[Effort, Encoded]) -> None:
-    assert len(encoded[Effort.NORMAL].section) < len(encoded[Effort.FAST].section)
+def test_what_error_is_worth_decides_between_bytes_and_error(picture: np.ndarray, weights: dict[str, torch.Tensor]) -> None:
+    autoencoder, coder = BundledAutoencoder(weights, "", torch.device("cpu"), torch.float32), LearnedCoder(weights)
+    analysed, worth = autoencoder.encode(picture, QUALITY), trade_off.worth(picture)
+    coded = [coder.encode(analysed, QUALITY, worth * np.float32(factor)) for factor in (0.25, 1.0, 4.0)]
+    sizes = [len(data) for data, _ in coded]
+    errors = [compare(picture, autoencoder.decode(latents, QUALITY, *picture.shape[:2])).psnr for _, latents in coded]
+    assert sizes == sorted(sizes)
+    assert errors == sorted(errors)
+    assert sizes[0] < sizes[2]
 
 
 @pytest.mark.parametrize("effort", Effort)
@@ -55,29 +66,34 @@ def test_a_decoder_does_not_know_of_effort(
 def test_error_is_worth_more_where_the_picture_is_flat() -> None:
     picture = np.full((96, 192, 3), 128, np.uint8)
     picture[:, 96:] = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
-    worth = trade_off.worth(picture, QUALITY)
-    assert worth[:, :4].min() > 10 * worth[:, 8:].max()
+    worth = trade_off.worth(picture)
+    assert worth[:, :5].min() >= 10 * worth[:, 7:].max()
 
 
-def test_error_is_worth_more_at_more_quality(picture: np.ndarray) -> None:
-    assert (trade_off.worth(picture, 41) > trade_off.worth(picture, 40)).all()
+def test_a_position_beside_calm_ground_counts_as_calm() -> None:
+    """Whoever looks at an edge sees what it does to the calm side."""
+    picture = np.full((96, 96, 3), 128, np.uint8)
+    picture[:, 56:] = np.random.default_rng(0).integers(0, 256, (96, 40, 3), np.uint8)
+    worth = trade_off.worth(picture)  # the fourth column of positions has 8 pixels of noise
+    assert worth[:, 3].min() > 5 * worth[:, 5].max()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (16, 16), (17, 40), (5, 100)])
 def test_every_position_of_any_picture_has_a_worth(shape: tuple[int, int]) -> None:
-    worth = trade_off.worth(np.zeros((*shape, 3), np.uint8), QUALITY)
+    worth = trade_off.worth(np.zeros((*shape, 3), np.uint8))
     assert worth.shape == (-(-shape[0] // 16), -(-shape[1] // 16))
     assert np.isfinite(worth).all()
 
 
 def test_strips_do_not_show(picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = trade_off.worth(picture, QUALITY)
+    whole = trade_off.worth(picture)
     monkeypatch.setattr(trade_off, "_STRIP", 3)
-    assert np.allclose(trade_off.worth(picture, QUALITY), whole, rtol=1e-5)
+    assert np.allclose(trade_off.worth(picture), whole, rtol=1e-5)
 
 
 def test_cost_adds_up() -> None:
-    perfect = trade_off.cost(Scores(100.0, 1.0), 0.5, 100)
-    assert perfect == pytest.approx(0.5, abs=1e-4)
-    assert trade_off.cost(Scores(30.0, 1.0), 0.5, 100) == pytest.approx(0.5 + 0.025 * 65.025)
-    assert trade_off.cost(Scores(30.0, 0.99), 0.5, 100) == pytest.approx(0.5 + 0.025 * (65.025 + 50))
+    """A squared error of 65.025 is 30 dB."""
+    assert trade_off.cost(Scores(100.0, 1.0), 0.5, 4.0) == pytest.approx(0.5, abs=1e-3)
+    price = trade_off.PRICE / 4**4
+    assert trade_off.cost(Scores(30.0, 1.0), 0.5, 4.0) == pytest.approx(0.5 + price * 65.025)
+    assert trade_off.cost(Scores(30.0, 0.99), 0.5, 4.0) == pytest.approx(0.5 + price * (65.025 + 50))

@@ -1,106 +1,139 @@
-"""The reference decoder of docs/FORMAT.md: latent blob to quantised latents in whole numbers and plain Python.
+"""The reference decoder of docs/FORMAT.md: latent blob to quantised latents in whole numbers, and latents to components, in plain Python.
 
 It shares no code with SDFS, only the preset dictionaries, and favours clearness over speed: a 96 x 80 picture takes seconds.
-Fixed-point units are in the names: `_12` means multiples of 2^-12. Grids are lists of channels, each a list of rows.
+Fixed-point units are in the names: `_4` means multiples of 2^-4. Grids are lists of channels, each a list of rows.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
+from operator import mul
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sdfs.container import HEADER_DICTIONARY
 from sdfs.metadata import dictionary
 
 Grid = list[list[list[int]]]
+Plane = list[list[float]]
 Places = Callable[[int, int], bool]  # of a row and a column
-CHANNELS, LOW, SLICE, CLASSES = 256, 32, 64, 46
-FIRST_SCALE_4 = -48  # of class 1: a mean that is wrong is put right by a symbol, which class 0 has not
+CHANNELS, SLICE, CLASSES, FLAG_CLASSES, CHROMA_FROM = 768, 64, 46, 17, 65
+GROUPS = {"mean": 3, "low": 25, "middle": 92, "high": 296, "chroma": 352}  # channels
+LIMIT_4 = 2048 << 4
+
+
+class Layer(NamedTuple):
+    """Of a convolution."""
+
+    side: int
+    weights: list[list[int]]  # [out][tap, in]: of all channels those of the first tap, of the next, …
+    biases: list[int]
+
+
+def float32(x: float) -> float:
+    (rounded,) = struct.unpack("<f", struct.pack("<f", x))
+    return float(rounded)
 
 
 class Weights:
-    """The integers of a safetensors weights file: prior.* and entropy.*."""
+    """The numbers of a safetensors weights file: prior.* and entropy.*."""
 
     def __init__(self, path: Path) -> None:
         data = path.read_bytes()
         (length,) = struct.unpack_from("<Q", data)
-        table = json.loads(data[8 : 8 + length])
-        self._values: dict[str, tuple[list[int], list[int]]] = {}
-        for name, entry in table.items():
+        self._values: dict[str, tuple[list[int], list[Any]]] = {}
+        for name, entry in json.loads(data[8 : 8 + length]).items():
             if name.startswith(("prior.", "entropy.")):
-                assert entry["dtype"] == "I32", name
+                kind = {"F32": "f", "I32": "i"}[entry["dtype"]]
                 start, stop = (8 + length + offset for offset in entry["data_offsets"])
-                self._values[name] = (entry["shape"], list(struct.unpack(f"<{(stop - start) // 4}i", data[start:stop])))
+                self._values[name] = (entry["shape"], list(struct.unpack(f"<{(stop - start) // 4}{kind}", data[start:stop])))
         reach, frequencies = self._values["entropy.reach"][1], self._values["entropy.frequencies"][1]
         self.tables: list[tuple[int, list[int]]] = [(0, [])]
         at = 0
-        for index in range(1, CLASSES):
+        for index in range(1, CLASSES + FLAG_CLASSES):
             size = 2 * reach[index] + 2
             self.tables.append((reach[index], [0, *accumulate(frequencies[at : at + size])]))
             at += size
 
-    def row(self, name: str, index: int) -> list[int]:
-        (_, width), flat = self._values[f"prior.{name}"]
-        return flat[index * width : (index + 1) * width]
+    def table_8(self, name: str, quality: int) -> list[int]:
+        """The row of `name.levels` for a quality; each operation of float32, as the page says."""
+        (rows, width), flat = self._values[f"prior.{name}.levels"]
+        position = float32(quality * float32(0.08))
+        low = min(int(position), rows - 2)
+        part = float32(position - low)
+        rest = float32(1 - part)
+        row, following = (flat[index * width : (index + 1) * width] for index in (low, low + 1))
+        mixed = [float32(float32(a * rest) + float32(b * part)) for a, b in zip(row, following, strict=True)]
+        return [math.floor(float32(float32(v * 256) + 0.5)) for v in mixed]
 
-    def layer(self, name: str) -> tuple[list[list[list[list[int]]]], list[int]]:
-        """Weights [out][in][y][x] and biases [out]."""
-        (outs, ins, height, width), flat = self._values[f"prior.{name}.weight"]
-        numbers = iter(flat)
-        kernel = [[[[next(numbers) for _ in range(width)] for _ in range(height)] for _ in range(ins)] for _ in range(outs)]
-        bias = self._values.get(f"prior.{name}.bias", ([outs], [0] * outs))[1]
-        return kernel, bias
+    def layer(self, name: str, fraction_bits: int) -> Layer:
+        """In units of 2^-fraction_bits."""
+        (outs, ins, side, _), flat = self._values[f"prior.{name}.weight"]
+        numbers, taps = whole(flat, fraction_bits), side * side
+        weights = [[numbers[(out * ins + c) * taps + tap] for tap in range(taps) for c in range(ins)] for out in range(outs)]
+        return Layer(side, weights, whole(self._values.get(f"prior.{name}.bias", ([outs], [0.0] * outs))[1], fraction_bits))
 
 
-def convolve(x: Grid, layer: tuple[list[list[list[list[int]]]], list[int]], bias_shift: int) -> Grid:
-    """Same-size convolution, zeros outside."""
-    kernel, bias = layer
-    height, width, reach = len(x[0]), len(x[0][0]), len(kernel[0][0]) // 2
-    out = []
-    for weights, offset in zip(kernel, bias, strict=True):
-        plane = [[offset << bias_shift] * width for _ in range(height)]
-        for source, taps in zip(x, weights, strict=True):
-            for dy, row in enumerate(taps, -reach):
-                for dx, weight in enumerate(row, -reach):
-                    if not weight:
-                        continue
-                    for i in range(max(0, -dy), min(height, height - dy)):
-                        target, line = plane[i], source[i + dy]
-                        for j in range(max(0, -dx), min(width, width - dx)):
-                            target[j] += weight * line[j + dx]
-        out.append(plane)
-    return out
+def whole(numbers: Sequence[float], fraction_bits: int) -> list[int]:
+    scaled = [number * (1 << fraction_bits) for number in numbers]
+    assert all(number == int(number) for number in scaled)
+    return [int(number) for number in scaled]
+
+
+def convolve(x: Grid, layer: Layer, bias_shift: int, *, nearest: bool = False) -> Grid:
+    """Same-size convolution; outside there are zeros, or the nearest inside."""
+    height, width = len(x[0]), len(x[0][0])
+    steps = range(-(layer.side // 2), layer.side // 2 + 1)
+    patches = moved(x, [(dy, dx) for dy in steps for dx in steps], or_nearest if nearest else or_nothing)
+    columns = [[[plane[r][s] for plane in patches] for s in range(width)] for r in range(height)]
+    return [
+        [[(bias << bias_shift) + sum(map(mul, weights, column)) for column in row] for row in columns]
+        for weights, bias in zip(layer.weights, layer.biases, strict=True)
+    ]
 
 
 def apply(function: Any, *grids: Grid) -> Grid:
     return [[[function(*v) for v in zip(*rows, strict=True)] for rows in zip(*planes, strict=True)] for planes in zip(*grids, strict=True)]
 
 
-def activate(x_20: Grid) -> Grid:
-    return apply(lambda v: min(max((v + 2048) >> 12, 0), 128 << 8), x_20)
+def add(*grids: Grid) -> Grid:
+    return apply(lambda *v: sum(v), *grids)
 
 
-def magnitude_8(y_4: Grid) -> Grid:
+def plus(grid: Grid, by_channel: list[int], shift: int) -> Grid:
+    return [[[v + (b << shift) for v in row] for row in plane] for plane, b in zip(grid, by_channel, strict=True)]
+
+
+def rounded(grid: Grid, bits: int) -> Grid:
+    """From units of 2^-(4 + bits) to 2^-4, halves up."""
+    return apply(lambda v: (v + (1 << bits - 1)) >> bits, grid)
+
+
+def act(x_12: Grid) -> Grid:
+    return apply(lambda v: min(max(v, 0), 255), rounded(x_12, 8))
+
+
+def magnitude(y_4: Grid) -> Grid:
     def one(y: int) -> int:
-        a_4 = 2 * min(abs(y), 2048 << 4) + 16
+        a_4 = 2 * min(abs(y), LIMIT_4) + 16
         exponent = a_4.bit_length() - 4  # 2^(exponent - 1) <= a < 2^exponent
-        return 256 * (exponent - 2) + ((64 * a_4 + (1 << exponent)) >> (exponent + 1))
+        return min(16 * (exponent - 2) + ((4 * a_4 + (1 << exponent)) >> (exponent + 1)), 255)
 
     return apply(one, y_4)
 
 
-def shuffle(x: Grid) -> Grid:
-    """Pixel shuffle by 2: channel 4c + 2i + j goes to row 2y + i, column 2x + j of channel c."""
-    height, width = len(x[0]), len(x[0][0])
-    return [
-        [[x[4 * c + 2 * (r % 2) + s % 2][r // 2][s // 2] for s in range(2 * width)] for r in range(2 * height)] for c in range(len(x) // 4)
-    ]
+def clamped(y_4: Grid) -> Grid:
+    return apply(lambda v: min(max(v, -LIMIT_4), LIMIT_4), y_4)
+
+
+def everywhere(_: int, __: int) -> bool:
+    return True
 
 
 def corners(r: int, s: int) -> bool:
@@ -109,11 +142,6 @@ def corners(r: int, s: int) -> bool:
 
 def centres(r: int, s: int) -> bool:
     return r % 2 == 1 and s % 2 == 1
-
-
-def far(places: Places) -> Places:
-    """These of the corners."""
-    return lambda r, s: corners(r, s) and places(r // 2, s // 2)
 
 
 def even(r: int, s: int) -> bool:
@@ -126,23 +154,40 @@ def odd(r: int, s: int) -> bool:
 
 BESIDE = ((-1, 0), (1, 0), (0, -1), (0, 1))
 DIAGONALS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
-FAR_BESIDE, FAR_DIAGONALS = (tuple((2 * dy, 2 * dx) for dy, dx in steps) for steps in (BESIDE, DIAGONALS))
+DIFFERENCES = ((0, 1), (0, -1), (1, 0), (-1, 0))
+LUMA_DIFFERENCES = ((1, 1), (-1, -1), (1, -1), (-1, 1))
 
 
 def keep(x: Grid, places: Places) -> Grid:
     return [[[v if places(r, s) else 0 for s, v in enumerate(row)] for r, row in enumerate(plane)] for plane in x]
 
 
-def around(x: Grid, steps: tuple[tuple[int, int], ...]) -> Grid:
+def moved(x: Grid, steps: Sequence[tuple[int, int]], at: Callable[[Sequence[Any], int, int], Any]) -> Grid:
+    """What is so far from each position, all channels of the first step, then of the next; `at` says what stands beyond the border."""
     height, width = len(x[0]), len(x[0][0])
 
-    def moved(dy: int, dx: int) -> Grid:
-        return [
-            [[p[r + dy][s + dx] if 0 <= r + dy < height and 0 <= s + dx < width else 0 for s in range(width)] for r in range(height)]
-            for p in x
-        ]
+    def plane_of(p: list[list[int]], dy: int, dx: int) -> list[list[int]]:
+        lines = [at(p, r, dy) for r in range(height)]
+        return [[0 if line is None else at(line, s, dx) or 0 for s in range(width)] for line in lines]
 
-    return [plane for dy, dx in steps for plane in moved(dy, dx)]
+    return [plane_of(p, dy, dx) for dy, dx in steps for p in x]
+
+
+def or_nothing(line: Sequence[Any], at: int, step: int) -> Any:
+    return line[at + step] if 0 <= at + step < len(line) else None
+
+
+def or_nearest(line: Sequence[Any], at: int, step: int) -> Any:
+    return line[min(max(at + step, 0), len(line) - 1)]
+
+
+def or_opposite(line: Sequence[Any], at: int, step: int) -> Any:
+    return line[at + step] if 0 <= at + step < len(line) else line[at - step]
+
+
+def or_corner(line: Sequence[Any], at: int, step: int) -> Any:
+    """The nearest even place."""
+    return line[at + step] if at + step < len(line) else line[at - step]
 
 
 class Ans:
@@ -174,16 +219,18 @@ def leb128(data: bytes, at: int) -> tuple[int, int]:
 
 
 class SliceDecoder:
-    """One slice: hyperlatents, then the seven passes."""
+    """One slice: its passes, from `means` to `chroma`."""
 
     def __init__(self, weights: Weights, data: bytes, rows: int, columns: int, quality: int) -> None:
-        count, at = leb128(data, 0)
+        assert data[0] in (0, 1)
+        self.floor = data[0]
+        count, at = leb128(data, 1)
         words = data[at + count :]
         assert words[-1:] != b"\0"
         self.ans = Ans([number for (number,) in struct.iter_unpack("<I", words + bytes(-len(words) % 4))])
         self.escapes, self.at = data[at : at + count], 0
         self.weights, self.quality, self.rows, self.columns = weights, quality, rows, columns
-        self.gain_4 = weights.row("gains", quality)
+        self.height, self.width = -(-rows // 4) * 4, -(-columns // 4) * 4
 
     def read(self, classes: list[int]) -> list[int]:
         symbols = [0] * len(classes)
@@ -197,65 +244,124 @@ class SliceDecoder:
                 symbols[position] = symbol
         return symbols
 
-    def decode(self) -> Grid:
-        height, width = -(-self.rows // 4), -(-self.columns // 4)
-        classes = [scale_class(s) for s in self.weights.row("hyper_scales", self.quality) for _ in range(height * width)]
-        flat = iter(self.read(classes))
-        hyper = [[[next(flat) for _ in range(width)] for _ in range(height)] for _ in range(32)]
-        return self._passes(self._features(hyper))
+    def decode(self) -> tuple[Grid, list[list[int]]]:
+        """The values, in units of 1/16, and 1 where windows are short."""
+        means = self._means()
+        features = self._features(means)
+        features, short = self._windows(features)
+        low = self._low(features, means)
+        features = self._seen("see_low", features, low)
+        middle = self._two("middle", features, self._nothing("middle"))
+        features = self._seen("see_middle", features, middle)
+        high = self._two("high", features, self._nothing("high"))
+        chroma = self._nothing("chroma")
+        if self.quality >= CHROMA_FROM:
+            out_12 = self._layer("chroma", self._seen("see_high", features, high))
+            scale_4 = rounded(plus(out_12, self._table("chroma_quality"), 4), 8)
+            chroma = self._pass(everywhere, chroma, scale_4, chroma)
+        assert not self.ans.words
+        assert self.ans.state == 0
+        assert self.at == len(self.escapes)
+        return means + low + middle + high + chroma, short
 
-    def _layer(self, name: str, x_8: Grid) -> Grid:
-        return convolve(x_8, self.weights.layer(name), 8)
+    def _layer(self, name: str, x_4: Grid) -> Grid:
+        return convolve(x_4, self.weights.layer(name, 8), 4)
 
-    def _features(self, hyper: Grid) -> Grid:
-        x = shuffle(activate(self._layer("up_first", apply(lambda v: min(max(v, -64), 64) << 8, hyper))))
-        mixed = self._layer("mix", shuffle(activate(self._layer("up_second", x))))
-        bias_12 = self.weights.row("quality_bias", self.quality)
-        return activate([[[v + (b << 8) for v in row] for row in plane] for plane, b in zip(mixed, bias_12, strict=True)])
+    def _mean_layer(self, name: str, x_4: Grid, *, nearest: bool = False) -> Grid:
+        return rounded(convolve(clamped(x_4), self.weights.layer(name, 10), 4, nearest=nearest), 10)
 
-    def _passes(self, features: Grid) -> Grid:
-        nothing = [[[0] * len(features[0][0]) for _ in features[0]] for _ in range(LOW)]
-        low = self._pass(far(corners), *self._low(self._layer("low_corners", features), nothing), nothing)
-        low = self._low_beside("low_far_centres", far(centres), FAR_DIAGONALS, features, low)
-        low = self._low_beside("low_far_odd", far(odd), FAR_BESIDE, features, low)
-        low = self._low_beside("low_centres", centres, DIAGONALS, features, low)
-        low = self._low_beside("low_odd", odd, BESIDE, features, low)
-        squeezed = activate(self._layer("squeeze_low", magnitude_8(low)))
-        base = apply(int.__add__, self._layer("high_context", squeezed), self._layer("high_features", features))
-        nothing = [nothing[0] for _ in range(CHANNELS - LOW)]
-        high = self._pass(even, nothing, self._high(base), nothing)
-        squeezed = keep(activate(self._layer("squeeze_high", magnitude_8(high))), even)
-        base = apply(int.__add__, base, self._layer("high_neighbours", around(squeezed, BESIDE)))
-        return low + self._pass(odd, nothing, self._high(base), high)
+    def _table(self, name: str) -> list[int]:
+        return self.weights.table_8(name, self.quality)
 
-    def _low_beside(self, layers: str, places: Places, steps: tuple[tuple[int, int], ...], features: Grid, low: Grid) -> Grid:
-        around_4 = apply(lambda v: min(max(v, -(2048 << 4)), 2048 << 4), around(low, steps))
-        context, own = self._layer(f"{layers}.context", magnitude_8(around_4)), self._layer(f"{layers}.features", features)
-        linear_20 = apply(lambda v: v << 4, convolve(around_4, self.weights.layer(f"{layers}.linear"), 0))
-        out_20 = self._layer(f"{layers}.out", activate(apply(int.__add__, context, own)))
-        return self._pass(places, *self._low(out_20, linear_20), low)
+    def _nothing(self, group: str) -> Grid:
+        return [[[0] * self.width for _ in range(self.height)] for _ in range(GROUPS[group])]
 
-    def _low(self, out_20: Grid, linear_20: Grid) -> tuple[Grid, Grid]:
-        out_8 = apply(lambda v: (v + 2048) >> 12, out_20)
-        multiplier_12 = self.weights.row("multipliers", self.quality)
-        means, scales = [], []
-        for c in range(LOW):
-            means.append([[m * 32 * multiplier_12[c] for m in row] for row in out_8[c]])
-            scales.append([[max(FIRST_SCALE_4, (s + (self.gain_4[c] << 4) + 8) >> 4) for s in row] for row in out_8[LOW + c]])
-        return apply(lambda a, b: (a + b + (1 << 15)) >> 16, means, linear_20), scales
+    def _means(self) -> Grid:
+        quarter = [[[0] * (self.width // 2) for _ in range(self.height // 2)] for _ in range(GROUPS["mean"])]
+        scale_4 = [[[(s_8 + 8) >> 4 for _ in row] for row in p] for p, s_8 in zip(quarter, self._table("corners"), strict=True)]
+        quarter = self._pass(corners, quarter, scale_4, quarter, 1, 2)
+        quarter = self._beside(0, centres, DIAGONALS, or_corner, quarter, 2)
+        quarter = self._beside(1, odd, BESIDE, or_opposite, quarter, 2)
+        means = self._nothing("mean")
+        for plane, known in zip(means, quarter, strict=True):
+            for r, row in enumerate(known):
+                plane[2 * r][::2] = row
+        means = self._beside(2, centres, DIAGONALS, or_corner, means, 1)
+        return self._beside(3, odd, BESIDE, or_opposite, means, 1)
 
-    def _high(self, base: Grid) -> Grid:
-        out_20 = self._layer("high", activate(base))
-        return [
-            [[(v + (g << 16) + (1 << 15)) >> 16 for v in row] for row in plane] for plane, g in zip(out_20, self.gain_4[LOW:], strict=True)
+    def _beside(
+        self,
+        number: int,
+        places: Places,
+        steps: Sequence[tuple[int, int]],
+        beyond: Callable[[Sequence[Any], int, int], Any],
+        known: Grid,
+        stride: int,
+    ) -> Grid:
+        around = moved(known, steps, beyond)
+        first, second, third, fourth = (around[at : at + 3] for at in (0, 3, 6, 9))
+        middle = apply(lambda *v: (sum(v) + 2) >> 2, first, second, third, fourth)
+        pairs = ((first, middle), (second, middle), (third, middle), (fourth, middle), (first, second), (third, fourth))
+        spread = [plane for a, b in pairs for plane in apply(int.__sub__, a, b)]
+        layers = f"refined.{number}"
+        hidden = act(plus(self._layer(f"{layers}.first", magnitude(spread)), self._table(f"{layers}.quality"), 4))
+        scale_4 = rounded(self._layer(f"{layers}.out", act(self._layer(f"{layers}.second", hidden))), 8)
+        return self._pass(places, self._mean_layer(f"{layers}.linear", around), scale_4, known, 1, stride)
+
+    def _features(self, means: Grid) -> Grid:
+        others = moved(means, DIFFERENCES, or_nearest) + moved(means[:1], LUMA_DIFFERENCES, or_nearest)
+        differences = apply(int.__sub__, others, means * len(DIFFERENCES) + means[:1] * len(LUMA_DIFFERENCES))
+        into = plus(self._layer("into", magnitude(differences)), self._table("quality"), 4)
+        return act(self._layer("mix", act(into)))
+
+    def _windows(self, features: Grid) -> tuple[Grid, list[list[int]]]:
+        nothing = [[[0] * self.width for _ in range(self.height)]]
+        known = self._flags(even, self._layer("windows_even", features), nothing)
+        signs = keep(apply(lambda v: 2 * v - 1, known), even)
+        beside = self._layer("windows_beside", apply(lambda v: v << 4, moved(signs, BESIDE, or_nothing)))
+        flags = self._flags(odd, self._layer("windows_out", act(add(self._layer("windows_odd", features), beside))), known)
+        around = self._layer("windows_around", apply(lambda v: v << 4, flags))
+        return act(add(self._layer("keep", features), around)), flags[0]
+
+    def _flags(self, places: Places, logit_12: Grid, known: Grid) -> Grid:
+        order = [(r, s) for r in range(self.height) for s in range(self.width) if places(r, s)]
+        classes = [
+            CLASSES + 8 + min(max(((logit_12[0][r][s] << 1) + (1 << 11)) >> 12, -8), 8) if r < self.rows and s < self.columns else 0
+            for r, s in order
         ]
+        flags = [list(row) for row in known[0]]
+        for (r, s), symbol in zip(order, self.read(classes), strict=True):
+            flags[r][s] = int(symbol > 0)
+        return [flags]
 
-    def _pass(self, places: Places, mean_4: Grid, scale_4: Grid, known: Grid) -> Grid:
-        """`known` with the positions of one pass decoded, each to mean plus 16 times its symbol."""
+    def _low(self, features: Grid, means: Grid) -> Grid:
+        mean_4 = self._mean_layer("low_mean", means, nearest=True)
+        return self._two("low", features, mean_4, lambda known: add(mean_4, self._mean_layer("low_mean_odd", known)), 1)
+
+    def _two(self, group: str, features: Grid, mean_4: Grid, odd_mean_4: Callable[[Grid], Grid] | None = None, least: int = 0) -> Grid:
+        known = self._pass(even, mean_4, self._scale(group, self._layer(f"{group}.even", features)), self._nothing(group), least)
+        squeezed = keep(act(self._layer(f"{group}.squeeze", magnitude(known))), even)
+        beside = self._layer(f"{group}.beside", moved(squeezed, BESIDE, or_nothing))
+        scale_4 = self._scale(group, add(self._layer(f"{group}.odd", features), beside))
+        return self._pass(odd, odd_mean_4(moved(known, BESIDE, or_nothing)) if odd_mean_4 else mean_4, scale_4, known, least)
+
+    def _scale(self, group: str, hidden_12: Grid) -> Grid:
+        return rounded(plus(self._layer(f"{group}.out", act(hidden_12)), self._table(f"{group}.quality"), 4), 8)
+
+    def _seen(self, layers: str, features: Grid, values: Grid) -> Grid:
+        squeezed = act(self._layer(f"{layers}.squeeze", magnitude(values)))
+        return act(add(self._layer(f"{layers}.keep", features), self._layer(f"{layers}.around", squeezed)))
+
+    def _pass(self, places: Places, mean_4: Grid, scale_4: Grid, known: Grid, least: int = 0, stride: int = 1) -> Grid:
+        """`known` with the positions of one pass decoded, each to mean plus 16 times its symbol.
+
+        No class is below `least`. Grids have every `stride`th position.
+        """
         height, width = len(scale_4[0]), len(scale_4[0][0])
         order = [(c, r, s) for c in range(len(scale_4)) for r in range(height) for s in range(width) if places(r, s)]
-        inside = [r < self.rows and s < self.columns for _, r, s in order]
-        classes = [scale_class(scale_4[c][r][s]) if i else 0 for (c, r, s), i in zip(order, inside, strict=True)]
+        inside = [r * stride < self.rows and s * stride < self.columns for _, r, s in order]
+        least = max(least, self.floor)
+        classes = [max(scale_class(scale_4[c][r][s]), least) if i else 0 for (c, r, s), i in zip(order, inside, strict=True)]
         out = [[list(row) for row in plane] for plane in known]
         for (c, r, s), symbol in zip(order, self.read(classes), strict=True):
             out[c][r][s] = mean_4[c][r][s] + 16 * symbol
@@ -263,11 +369,92 @@ class SliceDecoder:
 
 
 def scale_class(scale_4: int) -> int:
-    return min(max((scale_4 - FIRST_SCALE_4) // 4 + 1, 0), CLASSES - 1)
+    return min(max((scale_4 + 48) // 4 + 1, 0), CLASSES - 1)
 
 
-def decode_latents(blob: bytes, weights: Weights) -> tuple[dict[str, Any], Grid]:
-    """The header and the quantised latents (1/16 symbol units) of a latent blob; asserts every checksum."""
+LONG_ANGLES = (0.6621, 0.6376, 0.5716, 0.4835, 0.3748, 0.2491, 0.1142)
+SHORT_ANGLES = (0.5516, 0.3799, 0.1808)
+BANDS = sorted(((u, v) for u in range(16) for v in range(16)), key=lambda f: (f[0] ** 2 + f[1] ** 2, f))
+ENDS = ((0, 1, 16, 72, 256, 256), (0, 1, 6, 24, 80, 256), (0, 1, 6, 24, 80, 256))  # of the groups' bands, in each component
+
+
+def components(values_4: Grid, short: list[list[int]], quality: int) -> list[Plane]:
+    """What the transform alone makes of latents: Y, Cb and Cr, 16 samples a position and side."""
+    rows, columns = len(short), len(short[0])
+    blocks = [[[[[0.0] * 16 for _ in range(16)] for _ in range(columns)] for _ in range(rows)] for _ in ENDS]
+    channels = iter(values_4)
+    for group in range(5):
+        for axis, ends in enumerate(ENDS):
+            for u, v in BANDS[ends[group] : ends[group + 1]]:
+                tilt = min(max(((5 if axis else 8) - math.hypot(u, v)) / 8, -0.75), 0.75)
+                unit = 2.0 ** (round(16 * (8.2 - 0.05 * quality - tilt)) / 16 - 4)
+                for r, row in enumerate(next(channels)):
+                    for s, value in enumerate(row):
+                        blocks[axis][r][s][u][v] = value * unit
+    return [_plane(component, short) for component in blocks]
+
+
+def _plane(blocks: list[list[Plane]], short: list[list[int]]) -> Plane:
+    samples = [
+        [_short(b) if is_short else _idct_2d(b) for b, is_short in zip(*line, strict=True)] for line in zip(blocks, short, strict=True)
+    ]
+    plane = [[v for block in line for v in block[y]] for line in samples for y in range(16)]
+    for row in range(1, len(short)):
+        for x in range(len(plane[0])):
+            column = [line[x] for line in plane]
+            unlap(column, 16 * row, SHORT_ANGLES if short[row - 1][x // 16] or short[row][x // 16] else LONG_ANGLES)
+            for line, value in zip(plane, column, strict=True):
+                line[x] = value
+    for y, line in enumerate(plane):
+        for column_number in range(1, len(short[0])):
+            beside = short[y // 16][column_number - 1 : column_number + 1]
+            unlap(line, 16 * column_number, SHORT_ANGLES if any(beside) else LONG_ANGLES)
+    return plane
+
+
+def _short(block: Plane) -> Plane:
+    quarters = [(i, j) for i in range(2) for j in range(2)]
+    means = [sum(block[i][j] * (-1) ** (i * k + j * m) for i, j in quarters) / 2 for k, m in quarters]
+    out = [[0.0] * 16 for _ in range(16)]
+    for (i, j), mean in zip(quarters, means, strict=True):
+        part = [line[j::2] for line in block[i::2]]
+        part[0][0] = mean
+        for y, line in enumerate(_idct_2d(part)):
+            out[8 * i + y][8 * j : 8 * j + 8] = line
+    for line in out:
+        unlap(line, 8, SHORT_ANGLES)
+    turned = [list(line) for line in zip(*out, strict=True)]
+    for line in turned:
+        unlap(line, 8, SHORT_ANGLES)
+    return [list(line) for line in zip(*turned, strict=True)]
+
+
+def _idct_2d(block: Plane) -> Plane:
+    turned = zip(*[_idct(line) for line in block], strict=True)
+    return [list(line) for line in zip(*[_idct(line) for line in turned], strict=True)]
+
+
+def _idct(line: Sequence[float]) -> list[float]:
+    n = len(line)
+    scaled = [v * math.sqrt((2 if k else 1) / n) for k, v in enumerate(line)]
+    return [sum(v * math.cos((2 * x + 1) * k * math.pi / (2 * n)) for k, v in enumerate(scaled)) for x in range(n)]
+
+
+def unlap(line: list[float], border: int, angles: tuple[float, ...]) -> None:
+    """Undo the filter over a border, in place."""
+    reach = len(angles) + 1
+    before, after = line[border - reach : border], line[border : border + reach]
+    a = [x + y for x, y in zip(before, after[::-1], strict=True)]
+    b = [x - y for x, y in zip(before[::-1], after, strict=True)]
+    for k, angle in enumerate(angles):
+        cos, sin = math.cos(angle), math.sin(angle)
+        b[k], b[k + 1] = cos * b[k] - sin * b[k + 1], sin * b[k] + cos * b[k + 1]
+    line[border - reach : border] = [(p + q) / 2 for p, q in zip(a, b[::-1], strict=True)]
+    line[border : border + reach] = [(p - q) / 2 for p, q in zip(a[::-1], b, strict=True)]
+
+
+def decode_latents(blob: bytes, weights: Weights) -> tuple[dict[str, Any], Grid, list[list[int]]]:
+    """The header, the quantised latents (1/16 symbol units) and the windows of a latent blob; asserts every checksum."""
     magic, version, kind, _, _, _, length, crc = struct.unpack_from("<8sHBBIQII", blob)
     assert (magic, version, kind) == (b"\x89SDFS\r\n\x1a", 1, 1)
     assert zlib.crc32(blob[:28]) == crc
@@ -287,6 +474,7 @@ def decode_latents(blob: bytes, weights: Weights) -> tuple[dict[str, Any], Grid]
     assert not inflater.unused_data
     rows, columns = -(-header["height"] // 16), -(-header["width"] // 16)
     latents = [[[0] * columns for _ in range(rows)] for _ in range(CHANNELS)]
+    short = [[0] * columns for _ in range(rows)]
     data, at = sections["latents"], 0
     starts = [(top, left) for top in range(0, rows, SLICE) for left in range(0, columns, SLICE)]
     for top, left in starts:
@@ -294,11 +482,11 @@ def decode_latents(blob: bytes, weights: Weights) -> tuple[dict[str, Any], Grid]
         if (top, left) != starts[-1]:
             size, at = int.from_bytes(data[at : at + 4], "little"), at + 4
         height, width = min(SLICE, rows - top), min(SLICE, columns - left)
-        part = SliceDecoder(weights, data[at : at + size], height, width, header["quality"]).decode()
+        part, flags = SliceDecoder(weights, data[at : at + size], height, width, header["quality"]).decode()
         at += size
-        for plane, decoded in zip(latents, part, strict=True):
+        for plane, decoded in zip([*latents, short], [*part, flags], strict=True):
             for r in range(height):
-                plane[top + r][left : left + width] = decoded[r][:width]
-    packed = b"".join(struct.pack(f"<{columns}h", *row) for plane in latents for row in plane)
+                plane[top + r][left : left + width] = [min(max(v, -32768), 32767) for v in decoded[r][:width]]
+    packed = b"".join(struct.pack(f"<{columns}h", *row) for plane in latents for row in plane) + b"".join(map(bytes, short))
     assert zlib.crc32(packed) == header["latents_crc32"]
-    return header, latents
+    return header, latents, short

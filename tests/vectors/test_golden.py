@@ -55,12 +55,14 @@ def test_the_reference_decoder_reads_the_same_latents(name: str) -> None:
     from safetensors.torch import load
 
     with resources.as_file(WEIGHTS) as path:
-        header, reference = decode_latents(blob(name), Weights(path))
+        header, reference, short = decode_latents(blob(name), Weights(path))
         coder = LearnedCoder(load(path.read_bytes()))
     parsed = container.parse(blob(name))
     assert parsed.preamble.kind == KIND_LATENT
     rows, columns = -(-header["height"] // 16), -(-header["width"] // 16)
-    np.testing.assert_array_equal(coder.decode(parsed.sections["latents"], rows, columns, header["quality"]), np.array(reference))
+    latents = coder.decode(parsed.sections["latents"], rows, columns, header["quality"])
+    np.testing.assert_array_equal(latents.values, np.array(reference))
+    np.testing.assert_array_equal(latents.short, np.array(short, bool))
 
 
 @pytest.mark.parametrize("name", BAD)
