@@ -12,11 +12,11 @@ from sdfs.autoencoders.lapped import FACTOR
 from sdfs.latent_coding import Worth
 from sdfs.quality import LUMA, Scores
 
-PRICE = 4.5  # bits that a squared error of one quantisation step is worth in a place of middling texture
-_LEAST, _MOST = 0.6, 6.0  # times PRICE
+PRICE = 6.0  # bits that a squared error of one quantisation step is worth in a place of middling texture
+_LEAST, _MOST = 0.9, 6.0  # times PRICE
 _CELL = 8  # pixels, per side, of a variance
 _SSIM_C2 = (0.03 * 255) ** 2
-_STRUCTURE = 500.0  # weight of what SSIM takes off for a squared error, 1 / (2 variance + C2), beside the error itself, which weighs 1/3
+_STRUCTURE = 800.0  # weight of what SSIM takes off for a squared error, 1 / (2 variance + C2), beside the error itself, which weighs 1/3
 _STRIP = 64  # positions at a time: bounds memory
 _MARGIN = 1  # positions around a strip that it depends on
 

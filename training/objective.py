@@ -159,7 +159,7 @@ class Distortion:
     @property
     def total(self) -> Tensor:
         """In logarithms, so that each quality counts alike."""
-        main = torch.log(self.squared_error + 1) + torch.log(self.structure + 0.001) + torch.log(self.seen + 0.5)
+        main = torch.log(self.squared_error + 1) + 1.5 * torch.log(self.structure + 0.001) + torch.log(self.seen + 0.5)
         return main + 0.15 * torch.log(self.chroma + 0.002) + 0.1 * torch.log(self.tone + 0.5) + RIPPLES * self.ripples
 
 

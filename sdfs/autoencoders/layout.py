@@ -113,7 +113,7 @@ def _tilt(device: torch.device) -> Tensor:
     for group in Group:
         for axis, part in enumerate(group.bands):
             for u, v in frequencies()[part]:
-                octaves = ((5 if axis else 8) - math.hypot(u, v)) / 8
+                octaves = ((3 if axis else 8) - math.hypot(u, v)) / 8
                 found.append(min(max(octaves, -0.75), 0.75))
     return torch.tensor(found, device=device)
 

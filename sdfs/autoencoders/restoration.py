@@ -28,7 +28,7 @@ def _convolution(inputs: int, outputs: int, side: int = 1) -> nn.Conv2d:
 
 def squash(x: Tensor) -> Tensor:
     """x for small x, the signed square root of large ones."""
-    return x / torch.sqrt(1 + x.abs())
+    return x / x.abs().add_(1).sqrt_()
 
 
 class Residual(nn.Module):
@@ -71,8 +71,8 @@ class Restoration(nn.Module):
         """The same on cells (B, H/8, W/8, 192), as `to_cells` makes them; these are changed in place where no gradient is asked for."""
         dtype = self.into.weight.dtype
         unit = (step * _UNIT)[:, None, None, None]
-        x = squash(_deviations(cells) / unit).to(dtype).permute(0, 3, 1, 2)
-        y = squash(detail).to(dtype).contiguous(memory_format=torch.channels_last)
+        x = squash((_deviations(cells) / unit).to(dtype)).permute(0, 3, 1, 2)
+        y = squash(detail.to(dtype)).contiguous(memory_format=torch.channels_last)
         y = self.latents_around(F.silu(self.latents(y)))
         h = self.into(x) + F.pixel_shuffle(self.up(F.silu(y)), 2).contiguous(memory_format=torch.channels_last)
         gain = 1 + interpolate(self.quality, q)[:, :, None, None]

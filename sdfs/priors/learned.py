@@ -36,6 +36,7 @@ _ACTIVATION_LIMIT = 16 - _ACTIVATION_STEP
 _VALUE_STEP = 2.0**-4
 _VALUE_LIMIT = 2048.0  # values are seen clamped to this
 _MEAN_STEP = 2.0**-10  # of weights from values to means, which are summed in float64
+_MANTISSA_BITS, _ONE_BITS = 23, 0x3F800000  # of a float32
 _EXACT = 2**24  # float32 holds whole numbers up to this
 _RESTRAINED = 0.8  # of it is left to weights in training
 _MOST_ADDED = 512  # of what layers and tables add to each other
@@ -129,14 +130,14 @@ def diagonals(x: Tensor) -> Tensor:
 
 
 def magnitude(y: Tensor) -> Tensor:
-    """log2(1 + 2|y|), linear between powers of two, so that it is exact in binary arithmetic."""
-    mantissa, exponent = torch.frexp(y.detach().abs() * 2 + 1)
-    return exponent + 2 * mantissa - 2
+    """log2(1 + 2|y|), linear between powers of two: the bits of a float32 are just that, of 1 + 2|y|."""
+    bits = (y.detach().abs() * 2 + 1).view(torch.int32)
+    return (bits - _ONE_BITS).float() * 2.0**-_MANTISSA_BITS
 
 
 def _rounded(x: Tensor, step: float) -> Tensor:
     """To the nearest multiple, halves up; gradients pass through."""
-    exact = torch.floor(x.detach() * (1 / step) + 0.5) * step
+    exact = (x.detach() * (1 / step)).add_(0.5).floor_().mul_(step)
     return x + (exact - x).detach() if x.requires_grad else exact
 
 
@@ -351,8 +352,7 @@ class LearnedPrior(nn.Module):
 
     @staticmethod
     def _two(group: Group, scales: _Scales, features: Tensor, q: Tensor, step: Step) -> Tensor:
-        scale = scales(features, q, None)
-        nothing = torch.zeros_like(scale)
+        scale, nothing = scales(features, q, None), torch.zeros(1, 1, 1, 1)
         even = step(group, Places.EVEN, nothing, scale)
         return merge(even, step(group, Places.ODD, nothing, scales(features, q, even)))
 
