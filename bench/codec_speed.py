@@ -10,11 +10,11 @@ part keeps one core busy only, or other programs were at work.
 The parts are what the codec itself calls, with a clock around it; the time of a part does not contain that of the parts within:
 
     probe            the file taken apart
-    encoder          pixels to latents: the network
-    worth            what error may cost in bits (efforts normal and best)
+    encoder          pixels to latents: the transform
+    worth            what error may cost in bits
     prior            classes, means and symbols of the latents
     prior/entropy    symbols to bytes, or bytes to symbols
-    decoder          latents to pixels: the network
+    decoder          latents to pixels: the transform and the network
     render           the file that a reader gets
     render/probe     what that reader sees of it
     scores           how far that is from the original

@@ -14,10 +14,14 @@ from PIL import Image
 from safetensors.torch import load
 from torch import Tensor
 
-from sdfs.autoencoders.bundled import FACTOR
+from sdfs.autoencoders import lapped, layout
+from sdfs.autoencoders.lapped import BANDS, COMPONENTS, FACTOR
+from sdfs.autoencoders.layout import DETAIL_CHANNELS
 from sdfs.autoencoders.runner import LARGEST_ERROR, BundledAutoencoder
 
-QUALITY = 50.0
+QUALITY = 70.0
+# a pixel: the blocks of the bundled transform, its filters across both kinds of borders, long and short ones, and colours
+LINEAR_FLOP = 2.0 * COMPONENTS * (BANDS + 2 * 2 * FACTOR + COMPONENTS)
 Network = Callable[[Tensor], Tensor]
 
 
@@ -57,17 +61,25 @@ class Model:
 def bundled(device: torch.device, format: Format) -> Model:
     """Raises ValueError where the engine does not take the format."""
     weights = load(resources.files("sdfs").joinpath("weights/bundled.safetensors").read_bytes())
-    networks = BundledAutoencoder(weights, "", device, format.dtype)._networks
-    if networks.decoder.out.weight.dtype != format.dtype:
+    autoencoder = BundledAutoencoder(weights, "", device, format.dtype)
+    if autoencoder.placed[1] != format.dtype:
         raise ValueError(f"bundled, {format.name}: off by more than {LARGEST_ERROR} of 255, so that the engine takes float32")
-    encoder: Any = networks.encoder
-    decoder: Any = networks.decoder
+    restoration: Any = autoencoder._network.restoration
+    q = torch.tensor([QUALITY], device=device)
+    step, steps = torch.exp2(layout.log2_step(q)), torch.exp2(layout.log2_steps(q))[:, :, None, None]
 
-    def quality(x: Tensor) -> Tensor:
-        return torch.full((len(x),), QUALITY, device=device)
+    def long(x: Tensor, side: int) -> Tensor:
+        return torch.zeros(len(x), x.shape[2] // side, x.shape[3] // side, dtype=torch.bool, device=device)
 
-    linear = 2 * networks.decoder.kernels.numel() / FACTOR**2
-    return Model(lambda pixels: encoder(pixels, quality(pixels)), lambda latents: decoder(latents, quality(latents)), linear)
+    def encoder(pixels: Tensor) -> Tensor:
+        return layout.to_channels(lapped.forward(lapped.to_components(pixels * 255), long(pixels, FACTOR))) / steps
+
+    def decoder(latents: Tensor) -> Tensor:
+        components = lapped.inverse(layout.to_coefficients(latents * steps), long(latents, 1))
+        restored = restoration(components, latents[:, DETAIL_CHANNELS], long(latents, 1), step.expand(len(latents)), q.expand(len(latents)))
+        return lapped.to_rgb(restored) / 255
+
+    return Model(encoder, decoder, LINEAR_FLOP)
 
 
 def autoencoder_kl(device: torch.device, format: Format, config: dict[str, Any]) -> Model:
