@@ -13,8 +13,9 @@ import torch
 
 from bench.gpu.__main__ import main
 from bench.gpu.measure import QUICK
-from bench.gpu.models import FORMATS
-from sdfs.autoencoders.bundled import FACTOR, Decoder
+from bench.gpu.models import FORMATS, LINEAR_FLOP
+from sdfs.autoencoders.lapped import BANDS, COMPONENTS, FACTOR
+from sdfs.autoencoders.restoration import CELL, DETAIL, Restoration
 from sdfs.autoencoders.runner import LARGEST_ERROR
 
 
@@ -41,15 +42,21 @@ def test_every_network_is_timed_in_every_format_at_every_size(report: dict[str, 
 
 
 def test_the_operations_are_those_of_the_layers(report: dict[str, Any]) -> None:
+    """And of the transform's blocks, filters and colours."""
     (side,) = QUICK.tiles["bundled"]
     positions = side // FACTOR
-    decoder, counted = Decoder(), [2 * Decoder().kernels.numel() * (positions + 1) ** 2]
-    for layer in decoder.modules():
+    restoration, counted = Restoration(), [0]
+    for layer in restoration.modules():
         if isinstance(layer, torch.nn.Conv2d):
             layer.register_forward_hook(lambda layer, _, out: counted.append(2 * layer.weight.numel() * out.shape[2] * out.shape[3]))
-    decoder(torch.zeros(1, 256, positions, positions), torch.tensor([50.0]))
-    found = {s["flop"] / s["batch"] for s in report["speeds"] if (s["model"], s["network"]) == ("bundled", "decoder")}
-    assert found == {sum(counted)}
+    short, one = torch.zeros(1, positions, positions, dtype=torch.bool), torch.ones(1)
+    cells = torch.zeros(1, side // CELL, side // CELL, COMPONENTS * CELL**2)
+    restoration.cells(cells, torch.zeros(1, DETAIL, positions, positions), short, one, one)
+    borders = 2 * (positions - 1) * side * FACTOR  # samples beside borders between rows, and between columns
+    transform = 2 * COMPONENTS * (side**2 * (BANDS + COMPONENTS) + borders * 2 * FACTOR)
+    found = {(s["network"], s["flop"] / s["batch"]) for s in report["speeds"] if s["model"] == "bundled"}
+    assert found == {("encoder", transform), ("decoder", transform + sum(counted))}
+    assert transform <= LINEAR_FLOP * side**2
 
 
 def test_every_format_has_a_ceiling(report: dict[str, Any]) -> None:
@@ -62,9 +69,14 @@ def test_float32_is_no_different_from_itself(report: dict[str, Any]) -> None:
 
 
 def test_16_bits_differ_from_float32_by_less_than_the_engine_allows(report: dict[str, Any]) -> None:
-    levels = [d["levels"] for d in report["differences"] if d["model"] == "bundled" and d["format"] in ("bf16", "fp16")]
-    assert len(levels) == 4
-    assert 0 < min(levels) <= max(levels) < LARGEST_ERROR
+    levels = {
+        (d["network"], d["format"]): d["levels"]
+        for d in report["differences"]
+        if d["model"] == "bundled" and d["format"] in ("bf16", "fp16")
+    }
+    assert levels["encoder", "bf16"] == levels["encoder", "fp16"] == 0  # no network
+    assert 0 < levels["decoder", "bf16"] < LARGEST_ERROR
+    assert 0 < levels["decoder", "fp16"] < LARGEST_ERROR
 
 
 def test_what_is_not_measured_is_said(report: dict[str, Any]) -> None:

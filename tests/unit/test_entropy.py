@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdfs.entropy import CLASSES, PRECISION, Decoder, Tables, encode, scale_class
+from sdfs.entropy import CLASSES, FLAG_CLASSES, PRECISION, Decoder, Tables, encode, flag_class, scale_class
 from sdfs.errors import DamagedError
 
 SYMBOLS = st.integers(-70_000, 70_000)
@@ -15,16 +15,17 @@ SYMBOLS = st.integers(-70_000, 70_000)
 
 @pytest.fixture(scope="module")
 def tables() -> Tables:
-    reach = np.array([0, *[2 + k for k in range(1, CLASSES)]], np.int32)
+    """The last classes are those of flags."""
+    reach = np.array([0, *[2 + k for k in range(1, CLASSES)], *[1] * FLAG_CLASSES], np.int32)
     frequencies = []
     for r in reach[1:]:
         table = np.full(2 * r + 2, 1000, np.int32)
         table[r] = (1 << PRECISION) - 1000 * (2 * r + 1)
         frequencies.append(table)
-    return Tables(reach, np.concatenate(frequencies))
+    return Tables(reach, np.concatenate(frequencies), CLASSES + FLAG_CLASSES)
 
 
-@given(passes=st.lists(st.lists(st.tuples(st.integers(0, CLASSES - 1), SYMBOLS), max_size=40), max_size=4))
+@given(passes=st.lists(st.lists(st.tuples(st.integers(0, CLASSES + FLAG_CLASSES - 1), SYMBOLS), max_size=40), max_size=4))
 def test_symbols_come_back(tables: Tables, passes: list[list[tuple[int, int]]]) -> None:
     coded = []
     for one in passes:
@@ -85,9 +86,28 @@ def test_a_table_that_is_not_normalised_is_refused(tables: Tables) -> None:
     broken = np.concatenate(tables.frequencies)
     broken[3] += 1
     with pytest.raises(DamagedError, match="class 1 is not normalised"):
-        Tables(tables.reach, broken)
+        Tables(tables.reach, broken, CLASSES + FLAG_CLASSES)
 
 
-def test_scale_classes_are_quarter_octaves() -> None:
-    log2_scales = np.array([-9.0, -3.0625, -3.0, -2.8125, -2.75, 0.0, 40.0])
+def test_tables_of_fewer_classes_are_refused(tables: Tables) -> None:
+    with pytest.raises(DamagedError, match="do not fit"):
+        Tables(tables.reach, np.concatenate(tables.frequencies), CLASSES)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scale_classes_are_quarter_octaves(dtype: type) -> None:
+    log2_scales = np.array([-9.0, -3.0625, -3.0, -2.8125, -2.75, 0.0, 40.0], dtype)
     np.testing.assert_array_equal(scale_class(log2_scales), [0, 0, 1, 1, 2, 13, CLASSES - 1])
+
+
+def test_every_scale_has_the_class_that_whole_numbers_give() -> None:
+    sixteenths = np.arange(-65536, 65536)
+    wanted = np.clip((sixteenths + 48) // 4 + 1, 0, CLASSES - 1)
+    np.testing.assert_array_equal(scale_class((sixteenths / 16).astype(np.float32)), wanted)
+
+
+def test_flag_classes_are_half_units_of_the_odds() -> None:
+    logits = np.array([-1e6, -4.25, -0.2501, -0.25, 0.0, 0.2499, 0.25, 3.75, 4.0, 1e6], np.float32)
+    middle = CLASSES + FLAG_CLASSES // 2
+    wanted = [CLASSES, CLASSES, middle - 1, middle, middle, middle, middle + 1, middle + 8, middle + 8, CLASSES + FLAG_CLASSES - 1]
+    np.testing.assert_array_equal(flag_class(logits), wanted)
