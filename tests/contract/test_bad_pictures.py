@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sdfs import container
+from sdfs.autoencoders.layout import Latents
 from sdfs.autoencoders.runner import TILE, BundledAutoencoder
 from sdfs.codec import Codec
 from sdfs.container import KIND_JXL, KIND_LATENT, KIND_LZ4, KIND_RAW
@@ -99,9 +100,11 @@ def test_tiles_as_large_as_they_are_leave_no_seams(
     picture = part(photo, 70, 1000)
     picture = np.concatenate([picture, picture[:, ::-1]], 1)
     whole = BundledAutoencoder(weights, "", CPU, torch.float32, tile=2 * TILE)
-    latents = whole.encode(picture, 50)
-    assert latents.shape[2] > TILE
-    assert np.abs(autoencoder.encode(picture, 50) - latents).max() < 1e-3
+    analysed, parts = whole.encode(picture, 50), autoencoder.encode(picture, 50)
+    assert analysed.short.shape[1] > TILE
+    np.testing.assert_array_equal(parts.short, analysed.short)
+    assert np.abs(parts.latents - analysed.latents).max() < 1e-3
+    latents = Latents(np.rint(analysed.latents * 16).astype(np.int16), analysed.short)
     difference = autoencoder.decode(latents, 50, 70, 2000).astype(int) - whole.decode(latents, 50, 70, 2000)
     assert np.abs(difference).max() <= 1
 

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sdfs import container
-from sdfs.autoencoders.bundled import Decoder, Encoder
+from sdfs.autoencoders import lapped, layout
+from sdfs.autoencoders.layout import DETAIL_CHANNELS, Latents
+from sdfs.autoencoders.restoration import Restoration
 from sdfs.autoencoders.runner import BundledAutoencoder
 from sdfs.codec import Codec
 from sdfs.container import KIND_LATENT
@@ -127,7 +129,7 @@ def test_what_an_autoencoder_spoils_in_one_place_is_kept_exactly(
     """Scores of the whole picture do not see it."""
     decode = BundledAutoencoder.decode
 
-    def spoiling(self: BundledAutoencoder, latents: NDArray[np.float32], quality: int, height: int, width: int) -> Pixels:
+    def spoiling(self: BundledAutoencoder, latents: Latents, quality: int, height: int, width: int) -> Pixels:
         decoded = decode(self, latents, quality, height, width).copy()
         decoded[at[0] : at[0] + 9, at[1] : at[1] + 9] = (255, 0, 0)
         return decoded
@@ -144,7 +146,7 @@ def test_what_an_autoencoder_spoils_in_one_place_is_kept_exactly(
 def test_what_is_spoilt_at_one_quality_only_is_tried_at_another(codec: Codec, photo: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     decode = BundledAutoencoder.decode
 
-    def spoiling(self: BundledAutoencoder, latents: NDArray[np.float32], quality: int, height: int, width: int) -> Pixels:
+    def spoiling(self: BundledAutoencoder, latents: Latents, quality: int, height: int, width: int) -> Pixels:
         decoded = decode(self, latents, quality, height, width).copy()
         decoded[:20, :20] = decoded[:20, :20] if quality > 60 else 0
         return decoded
@@ -158,27 +160,30 @@ def test_what_is_spoilt_at_one_quality_only_is_tried_at_another(codec: Codec, ph
 @pytest.mark.timeout(1800)
 def test_a_search_for_the_worst_picture_finds_none_beyond_the_bound(codec: Codec, photo: Pixels, weights: dict[str, torch.Tensor]) -> None:
     """By gradient ascent on the error of a block, from drawings, photos and noise; every few steps the picture is stored."""
-    encoder, decoder = Encoder(), Decoder()
-    for prefix, network in (("encoder.", encoder), ("decoder.", decoder)):
-        network.load_state_dict({k.removeprefix(prefix): v.float() for k, v in weights.items() if k.startswith(prefix)})
-        network.requires_grad_(False)
+    restoration = Restoration().requires_grad_(False)
+    prefix = "restoration."
+    restoration.load_state_dict({k.removeprefix(prefix): v.float() for k, v in weights.items() if k.startswith(prefix)})
     random = np.random.default_rng(0)
     for _ in range(SEARCHES):
         colours = random.integers(0, 256, (2, 3))
         starts = [drawing for _, drawing in drawings(tuple(colours[0]), tuple(colours[1]), SIDE)]
         start = with_photo(starts[random.integers(len(starts))], photo)
         noisy = start + random.normal(0, random.choice([0, 1, 8]), start.shape)
-        pixels = torch.from_numpy(noisy.clip(0, 255) / 255).float().permute(2, 0, 1)[None].requires_grad_()
+        pixels = torch.from_numpy(noisy.clip(0, 255)).float().permute(2, 0, 1)[None].requires_grad_()
         quality, (top, left) = int(random.choice(QUALITIES)), random.integers(0, SIDE - 16, 2)
-        step = 160 * 2 ** (-quality / 28)  # about that of the coder
+        q = torch.tensor([float(quality)])
+        step, steps = torch.exp2(layout.log2_step(q)), torch.exp2(layout.log2_steps(q))[:, :, None, None]
         for round_ in range(9):
             if round_ % 4 == 0:
-                stored = (pixels.detach()[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+                stored = pixels.detach()[0].permute(1, 2, 0).numpy().round().astype(np.uint8)
                 check(codec, stored, quality)
-            q = torch.tensor([float(quality)])
-            latents = encoder(pixels, q)
-            quantised = latents + ((latents / step).round() * step - latents).detach()
-            block = (decoder(quantised, q) - pixels)[..., top : top + 16, left : left + 16]
+            components = lapped.to_components(pixels)
+            short = lapped.choose(components.detach(), step)
+            latents = layout.to_channels(lapped.forward(components, short)) / steps
+            quantised = latents + (latents.round() - latents).detach()
+            linear = lapped.inverse(layout.to_coefficients(quantised * steps), short)
+            decoded = lapped.to_rgb(restoration(linear, quantised[:, DETAIL_CHANNELS], short, step, q))
+            block = (decoded - pixels)[..., top : top + 16, left : left + 16]
             (gradient,) = torch.autograd.grad(block.square().sum(), pixels)
             with torch.no_grad():
-                pixels.add_(gradient.sign() * random.choice([1, 4]) / 255).clamp_(0, 1)
+                pixels.add_(gradient.sign() * random.choice([1, 4])).clamp_(0, 255)

@@ -390,7 +390,7 @@ def components(values_4: Grid, short: list[list[int]], quality: int) -> list[Pla
     for group in range(5):
         for axis, ends in enumerate(ENDS):
             for u, v in BANDS[ends[group] : ends[group + 1]]:
-                tilt = min(max(((5 if axis else 8) - math.hypot(u, v)) / 8, -0.75), 0.75)
+                tilt = min(max(((3 if axis else 8) - math.hypot(u, v)) / 8, -0.75), 0.75)
                 unit = 2.0 ** (round(16 * (8.2 - 0.05 * quality - tilt)) / 16 - 4)
                 for r, row in enumerate(next(channels)):
                     for s, value in enumerate(row):
