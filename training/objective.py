@@ -164,7 +164,7 @@ class Distortion:
 
 
 def distortion(rgb: Tensor, decoded: Tensor) -> Distortion:
-    """Of decoded from rgb, both (B, 3, H, W) in 0..255."""
+    """Of decoded from rgb, both (B, 3, H, W) in 0..255, sides of at least 128: the last of MS-SSIM's scales is a sixteenth."""
     error = decoded - rgb
     a, b = (lapped.to_components(x) for x in (rgb, decoded))
     a, b = (x / torch.tensor([3**0.5, 1.805, 1.573]).view(1, 3, 1, 1) for x in (a, b))

@@ -59,7 +59,7 @@ def distance(original: Tensor, rendered: Tensor) -> Tensor:
         edges = (1 + (y - mean_y).abs()) / (1 + (x - mean_x).abs()) - 1
         for kind, planes in enumerate((dissimilar, edges.clamp(min=0), (-edges).clamp(min=0))):
             flat = planes.flatten(2)
-            norms = torch.stack([flat.mean(2), ((flat**4).mean(2) + 1e-12) ** 0.25], 2)
+            norms = torch.stack([flat.mean(2), ((flat**4).mean(2) + 1e-20) ** 0.25], 2)
             total = total + (norms * _WEIGHTS[:, scale, :, kind]).sum((1, 2))
         a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
     return total
