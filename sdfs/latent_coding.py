@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfs import slices
-from sdfs.autoencoders.layout import CHANNELS, Analysed, Group, Latents, last_group
+from sdfs.autoencoders.layout import CHANNELS, Analysed, Group, Latents, fineness, last_group
 from sdfs.entropy import (
     CLASSES,
     FLAG_CLASSES,
@@ -190,7 +190,8 @@ class LearnedCoder:
             scatter(short, places, found)
             return found
 
-        self._prior.passes(kept, kept_windows, torch.tensor([float(quality)]), last=last or last_group(quality))
+        q = fineness(quality)
+        self._prior.passes(kept, kept_windows, torch.tensor([q]), last=last or last_group(q))
         sixteenths = (values[0, :, : grid.rows, : grid.columns] * 16).clamp(-32768, 32767)
         return sixteenths.numpy().astype(np.int16), short[0, 0, : grid.rows, : grid.columns].numpy() > 0
 
