@@ -99,13 +99,13 @@ def encode(passes: Sequence[tuple[Symbols, Classes]], tables: Tables) -> bytes:
             reach = int(tables.reach[index])
             beyond = np.abs(part) > reach
             for value in part[beyond].tolist():
-                escapes += _leb128(2 * value if value >= 0 else -2 * value - 1)
+                escapes += leb128(zigzag(value))
             calls.append((index, np.where(beyond, 2 * reach + 1, part + reach).astype(np.int32)))
     coder = constriction.stream.stack.AnsCoder()
     for index, indices in reversed(calls):
         coder.encode_reverse(indices, tables.model(index))
     words = coder.get_compressed().astype("<u4").tobytes()
-    return _leb128(len(escapes)) + bytes(escapes) + words.rstrip(b"\0")
+    return leb128(len(escapes)) + bytes(escapes) + words.rstrip(b"\0")
 
 
 def cheaper(
@@ -130,7 +130,7 @@ class Decoder:
 
     def __init__(self, data: bytes, tables: Tables) -> None:
         """Raises DamagedError where `data` is shorter than it says, or ends with a zero byte, which `encode` leaves out."""
-        escape_bytes, at = _read_leb128(data, 0)
+        escape_bytes, at = read_leb128(data, 0)
         if (start := at + escape_bytes) > len(data):
             raise DamagedError(f"entropy-coded data: want {start} bytes at least, have {len(data)}")
         words = data[start:]
@@ -155,10 +155,10 @@ class Decoder:
         reach = int(self._tables.reach[index])
         symbols: Symbols = np.asarray(self._coder.decode(self._tables.model(index), count), np.int32) - reach
         for position in np.flatnonzero(symbols == reach + 1):
-            value, self._at = _read_leb128(self._escapes, self._at)
+            value, self._at = read_leb128(self._escapes, self._at)
             if value > 2 * SYMBOL_LIMIT:
                 raise DamagedError(f"entropy-coded data: escape {value} is out of range")
-            symbols[position] = (value + 1) // -2 if value & 1 else value // 2
+            symbols[position] = unzigzag(value)
         return symbols
 
     def finish(self) -> None:
@@ -167,7 +167,18 @@ class Decoder:
             raise DamagedError("entropy-coded data: not all of it was used")
 
 
-def _leb128(value: int) -> bytes:
+def zigzag(value: int) -> int:
+    """A signed number as an unsigned one: 0, -1, 1, -2, ..."""
+    return 2 * value if value >= 0 else -2 * value - 1
+
+
+def unzigzag(value: int) -> int:
+    """Inverse of `zigzag`."""
+    return (value + 1) // -2 if value & 1 else value // 2
+
+
+def leb128(value: int) -> bytes:
+    """An unsigned number, seven bits a byte, the lowest first."""
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
@@ -176,7 +187,8 @@ def _leb128(value: int) -> bytes:
     return bytes(out)
 
 
-def _read_leb128(data: bytes, at: int) -> tuple[int, int]:
+def read_leb128(data: bytes, at: int) -> tuple[int, int]:
+    """The number at `at`, and where it ends. Raises DamagedError."""
     value = 0
     for shift in range(0, 35, 7):
         if at >= len(data):

@@ -1,7 +1,7 @@
 """Latents of the bundled autoencoder to bytes and back, through the learned prior and the entropy coder; exact on every machine.
 
-Where the prior is sure that symbols are 0 they are not coded. A picture may know better: a checkerboard of single pixels has only
-frequencies that photos have not. So a slice begins with a byte, its floor: 1 where every symbol is coded.
+Where the prior is sure that symbols are 0 they are not coded. A picture may know better: an edge in the sky, or a checkerboard of single
+pixels, which photos do not have. So a slice begins with a list of the few symbols that are not 0 there all the same.
 
 The grid is cut into slices of up to SLICE x SLICE positions, each coded by itself, which bounds the memory of a decode; its passes are
 those of `priors.learned`. Positions that pad a slice to a multiple of GRID are class 0.
@@ -24,15 +24,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfs import slices
-from sdfs.autoencoders.layout import CHANNELS, Analysed, Group, Latents, last_group
-from sdfs.entropy import CLASSES, FLAG_CLASSES, Classes, Decoder, Symbols, Tables, cheaper, encode, flag_class, scale_class
+from sdfs.autoencoders.layout import CHANNELS, Analysed, Group, Latents, fineness, last_group
+from sdfs.entropy import (
+    CLASSES,
+    FLAG_CLASSES,
+    SYMBOL_LIMIT,
+    Classes,
+    Decoder,
+    Symbols,
+    Tables,
+    cheaper,
+    encode,
+    flag_class,
+    leb128,
+    read_leb128,
+    scale_class,
+    unzigzag,
+    zigzag,
+)
 from sdfs.errors import DamagedError
 from sdfs.priors.learned import GRID, LearnedPrior, Places, pick, scatter
 
 SLICE = 64  # latent positions, per side
 LATENT_LIMIT = 2000.0  # symbol units; latents are clamped to this when encoding, so that they fit int16
 TABLES = CLASSES + FLAG_CLASSES
-_LOST = 1.5  # symbol units: a residual that is not coded and is larger than this has its slice coded with a floor
+_ALWAYS_CODED = (Group.MEAN, Group.LOW)  # groups whose symbols are of class 1 at least, because a mean may be wrong
+_OUTLIER_BITS = 40.0  # about what an outlier takes: what it has to be worth
 _MOST_THREADS = 4  # each takes some 30 MB for its slice
 
 Worth = NDArray[np.float32]  # (h, w): bits that a squared error of one symbol unit is worth
@@ -56,8 +73,8 @@ class LearnedCoder:
         quantised = np.zeros(analysed.latents.shape, np.int16)
 
         def code(place: slices.Place) -> bytes:
-            floor, passes, quantised[:, *place] = self._slice(analysed, place, quality, worth)
-            return bytes([floor]) + encode(passes, self._tables)
+            passes, outliers, quantised[:, *place] = self._quantise(analysed, place, quality, worth)
+            return _packed(outliers) + encode(passes, self._tables)
 
         return slices.join(_side_by_side(code, _places(analysed))), Latents(quantised, analysed.short)
 
@@ -79,41 +96,33 @@ class LearnedCoder:
 
     def symbols(self, analysed: Analysed, quality: int, worth: Worth) -> list[tuple[Symbols, Classes]]:
         """The symbols and classes of all passes of all slices: what calibration counts."""
-        parts = (self._slice(analysed, place, quality, worth)[1] for place in _places(analysed))
+        parts = (self._quantise(analysed, place, quality, worth)[0] for place in _places(analysed))
         return [one for passes in parts for one in passes]
-
-    def _slice(
-        self, analysed: Analysed, place: slices.Place, quality: int, worth: Worth
-    ) -> tuple[int, list[tuple[Symbols, Classes]], NDArray[np.int16]]:
-        """A slice's floor, its passes, and the values that a decoder will get."""
-        for floor in (0, 1):
-            lost, passes, values = self._quantise(analysed, place, quality, worth, floor)
-            if lost <= _LOST:
-                break
-        return floor, passes, values
 
     @torch.no_grad()
     def _quantise(
-        self, analysed: Analysed, place: slices.Place, quality: int, worth: Worth, floor: int
-    ) -> tuple[float, list[tuple[Symbols, Classes]], NDArray[np.int16]]:
-        """The largest residual that was not coded, in symbol units; passes; values."""
-        rows, columns = worth[place].shape
-        grid = _Grid(rows, columns, floor)
-        lost = 0.0
+        self, analysed: Analysed, place: slices.Place, quality: int, worth: Worth
+    ) -> tuple[list[tuple[Symbols, Classes]], Tensor, NDArray[np.int16]]:
+        """The passes; outliers (CHANNELS, rows, columns); the values that a decoder will get."""
+        grid = _Grid(*worth[place].shape)
         y = grid.padded(torch.from_numpy(analysed.latents[:, *place])).clamp(-LATENT_LIMIT, LATENT_LIMIT)
         flags = grid.padded(torch.from_numpy(analysed.short[place])[None].float())
         prices = grid.padded(torch.from_numpy(worth[place])[None])
         passes: list[tuple[Symbols, Classes]] = []
+        outliers = torch.zeros_like(y)
 
         def step(group: Group, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
             residuals = pick(y[:, group.channels], places) - mean
             classes = grid.classes(log2_scale, group, places, residuals.shape)
-            coded = torch.from_numpy(classes.reshape(residuals.shape) > 0)
-            if not floor:
-                nonlocal lost
-                lost = max(lost, float((residuals * (grid.inside(places) & ~coded)).abs().max()))
-            symbols = self._cheapest(residuals, classes.reshape(residuals.shape), pick(prices, places)) * coded
+            coded, price = torch.from_numpy(classes.reshape(residuals.shape) > 0), pick(prices, places)
+            symbols = self._cheapest(residuals, classes.reshape(residuals.shape), price) * coded
             passes.append((symbols.numpy().astype(np.int32).ravel(), classes))
+            if group not in _ALWAYS_CODED:
+                nearest = torch.round(residuals)
+                saved = price * (residuals.square() - (residuals - nearest).square())
+                rare = torch.where(~coded & grid.inside(places) & (saved > _OUTLIER_BITS), nearest, 0.0)
+                scatter(outliers[:, group.channels], places, rare)
+                symbols = symbols + rare
             return symbols + mean
 
         def windows(places: Places, logit: Tensor) -> Tensor:
@@ -123,7 +132,7 @@ class LearnedCoder:
             return known * torch.from_numpy(classes.reshape(known.shape) > 0)
 
         values = self._walk(grid, quality, step, windows)[0]
-        return lost, passes, values
+        return passes, outliers[0, :, : grid.rows, : grid.columns], values
 
     def _cheapest(self, residuals: Tensor, classes: Classes, prices: Tensor) -> Tensor:
         """Of the nearest symbols and the next ones towards 0 those that cost less."""
@@ -140,14 +149,15 @@ class LearnedCoder:
     def _decode_slice(
         self, data: bytes, rows: int, columns: int, quality: int, last: Group | None
     ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-        if data[:1] not in (b"\0", b"\1"):
-            raise DamagedError(f"latents: a slice begins with {data[:1].hex() or 'nothing'}: want 00 or 01")
-        decoder, grid = Decoder(data[1:], self._tables), _Grid(rows, columns, data[0])
+        grid = _Grid(rows, columns)
+        outliers, at = _unpacked(data, grid)
+        decoder = Decoder(data[at:], self._tables)
 
         def step(group: Group, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
             shape = (1, group.size, *grid.shape(places))
             symbols = decoder.read(grid.classes(log2_scale, group, places, shape))
-            return torch.from_numpy(symbols.astype(np.float32).reshape(shape)) + mean
+            values = torch.from_numpy(symbols.astype(np.float32).reshape(shape)) + mean
+            return values if outliers is None else values + pick(outliers[:, group.channels], places)
 
         def windows(places: Places, logit: Tensor) -> Tensor:
             symbols = decoder.read(grid.flag_classes(logit, places))
@@ -180,7 +190,8 @@ class LearnedCoder:
             scatter(short, places, found)
             return found
 
-        self._prior.passes(kept, kept_windows, torch.tensor([float(quality)]), last=last or last_group(quality))
+        q = fineness(quality)
+        self._prior.passes(kept, kept_windows, torch.tensor([q]), last=last or last_group(q))
         sixteenths = (values[0, :, : grid.rows, : grid.columns] * 16).clamp(-32768, 32767)
         return sixteenths.numpy().astype(np.int16), short[0, 0, : grid.rows, : grid.columns].numpy() > 0
 
@@ -188,8 +199,8 @@ class LearnedCoder:
 class _Grid:
     """Of a slice, padded to multiples of GRID."""
 
-    def __init__(self, rows: int, columns: int, floor: int) -> None:
-        self.rows, self.columns, self._floor = rows, columns, floor
+    def __init__(self, rows: int, columns: int) -> None:
+        self.rows, self.columns = rows, columns
         self.height, self.width = (-(-size // GRID) * GRID for size in (rows, columns))
         inside = torch.zeros(1, 1, self.height, self.width, dtype=torch.bool)
         inside[:, :, :rows, :columns] = True
@@ -211,7 +222,7 @@ class _Grid:
     def classes(self, log2_scale: Tensor, group: Group, places: Places, shape: Sequence[int]) -> Classes:
         """Of a pass of this shape (1, C, h, w), by channel, row, column; 0 outside the slice."""
         classes = np.broadcast_to(scale_class(log2_scale.numpy()), tuple(shape))
-        if self._floor or group in (Group.MEAN, Group.LOW):  # whose means may be wrong
+        if group in _ALWAYS_CODED:
             classes = np.maximum(classes, np.uint8(1))
         return np.where(self._inside[places].numpy(), classes, np.uint8(0)).ravel()
 
@@ -222,6 +233,34 @@ class _Grid:
 def _places(analysed: Analysed) -> list[slices.Place]:
     rows, columns = analysed.short.shape
     return list(slices.places(rows, columns, SLICE))
+
+
+def _packed(outliers: Tensor) -> bytes:
+    """A list of what is not 0 in (CHANNELS, rows, columns): how many, then of each how far it is from the one before, and its value."""
+    flat = outliers.flatten().numpy()
+    places = np.flatnonzero(flat)
+    gaps = np.diff(places, prepend=-1) - 1
+    packed = bytearray(leb128(len(places)))
+    for gap, value in zip(gaps.tolist(), flat[places].tolist(), strict=True):
+        packed += leb128(gap) + leb128(zigzag(int(value)))
+    return bytes(packed)
+
+
+def _unpacked(data: bytes, grid: _Grid) -> tuple[Tensor | None, int]:
+    """Inverse of `_packed`: (1, CHANNELS, height, width) or, where there are none, None; and where the list ends. Raises DamagedError."""
+    count, at = read_leb128(data, 0)
+    if not count:
+        return None, at
+    flat, place = np.zeros(CHANNELS * grid.rows * grid.columns, np.float32), -1
+    for _ in range(count):
+        gap, at = read_leb128(data, at)
+        value, at = read_leb128(data, at)
+        place += gap + 1
+        if place >= len(flat) or not 0 < value <= 2 * SYMBOL_LIMIT:
+            raise DamagedError("latents: an outlier is out of range")
+        flat[place] = unzigzag(value)
+    values = torch.from_numpy(flat).reshape(1, CHANNELS, grid.rows, grid.columns)
+    return F.pad(values, (0, grid.width - grid.columns, 0, grid.height - grid.rows)), at
 
 
 def _side_by_side(work: Callable[..., Result], *arguments: Sequence[Any]) -> list[Result]:

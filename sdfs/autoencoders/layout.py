@@ -1,4 +1,4 @@
-"""Which latents there are: groups of the transform's coefficients, and how finely each is quantised at each quality.
+"""Which latents there are: groups of the transform's coefficients, and how finely each is quantised.
 
 Latents are coefficients in units of their quantisation step. Channels are coded group by group, low frequencies first; what a group holds
 is a share of each component's bands.
@@ -26,9 +26,9 @@ from torch import Tensor
 
 from sdfs.autoencoders.lapped import BANDS, COMPONENTS, frequencies
 
-QUALITIES = 101  # q = 0..100
-LEVELS = 9  # per-level parameters are interpolated between LEVELS points of the quality scale
-CHROMA_FROM = 65  # below this quality the CHROMA group is not coded: hardly a symbol of it would not be zero
+QUALITIES = 101  # 0..100
+LEVELS = 9  # per-level parameters are interpolated between LEVELS points of the scale of fineness
+CHROMA_FROM = 65.0  # below this fineness the CHROMA group is not coded: hardly a symbol of it would not be zero
 _Y_ENDS = (1, 16, 72, BANDS, BANDS)
 _CHROMA_ENDS = (1, 6, 24, 80, BANDS)
 
@@ -118,24 +118,35 @@ def _tilt(device: torch.device) -> Tensor:
     return torch.tensor(found, device=device)
 
 
+# What the transform, prior and network go by is the fineness q of quantisation, from 0 to 100, even in the logarithm of the step. At
+# qualities 0, 10, ..., 100 it is
+_FINENESS = (0, 3, 7, 12, 19, 27, 36, 46, 57, 73, 100)
+
+
+def fineness(quality: int) -> float:
+    """Of a quality 0 ... 100: a multiple of 1/8."""
+    low, part = divmod(quality, 10)
+    return round(8 * (_FINENESS[low] + (part and (_FINENESS[low + 1] - _FINENESS[low]) * part / 10))) / 8
+
+
 def log2_step(q: Tensor) -> Tensor:
-    """Of the base step at quality q (B,): (B,). The network goes by it."""
+    """Of the base step at fineness q (B,): (B,)."""
     return 8.2 - 0.05 * q
 
 
 def log2_steps(q: Tensor) -> Tensor:
-    """Of the quantisation step of each channel at quality q (B,): (B, CHANNELS), multiples of 1/16."""
-    return torch.round((log2_step(q)[:, None] - _tilt(q.device)) * 16) / 16
+    """Of the quantisation step of each channel at fineness q (B,): (B, CHANNELS), multiples of 1/16."""
+    return torch.round((log2_step(q)[:, None] - _tilt()) * 16) / 16
 
 
 def interpolate(levels: Tensor, q: Tensor) -> Tensor:
-    """Rows of `levels` (LEVELS, C) at qualities q (B,) in [0, 100], linearly: (B, C)."""
+    """Rows of `levels` (LEVELS, C) at fineness q (B,) in [0, 100], linearly: (B, C)."""
     position = q * ((LEVELS - 1) / (QUALITIES - 1))
     low = position.floor().long().clamp(0, LEVELS - 2)
     part = (position - low).unsqueeze(1)
     return levels[low] * (1 - part) + levels[low + 1] * part
 
 
-def last_group(quality: float) -> Group:
-    """The last group that has symbols at a quality."""
-    return Group.CHROMA if quality >= CHROMA_FROM else Group.HIGH
+def last_group(q: float) -> Group:
+    """The last group that has symbols at a fineness."""
+    return Group.CHROMA if q >= CHROMA_FROM else Group.HIGH

@@ -63,7 +63,7 @@ class Restoration(nn.Module):
         """Correct a linear reconstruction.
 
         components (B, 3, H, W) float32, H and W multiples of 16; detail (B, DETAIL, H/16, W/16): latents in symbol units, without the
-        means of positions; short (B, H/16, W/16) bool; step (B,): of quantisation; q (B,) in [0, 100] -> (B, 3, H, W) float32.
+        means of positions; short (B, H/16, W/16) bool; step (B,): of quantisation; q (B,) fineness -> (B, 3, H, W) float32.
         """
         return from_cells(self.cells(to_cells(components), detail, short, step, q))
 

@@ -73,9 +73,10 @@ class _Network:
     def decode(self, latents: Latents, quality: int, height: int, width: int) -> Pixels:
         rows, columns = latents.short.shape
         pixels = np.empty((rows * FACTOR, columns * FACTOR, COMPONENTS), np.uint8)
-        q = torch.tensor([float(quality)], device=self.device)
+        fineness = layout.fineness(quality)
+        q = torch.tensor([fineness], device=self.device)
         step, steps = torch.exp2(layout.log2_step(q)), torch.exp2(layout.log2_steps(q))[:, :, None, None]
-        used = layout.last_group(quality).channels.stop
+        used = layout.last_group(fineness).channels.stop
         for y in spans(rows, self.tile, _DECODE_HALO):
             for x in spans(columns, self.tile, _DECODE_HALO):
                 values = torch.from_numpy(latents.values[:used, y.outer, x.outer]).to(self.device)[None].float() / 16
@@ -95,7 +96,7 @@ def thumbnail(latents: Latents, quality: int, factor: int) -> Pixels:
     """
     used = (Group.MEAN if factor == FACTOR else Group.LOW).channels.stop
     side = FACTOR // factor
-    steps = torch.exp2(layout.log2_steps(torch.tensor([float(quality)])))[:, :used, None, None]
+    steps = torch.exp2(layout.log2_steps(torch.tensor([layout.fineness(quality)])))[:, :used, None, None]
     coefficients = layout.to_coefficients(torch.from_numpy(latents.values[:used])[None].float() / 16 * steps, side**2)
     rgb = lapped.to_rgb(lapped.reduced(coefficients, side)).clamp_(0, 255).round_().to(torch.uint8)
     return rgb[0].permute(1, 2, 0).numpy()
@@ -133,7 +134,8 @@ class BundledAutoencoder:
         rows, columns = -(-height // FACTOR), -(-width // FACTOR)
         padded = np.pad(pixels, ((0, rows * FACTOR - height), (0, columns * FACTOR - width), (0, 0)), mode="edge")
         latents, short = np.zeros((layout.CHANNELS, rows, columns), np.float32), np.zeros((rows, columns), np.bool_)
-        q, used = torch.tensor([float(quality)]), layout.last_group(quality).channels.stop
+        fineness = layout.fineness(quality)
+        q, used = torch.tensor([fineness]), layout.last_group(fineness).channels.stop
         step, steps = torch.exp2(layout.log2_step(q)), torch.exp2(layout.log2_steps(q))[:, :used, None, None]
         for y in spans(rows, self._tile, _ENCODE_HALO):
             for x in spans(columns, self._tile, _ENCODE_HALO):

@@ -184,7 +184,7 @@ class _ExactMean(nn.Conv2d):
 
 
 class _Table(nn.Module):
-    """A row of biases for each quality."""
+    """A row of biases for each fineness."""
 
     def __init__(self, size: int, start: float = 0.0) -> None:
         super().__init__()
@@ -325,7 +325,7 @@ class LearnedPrior(nn.Module):
         `step(group, places, mean, log2_scale)` returns the values of a pass, multiples of 1/16, as `pick` gives them, and is told where
         they are expected, (B, C, h, w) each; a mean or scale of one row and column stands for all, as that of the first pass does, whose
         result tells the size of the grid. `windows(places, logit)` returns whether windows are short there, as 0 or 1; `logit` is the
-        natural logarithm of the odds. q (B,): qualities. Passes of groups after `last` are left out.
+        natural logarithm of the odds. q (B,): fineness. Passes of groups after `last` are left out.
         """
         means = self.means(step, q)
         if last is Group.MEAN:

@@ -16,7 +16,7 @@ from safetensors.torch import load
 
 from sdfs import trade_off
 from sdfs.autoencoders import Pixels
-from sdfs.autoencoders.layout import Analysed, log2_step
+from sdfs.autoencoders.layout import Analysed, fineness, log2_step
 from sdfs.autoencoders.runner import BundledAutoencoder
 from sdfs.errors import DamagedError
 from sdfs.latent_coding import LearnedCoder, Worth
@@ -74,7 +74,7 @@ class BundledModel:
 
         def cost(tried: Encoded) -> float:
             bits = 8 * len(tried.section) / (pixels.shape[0] * pixels.shape[1])
-            return trade_off.cost(compare(pixels, tried.pixels), bits, float(log2_step(torch.tensor(quality))))
+            return trade_off.cost(compare(pixels, tried.pixels), bits, float(log2_step(torch.tensor(fineness(quality)))))
 
         return min((self._encoded(analysed, pixels, quality, worth * np.float32(factor)) for factor in _TRIED), key=cost)
 
