@@ -59,9 +59,12 @@ def _run(tasks: Sequence[_Task], jobs: int) -> Iterator[Result]:
     if not jobs or not tasks:
         yield from (task.run() for task in tasks)
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker) as workers:
+    workers = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker)
+    try:
         for done in as_completed([workers.submit(task.run) for task in tasks]):
             yield done.result()
+    finally:
+        workers.shutdown(cancel_futures=True)  # who stops a run does not wait until all of it is measured
 
 
 def _start_worker() -> None:
