@@ -8,6 +8,7 @@ import math
 import pickle
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from bench.rate_distortion.pictures import Picture, parse_sets
 from bench.rate_distortion.published import distance_at, published
 from bench.rate_distortion.results import Results, key_of
 from bench.rate_distortion.scores import SCORES, Judge
-from bench.rate_distortion.squares import squares_of
+from bench.rate_distortion.squares import draw, draw_scale, measure_squares, squares_of, wins_table
 from bench.rate_distortion.tables import bd_rate
 
 SHARED = Path(__file__).parents[2] / "../shared"
@@ -151,6 +152,34 @@ def test_squares_are_cut_out_of_pictures_and_never_enlarged(tmp_path: Path) -> N
     found = squares_of([Picture(tmp_path / "large.png"), Picture(tmp_path / "small.png")])
     assert [square.name for square in found] == ["large"]
     assert np.array_equal(found[0].load(), pixels[44:556, 4:516])
+
+
+def test_squares_are_scored_and_drawn_side_by_side(tmp_path: Path) -> None:
+    Image.fromarray(data.astronaut()).save(tmp_path / "astronaut.png")
+    codecs = [
+        Codec(name, name, "1", (), in_levels(bits), (128, 64, 32, 16)) for name, bits in (("fine", 0.4), ("coarse", 3.0), ("huge", 90.0))
+    ]
+    squares = [Picture(tmp_path / "astronaut.png", 512)]
+    found = measure_squares(squares, codecs, ["psnr"])
+    assert [square.fits for square in found] == [True, True, False]
+    header, _, coarse, huge = wins_table(found, codecs[0], ["psnr"]).splitlines()
+    assert header == "| fine against | squares that fit | PSNR, dB: won, by |"
+    assert coarse.startswith("| coarse | 1 of 1 | 1 of 1, +")
+    assert huge == "| huge | 0 of 1 | – |"
+    draw(squares, found, tmp_path, ".png")
+    draw_scale(squares, replace(codecs[0], code=by_quality), ["psnr"], tmp_path, ".png")
+    for name, columns in (("astronaut.png", 3), ("astronaut-scale.png", 2)):
+        with Image.open(tmp_path / name) as sheet:
+            assert sheet.width == columns * 520 - 8
+
+
+def in_levels(bits: float) -> Callable[[NDArray[np.uint8], float], tuple[bytes, NDArray[np.uint8]]]:
+    """Rounds to a multiple of the setting, and takes `bits` times more bytes the finer that is."""
+    return lambda pixels, step: (bytes(int(bits * 1000 * 32 / step)), (pixels // int(step) * int(step)).astype(np.uint8))
+
+
+def by_quality(pixels: NDArray[np.uint8], quality: float) -> tuple[bytes, NDArray[np.uint8]]:
+    return in_levels(1)(pixels, 100 - quality + 1)
 
 
 # --- noise
@@ -403,28 +432,25 @@ def test_the_distance_at_a_rate_is_read_off_a_curve_where_it_has_that_rate() -> 
 # --- a run
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the bench made of two small photos and a square; tables are in `tables`."""
-    folder = tmp_path_factory.mktemp("bench")
-    photos = folder / "photos"
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_a_run_keeps_results_and_shows_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = tmp_path / "photos"
     photos.mkdir()
     Image.fromarray(data.astronaut()[:96, 180:276]).save(photos / "face.png")
     Image.fromarray(data.coffee()[100:180, 200:320]).save(photos / "cup.png")
-    Image.fromarray(data.astronaut()).save(folder / "square.png")
-    arguments = ["--set", "small", str(photos), "--results", str(folder / "results.jsonl"), "--figures", str(folder / "figures")]
-    main([*arguments, "--kodak", str(photos), "--slower", "1"])
-    main(["--quick", "--set", "one", str(folder / "square.png"), "--squares", str(folder / "squares")])
-    return folder
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-def test_a_run_keeps_results_and_draws(run: Path) -> None:
-    codecs = {json.loads(line)["key"]["codec"] for line in (run / "results.jsonl").read_text().splitlines()}
-    assert {"SDFS", "jpeg", "webp", "jpegxl", "original", *(codec.name for codec in avif()), *(codec.name for codec in avif(3))} == codecs
-    assert (run / "figures/small/psnr.svg").stat().st_size > 1_000
-    with Image.open(run / "squares/square.png") as sheet:
-        assert sheet.width == 3 * 512 + 2 * 8
-    with Image.open(run / "squares/square-scale.png") as sheet:
-        assert sheet.width == 2 * 512 + 8
+    kept, figures = tmp_path / "results.jsonl", tmp_path / "figures"
+    places = ["--set", "small", str(photos), "--kodak", str(photos)]
+    main([*places, "--slower", "1", "--results", str(kept), "--figures", str(figures)])
+    codecs = {json.loads(line)["key"]["codec"] for line in kept.read_text().splitlines()}
+    assert codecs == {"SDFS", "jpeg", "webp", "jpegxl", "original", *(codec.name for codec in (*avif(), *avif(3)))}
+    assert (figures / "small/psnr.svg").stat().st_size > 1_000
+    shown = capsys.readouterr().out
+    for heading in (
+        "small (2): SDFS to AVIF",
+        "Kodak (2): SDFS to JPEG XL",
+        "AVIF, speed 3 to AVIF",
+        "noise at quality 50",
+        "kMAC a pixel",
+    ):
+        assert heading in shown
