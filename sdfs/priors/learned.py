@@ -285,8 +285,8 @@ class LearnedPrior(nn.Module):
                 reached = max(float(side.flatten(1).sum(1).max()) for side in sides) * _ACTIVATION_LIMIT
                 reached += 0 if layer.bias is None else float(layer.bias.abs().max())
                 _bounded(f"layer {name}", reached, most - _MOST_ADDED)
-            elif isinstance(layer, _ExactMean):  # means and symbols add up to what float32 holds
-                _bounded(f"layer {name}", float(layer.weight.abs().flatten(1).sum(1).max()) * 2 * _VALUE_LIMIT, _EXACT * _VALUE_STEP / 2)
+            elif isinstance(layer, _ExactMean):  # two of them add up to what float32 holds
+                _bounded(f"layer {name}", float(layer.weight.abs().flatten(1).sum(1).max()) * 2 * _VALUE_LIMIT, _EXACT * _VALUE_STEP)
             elif isinstance(layer, _Table):
                 _bounded(f"table {name}", float(layer.levels.abs().max()), _MOST_ADDED)
 
@@ -299,6 +299,9 @@ class LearnedPrior(nn.Module):
                 flat = layer.weight.flatten(1)
                 reached = torch.maximum(flat.clamp(min=0).sum(1), (-flat).clamp(min=0).sum(1))
                 layer.weight *= (most / reached.clamp(min=most))[:, None, None, None]
+            elif isinstance(layer, _ExactMean):
+                most_mean = _RESTRAINED * _EXACT * _VALUE_STEP / (2 * _VALUE_LIMIT)
+                layer.weight *= (most_mean / layer.weight.abs().flatten(1).sum(1).clamp(min=most_mean))[:, None, None, None]
 
     def exact_state(self) -> dict[str, Tensor]:
         """The parameters rounded to what the passes compute with, but for tables of qualities, which are rounded once interpolated."""

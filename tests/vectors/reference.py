@@ -41,6 +41,12 @@ def float32(x: float) -> float:
     return float(rounded)
 
 
+def fineness(quality: int) -> float:
+    table = (0, 3, 7, 12, 19, 27, 36, 46, 57, 73, 100, 100)
+    below, above = table[quality // 10 : quality // 10 + 2]
+    return round(8 * (below + (above - below) * (quality % 10) / 10)) / 8
+
+
 class Weights:
     """The numbers of a safetensors weights file: prior.* and entropy.*."""
 
@@ -56,15 +62,19 @@ class Weights:
         reach, frequencies = self._values["entropy.reach"][1], self._values["entropy.frequencies"][1]
         self.tables: list[tuple[int, list[int]]] = [(0, [])]
         at = 0
-        for index in range(1, CLASSES + FLAG_CLASSES):
+        for index in range(1, len(reach)):
             size = 2 * reach[index] + 2
             self.tables.append((reach[index], [0, *accumulate(frequencies[at : at + size])]))
             at += size
 
-    def table_8(self, name: str, quality: int) -> list[int]:
-        """The row of `name.levels` for a quality; each operation of float32, as the page says."""
+    def row(self, name: str, index: int) -> list[int]:
+        (_, width), flat = self._values[f"prior.{name}"]
+        return flat[index * width : (index + 1) * width]
+
+    def table_8(self, name: str, fineness: float) -> list[int]:
+        """The row of `name.levels` for a fineness; each operation of float32, as the page says."""
         (rows, width), flat = self._values[f"prior.{name}.levels"]
-        position = float32(quality * float32(0.08))
+        position = float32(fineness * float32(0.08))
         low = min(int(position), rows - 2)
         part = float32(position - low)
         rest = float32(1 - part)
@@ -229,7 +239,7 @@ class SliceDecoder:
         assert words[-1:] != b"\0"
         self.ans = Ans([number for (number,) in struct.iter_unpack("<I", words + bytes(-len(words) % 4))])
         self.escapes, self.at = data[at : at + count], 0
-        self.weights, self.quality, self.rows, self.columns = weights, quality, rows, columns
+        self.weights, self.fineness, self.rows, self.columns = weights, fineness(quality), rows, columns
         self.height, self.width = -(-rows // 4) * 4, -(-columns // 4) * 4
 
     def read(self, classes: list[int]) -> list[int]:
@@ -255,7 +265,7 @@ class SliceDecoder:
         features = self._seen("see_middle", features, middle)
         high = self._two("high", features, self._nothing("high"))
         chroma = self._nothing("chroma")
-        if self.quality >= CHROMA_FROM:
+        if self.fineness >= CHROMA_FROM:
             out_12 = self._layer("chroma", self._seen("see_high", features, high))
             scale_4 = rounded(plus(out_12, self._table("chroma_quality"), 4), 8)
             chroma = self._pass(everywhere, chroma, scale_4, chroma)
@@ -271,7 +281,7 @@ class SliceDecoder:
         return rounded(convolve(x_4, self.weights.layer(name, 10), 4), 10)
 
     def _table(self, name: str) -> list[int]:
-        return self.weights.table_8(name, self.quality)
+        return self.weights.table_8(name, self.fineness)
 
     def _nothing(self, group: str) -> Grid:
         return [[[0] * self.width for _ in range(self.height)] for _ in range(GROUPS[group])]
@@ -391,7 +401,7 @@ def components(values_4: Grid, short: list[list[int]], quality: int) -> list[Pla
         for axis, ends in enumerate(ENDS):
             for u, v in BANDS[ends[group] : ends[group + 1]]:
                 tilt = min(max(((3 if axis else 8) - math.hypot(u, v)) / 8, -0.75), 0.75)
-                unit = 2.0 ** (round(16 * (8.2 - 0.05 * quality - tilt)) / 16 - 4)
+                unit = 2.0 ** (round(16 * (8.2 - 0.05 * fineness(quality) - tilt)) / 16 - 4)
                 for r, row in enumerate(next(channels)):
                     for s, value in enumerate(row):
                         blocks[axis][r][s][u][v] = value * unit
