@@ -136,7 +136,7 @@ def log2_step(q: Tensor) -> Tensor:
 
 def log2_steps(q: Tensor) -> Tensor:
     """Of the quantisation step of each channel at fineness q (B,): (B, CHANNELS), multiples of 1/16."""
-    return torch.round((log2_step(q)[:, None] - _tilt()) * 16) / 16
+    return torch.round((log2_step(q)[:, None] - _tilt(q.device)) * 16) / 16
 
 
 def interpolate(levels: Tensor, q: Tensor) -> Tensor:
