@@ -1,130 +1,88 @@
-"""Pictures through the codecs: their curves, and each codec's best within a limit of bytes."""
+"""Pictures through codecs: their curves, and each codec's best within a limit of bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing import get_context
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
+from rich.console import Console
+from rich.progress import track
 
-from bench.rate_distortion.codecs import Codec, Pixels, codecs
-from bench.rate_distortion.scores import Features, Judge, Scores
-from sdfs.settings import Effort
-
-SIDE = 512  # pixels, and
-LIMIT_BYTES = 4_970  # what Stable Diffusion's latents took for that in 2022 (M. Bühlmann)
+from bench.rate_distortion.codecs import Code, Codec, Pixels
+from bench.rate_distortion.pictures import Picture
+from bench.rate_distortion.results import Key, Result, Results, key_of
+from bench.rate_distortion.scores import Judge
 
 
 @dataclass(frozen=True)
-class Result:
-    picture: str
-    codec: str
+class _Task:
+    key: Key
+    picture: Picture
+    codec: Codec
     setting: float
-    pixels: int
-    data: bytes
-    scores: Scores
+    scores: tuple[str, ...]
 
-    @property
-    def rate(self) -> float:
-        """Bits a pixel."""
-        return 8 * len(self.data) / self.pixels
-
-    @property
-    def fits(self) -> bool:
-        return len(self.data) <= LIMIT_BYTES
-
-    def as_dict(self) -> dict[str, Any]:
-        where = {"picture": self.picture, "codec": self.codec, "setting": self.setting}
-        return where | {"bytes": len(self.data), "bits_per_pixel": self.rate} | asdict(self.scores)
+    def run(self) -> Result:
+        pixels = self.picture.load()
+        data, decoded = self.codec.code(pixels, self.setting)
+        if decoded.shape != pixels.shape:
+            raise ValueError(f"{self.codec.name} made {decoded.shape} of {self.picture.path}, which is {pixels.shape}")
+        return Result(self.key, pixels.shape[0] * pixels.shape[1], len(data), _judge(self.picture).scores(decoded, self.scores))
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Of one picture."""
-
-    curves: list[Result]  # of the whole picture, if that was asked for
-    limited: list[Result]  # of SIDE x SIDE pixels of it: each codec's best within LIMIT_BYTES, or its smallest
+@lru_cache(2)
+def _judge(picture: Picture) -> Judge:
+    return Judge(picture.load())
 
 
-def best_within(limit: int, settings: Sequence[float], encode: Callable[[float], bytes]) -> tuple[float, bytes]:
-    """The last of `settings`, the coarsest first, whose file has at most `limit` bytes, and the file; else the first and its file.
+def measure(pictures: Iterable[Picture], codecs: Sequence[Codec], scores: Sequence[str], results: Results, jobs: int = 0) -> None:
+    """Add to `results` what they lack. `jobs`: processes of one thread each; 0: in this process, where codecs need not be picklable."""
+    tasks = list(_missing(pictures, codecs, scores, results))
+    for result in track(_run(tasks, jobs), "measuring", len(tasks), console=Console(stderr=True), transient=True):
+        results.add(result)
+
+
+def _missing(pictures: Iterable[Picture], codecs: Sequence[Codec], scores: Sequence[str], results: Results) -> Iterator[_Task]:
+    for picture in pictures:
+        for codec in codecs:
+            for setting in codec.steps:
+                key = key_of(picture, codec, setting)
+                if missing := results.missing(key, scores):
+                    yield _Task(key, picture, codec, setting, missing)
+
+
+def _run(tasks: Sequence[_Task], jobs: int) -> Iterator[Result]:
+    if not jobs or not tasks:
+        yield from (task.run() for task in tasks)
+        return
+    workers = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker)
+    try:
+        for done in as_completed([workers.submit(task.run) for task in tasks]):
+            yield done.result()
+    finally:
+        workers.shutdown(cancel_futures=True)  # who stops a run does not wait until all of it is measured
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+
+
+def best_within(limit: int, settings: Sequence[float], code: Code, pixels: Pixels) -> tuple[float, bytes, Pixels]:
+    """The last of `settings`, the coarsest first, whose file has at most `limit` bytes, the file, and its pixels; else of the first.
 
     Expects more bytes of later settings; where that fails here and there, the setting after the one found does not fit all the same.
     """
-    found = settings[0], encode(settings[0])
+    found = settings[0], *code(pixels, settings[0])
     fits, too_large = 0, len(settings)
     while len(found[1]) <= limit and too_large - fits > 1:
         middle = (fits + too_large) // 2
-        data = encode(settings[middle])
+        data, decoded = code(pixels, settings[middle])
         if len(data) <= limit:
-            fits, found = middle, (settings[middle], data)
+            fits, found = middle, (settings[middle], data, decoded)
         else:
             too_large = middle
     return found
-
-
-def square(path: Path) -> Pixels:
-    """SIDE x SIDE: the middle of the photo, scaled so that its shorter side is that."""
-    with Image.open(path) as picture:
-        rgb = picture.convert("RGB")
-    scale = SIDE / min(rgb.size)
-    rgb = rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.LANCZOS)
-    left, top = (rgb.width - SIDE) // 2, (rgb.height - SIDE) // 2
-    return np.array(rgb.crop((left, top, left + SIDE, top + SIDE)))
-
-
-class Bench:
-    def __init__(self, effort: Effort, curves: bool) -> None:
-        self._codecs = codecs(effort)
-        self._with_curves = curves
-        self._features = Features()
-
-    def measure(self, path: Path) -> Measured:
-        curves = list(self._curves(path)) if self._with_curves else []
-        return Measured(curves, list(self._limited(path)))
-
-    def _curves(self, path: Path) -> Iterator[Result]:
-        with Image.open(path) as picture:
-            pixels = np.array(picture.convert("RGB"))
-        judge = Judge(pixels, self._features)
-        for codec in self._codecs:
-            for setting in codec.steps:
-                yield result_of(path.stem, codec, setting, codec.encode(pixels, setting), judge)
-
-    def _limited(self, path: Path) -> Iterator[Result]:
-        pixels = square(path)
-        judge = Judge(pixels, self._features)
-        for codec in self._codecs:
-            setting, data = best_within(LIMIT_BYTES, codec.settings, partial(codec.encode, pixels))
-            yield result_of(path.stem, codec, setting, data, judge)
-
-
-def result_of(name: str, codec: Codec, setting: float, data: bytes, judge: Judge) -> Result:
-    decoded = codec.decode(data)
-    return Result(name, codec.name, setting, decoded.shape[0] * decoded.shape[1], data, judge.scores(decoded))
-
-
-_bench: Bench  # of a worker
-
-
-def _start_worker(effort: Effort, curves: bool) -> None:
-    global _bench
-    torch.set_num_threads(1)
-    _bench = Bench(effort, curves)
-
-
-def _measure(path: Path) -> Measured:
-    return _bench.measure(path)
-
-
-def measure_all(paths: Iterable[Path], effort: Effort, jobs: int, *, curves: bool) -> Iterator[Measured]:
-    """In order, with so many processes of one thread each."""
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (effort, curves)) as workers:
-        yield from workers.map(_measure, paths)

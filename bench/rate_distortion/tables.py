@@ -1,118 +1,99 @@
-"""What the terminal shows."""
+"""What is shown, as tables of Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
-from bench.rate_distortion.curves import HIGH, LOW, log_rate_ratio, mean_percent
-from bench.rate_distortion.measuring import LIMIT_BYTES, SIDE, Result
-from bench.rate_distortion.scores import METRICS
+from bench.rate_distortion.codecs import AVIF_USUAL, Codec
+from bench.rate_distortion.curves import Rates, log_rate_ratio, mean_percent
+from bench.rate_distortion.noise import edge_ratio
+from bench.rate_distortion.pictures import Picture, Sets
+from bench.rate_distortion.results import Result, Results
+from bench.rate_distortion.scores import NOISE, SCORES
 
-OURS = "SDFS"
+RANGES: Sequence[Rates] = ((0.1, 0.6), (0.6, 1.5))  # bits a pixel
+NOISE_AT = 50  # quality, the default
 
-
-@dataclass(frozen=True)
-class BdRate:
-    """What SDFS needs more (or, negative, less) than another codec for the same score."""
-
-    codec: str
-    metric: str
-    percent: float | None
-    pictures: int  # where the two curves meet between LOW and HIGH
+Families = Mapping[str, Sequence[Codec]]
 
 
-def names(results: Sequence[Result]) -> list[str]:
-    return list(dict.fromkeys(result.codec for result in results))
+def families(codecs: Sequence[Codec]) -> Families:
+    found: dict[str, list[Codec]] = {}
+    for codec in codecs:
+        found.setdefault(codec.family, []).append(codec)
+    return found
 
 
-def others(results: Sequence[Result]) -> list[str]:
-    return [name for name in names(results) if name != OURS]
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """The first row is the heading; all columns but the first are figures."""
+    rule = ["---", *["---:"] * (len(rows[0]) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])).replace("|  |", "| |")
 
 
-def bd_rates(results: Sequence[Result]) -> list[BdRate]:
-    return [_bd_rate(results, codec, metric) for codec in others(results) for metric in METRICS]
-
-
-def _bd_rate(results: Sequence[Result], codec: str, metric: str) -> BdRate:
-    pictures = dict.fromkeys(result.picture for result in results)
-
-    def curve(picture: str, codec: str) -> list[tuple[float, float]]:
-        return [(r.rate, METRICS[metric].of(r.scores)) for r in results if (r.picture, r.codec) == (picture, codec)]
-
-    ratios = [log_rate_ratio(curve(picture, codec), curve(picture, OURS)) for picture in pictures]
+def bd_rate(
+    results: Results, pictures: Sequence[Picture], anchor: Sequence[Codec], test: Sequence[Codec], score: str, rates: Rates
+) -> tuple[float | None, int]:
+    """Percent that `test` needs more, or, negative, less; and of how many pictures, which are those where the curves meet."""
+    ratios = (log_rate_ratio(results.curve(p, anchor, score), results.curve(p, test, score), rates) for p in pictures)
     found = [ratio for ratio in ratios if ratio is not None]
-    return BdRate(codec, metric, mean_percent(found) if found else None, len(found))
+    return (mean_percent(found) if found else None), len(found)
 
 
-def bd_table(rates: Sequence[BdRate]) -> Table:
-    title = f"BD rate of {OURS}, {LOW} … {HIGH} bits a pixel: bytes against the other's at equal score (pictures)"
-    table = _table("", *(metric.name for metric in METRICS.values()), title=title)
-    for codec in dict.fromkeys(rate.codec for rate in rates):
-        cells = (f"{r.percent:+.1f} % ({r.pictures})" if r.percent is not None else "–" for r in rates if r.codec == codec)
-        table.add_row(codec, *cells)
-    return table
+def bd_table(results: Results, sets: Sets, anchors: Families, tests: Families, scores: Sequence[str]) -> str:
+    rows = [["BD rate", "bits a pixel", *(SCORES[score].label for score in scores)]]
+    for name, pictures in sets.items():
+        for test in tests:
+            for anchor in anchors:
+                for rates in RANGES:
+                    cells = [_percent(*bd_rate(results, pictures, anchors[anchor], tests[test], s, rates), len(pictures)) for s in scores]
+                    rows.append([f"{name} ({len(pictures)}): {test} to {anchor}", "{}–{}".format(*rates), *cells])
+    return markdown(rows)
 
 
-def curve_table(results: Sequence[Result]) -> Table:
-    """Means over the pictures at each step of quality."""
-    table = _table("codec", "setting", "bits a pixel", *(metric.label for metric in METRICS.values()), title="means of all pictures")
-    for (codec, setting), (rate, *scores) in mean_points(results).items():
-        table.add_row(codec, f"{setting:g}", f"{rate:.3f}", *(f"{score:.2f}" for score in scores))
-    return table
+def _percent(percent: float | None, found: int, of: int) -> str:
+    if percent is None:
+        return "–"
+    return f"{percent:+.1f} %".replace("-", "−") + (f" ({found})" if found < of else "")
 
 
-def mean_points(results: Sequence[Result]) -> dict[tuple[str, float], list[float]]:
-    """Of each codec and setting: the mean rate, and the mean of each of METRICS."""
-    rows: dict[tuple[str, float], list[list[float]]] = {}
-    for result in results:
-        row = [result.rate, *(metric.of(result.scores) for metric in METRICS.values())]
-        rows.setdefault((result.codec, result.setting), []).append(row)
-    return {key: np.mean(values, 0).tolist() for key, values in rows.items()}
+def noise_table(results: Results, sets: Sets, tests: Families, usual: Codec, original: Codec) -> str:
+    """Means over the pictures that have such ground, of codecs at NOISE_AT and of AVIF, as it is set up usually, at the same rate."""
+    rows = [[f"noise at quality {NOISE_AT}", "bits a pixel", "flat: original", "flat", "flat: AVIF", "edge, × original", "edge: AVIF, ×"]]
+    for name, pictures in sets.items():
+        for test, codecs in tests.items():
+            found = [_noise(results, picture, codecs[0], usual, original) for picture in pictures]
+            means = [_mean([one[column] for one in found if one]) for column in range(6)]
+            rows.append([f"{name}: {test}", *("–" if mean is None else f"{mean:.2f}" for mean in means)])
+    return markdown(rows)
 
 
-def limited_table(results: Sequence[Result], metric: str) -> Table:
-    codecs = names(results)
-    title = f"{METRICS[metric].label}, {SIDE} x {SIDE} in {LIMIT_BYTES:,} bytes (or the smallest file, bytes)"
-    table = _table("picture", *codecs, title=title)
-    for picture in dict.fromkeys(result.picture for result in results):
-        of_codec = {r.codec: r for r in results if r.picture == picture}
-        best = max((r for r in of_codec.values() if r.fits), key=lambda r: METRICS[metric].of(r.scores), default=None)
-        table.add_row(picture, *(_cell(of_codec[codec], metric, of_codec[codec] is best) for codec in codecs))
-    return table
+def _noise(results: Results, picture: Picture, codec: Codec, usual: Codec, original: Codec) -> list[float | None]:
+    """Rate, flat noise of the original, of the codec, of AVIF, edge noise of codec and AVIF as multiples; none, if it was not measured."""
+    here = next((result for result in results.of(picture, codec) if result.key.setting == NOISE_AT), None)
+    if here is None:
+        return []
+    was = results.of(picture, original)[0].scores
+    rival = {name: _at_rate(results.of(picture, usual), name, here.rate) for name in NOISE}
+    flat = [was["flat_noise"], here.scores["flat_noise"], rival["flat_noise"]]
+    edge = was["edge_noise"]
+    ratios = [
+        None if edge is None or noise is None else edge_ratio(noise, edge) for noise in (here.scores["edge_noise"], rival["edge_noise"])
+    ]
+    return [here.rate, *flat, *ratios]
 
 
-def _cell(result: Result, metric: str, best: bool) -> str:
-    score = f"{METRICS[metric].of(result.scores):.2f}"
-    if not result.fits:
-        return f"({len(result.data):,})"
-    return f"[bold]{score} *[/bold]" if best else score
+def _at_rate(results: Sequence[Result], name: str, rate: float) -> float | None:
+    points = sorted((math.log(result.rate), value) for result in results if (value := result.scores.get(name)) is not None)
+    return float(np.interp(math.log(rate), [log for log, _ in points], [value for _, value in points])) if points else None
 
 
-def wins_table(results: Sequence[Result]) -> Table:
-    """SDFS against each other codec, on the pictures that both get into LIMIT_BYTES."""
-    columns = [f"{metric.name}: won, by" for metric in METRICS.values()]
-    title = f"{OURS} against the others: {SIDE} x {SIDE} in {LIMIT_BYTES:,} bytes"
-    table = _table("", "pictures that fit", *columns, title=title)
-    ours = {r.picture: r for r in results if r.codec == OURS}
-    for codec in names(results):
-        theirs = [r for r in results if r.codec == codec]
-        pairs = [(ours[r.picture], r) for r in theirs if r.fits and ours[r.picture].fits and codec != OURS]
-        table.add_row(codec, f"{sum(r.fits for r in theirs)} of {len(theirs)}", *(_won(pairs, metric) for metric in METRICS))
-    return table
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return float(np.mean(there)) if there else None
 
 
-def _won(pairs: Sequence[tuple[Result, Result]], metric: str) -> str:
-    ahead = [METRICS[metric].of(ours.scores) - METRICS[metric].of(other.scores) for ours, other in pairs]
-    return f"{sum(a > 0 for a in ahead)} of {len(ahead)}, {np.mean(ahead):+.2f}" if ahead else "–"
-
-
-def _table(*columns: str, title: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title=title)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
-    return table
+def usual_avif(codecs: Sequence[Codec]) -> Codec:
+    return next(codec for codec in codecs if codec.name == AVIF_USUAL)

@@ -54,8 +54,10 @@ class ResidentModel(Protocol):
 
 
 class BundledModel:
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        data = resources.files("sdfs").joinpath("weights/bundled.safetensors").read_bytes()
+    def __init__(self, device: torch.device, dtype: torch.dtype, data: bytes | None = None) -> None:
+        """`data`: a safetensors file of other weights than those in the package. Raises SafetensorError, LookupError, RuntimeError."""
+        if data is None:
+            data = resources.files("sdfs").joinpath("weights/bundled.safetensors").read_bytes()
         weights = load(data)
         self.weights_sha256 = hashlib.sha256(data).hexdigest()
         self._autoencoder = BundledAutoencoder(weights, self.weights_sha256, device, dtype)
