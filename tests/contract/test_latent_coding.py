@@ -13,15 +13,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sdfs import latent_coding
-from sdfs.autoencoders.layout import CHANNELS, Analysed, Group, Latents
+from sdfs.autoencoders.layout import CHANNELS, CHROMA_FROM, Analysed, Group, Latents
 from sdfs.autoencoders.runner import BundledAutoencoder
 from sdfs.errors import DamagedError
 from sdfs.latent_coding import GRID, LATENT_LIMIT, LearnedCoder, Worth
 from sdfs.priors.learned import LearnedPrior
 
 BEYOND_WORTH = np.float32(1e9)  # bits for a squared error: the nearest symbol is always taken
-
-CHROMA_QUALITY = 85  # the first that has the last group
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +44,7 @@ def assert_same(found: Latents, wanted: Latents) -> None:
     np.testing.assert_array_equal(found.short, wanted.short)
 
 
-@pytest.mark.parametrize("quality", [0, 37, CHROMA_QUALITY - 1, CHROMA_QUALITY, 100])
+@pytest.mark.parametrize("quality", [0, 37, CHROMA_FROM - 1, CHROMA_FROM, 100])
 def test_the_decoder_gets_what_the_encoder_said(coder: LearnedCoder, analysed: Analysed, quality: int) -> None:
     data, latents = coder.encode(analysed, quality, even(analysed))
     assert_same(coder.decode(data, *analysed.short.shape, quality), latents)
@@ -55,8 +53,7 @@ def test_the_decoder_gets_what_the_encoder_said(coder: LearnedCoder, analysed: A
 
 def test_only_higher_qualities_have_the_last_group(coder: LearnedCoder) -> None:
     analysed = noise(2, 3)
-    qualities = (CHROMA_QUALITY - 1, CHROMA_QUALITY)
-    last = [coder.encode(analysed, quality, even(analysed))[1].values[Group.CHROMA.channels] for quality in qualities]
+    last = [coder.encode(analysed, quality, even(analysed))[1].values[Group.CHROMA.channels] for quality in (CHROMA_FROM - 1, CHROMA_FROM)]
     assert not last[0].any()
     assert last[1].any()
 
@@ -89,20 +86,40 @@ def test_what_the_prior_never_saw_is_coded_nevertheless(coder: LearnedCoder, aut
     picture = np.repeat((((rows + columns) % 2) * 255).astype(np.uint8)[..., None], 3, 2)
     analysed = autoencoder.encode(picture, 75)
     data, latents = coder.encode(analysed, 75, even(analysed, BEYOND_WORTH))
-    assert data[0] > 0  # so many outliers
+    assert data[0] > 0  # outliers
     assert np.abs(latents.values / 16 - analysed.latents).max() < 0.5 + 1e-3
     assert_same(coder.decode(data, 3, 4, 75), latents)
 
 
 @pytest.mark.parametrize(
-    "start", [b"\1\xff\xff\xff\x7f\2", b"\1\0\0", b"\1", b"\xff\xff\xff\xff\x7f"], ids=["beyond", "zero", "cut", "endless"]
+    "outliers",
+    [
+        b"\1",  # one that is not there
+        b"\1\0\0",  # of 0
+        b"\1\x80\x80\x80\x7f\2",  # beyond the last place
+        b"\2\xff\xff\x7f\2\xff\xff\x7f\2",  # the second one beyond it
+        b"\1\0\xff\xff\xff\x7f",  # of more than a symbol may be
+        b"\xff\xff\xff\xff\x0f",  # more than there are bytes
+        b"\xff\xff\xff\xff\xff",  # no number
+    ],
+    ids=bytes.hex,
 )
-def test_outliers_that_cannot_be_are_damage(coder: LearnedCoder, analysed: Analysed, start: bytes) -> None:
+def test_outliers_that_cannot_be_are_damage(coder: LearnedCoder, outliers: bytes) -> None:
     with pytest.raises(DamagedError):
-        coder.decode(start, *analysed.short.shape, 65)
+        coder.decode(outliers, 2, 3, 65)
 
 
-@pytest.mark.parametrize("quality", [30, CHROMA_QUALITY])
+def test_an_outlier_is_added_wherever_it_is(coder: LearnedCoder) -> None:
+    """Channel 500 of the second position of 1 x 2; nothing else is coded."""
+    nothing = coder.encode(noise(1, 2, 0.0), 65, np.zeros((1, 2), np.float32))[0]
+    assert nothing[0] == 0
+    plain, changed = (coder.decode(start + nothing[1:], 1, 2, 65) for start in (b"\0", b"\1\xe9\x07\3"))
+    difference = changed.values.astype(int) - plain.values
+    assert np.argwhere(difference).tolist() == [[500, 0, 1]]
+    assert difference[500, 0, 1] == -2 * 16
+
+
+@pytest.mark.parametrize("quality", [30, CHROMA_FROM])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 3), (5, 3), (64, 1), (64, 65)], ids=str)
 def test_any_grid_is_coded(coder: LearnedCoder, shape: tuple[int, int], quality: int) -> None:
     analysed = noise(*shape)

@@ -228,13 +228,30 @@ def leb128(data: bytes, at: int) -> tuple[int, int]:
             return value, at
 
 
+def signed(value: int) -> int:
+    return -(value + 1) // 2 if value % 2 else value // 2
+
+
+def outliers(data: bytes, rows: int, columns: int) -> tuple[dict[tuple[int, int, int], int], int]:
+    """What a slice begins with, by channel, row and column; and where it ends."""
+    found, place = {}, -1
+    count, at = leb128(data, 0)
+    for _ in range(count):
+        gap, at = leb128(data, at)
+        value, at = leb128(data, at)
+        place += gap + 1
+        assert place < CHANNELS * rows * columns
+        assert value
+        found[place // (rows * columns), place // columns % rows, place % columns] = signed(value)
+    return found, at
+
+
 class SliceDecoder:
     """One slice: its passes, from `means` to `chroma`."""
 
     def __init__(self, weights: Weights, data: bytes, rows: int, columns: int, quality: int) -> None:
-        assert data[0] in (0, 1)
-        self.floor = data[0]
-        count, at = leb128(data, 1)
+        self.outliers, at = outliers(data, rows, columns)
+        count, at = leb128(data, at)
         words = data[at + count :]
         assert words[-1:] != b"\0"
         self.ans = Ans([number for (number,) in struct.iter_unpack("<I", words + bytes(-len(words) % 4))])
@@ -250,7 +267,7 @@ class SliceDecoder:
                 symbol = self.ans.decode(cumulative) - reach
                 if symbol == reach + 1:
                     value, self.at = leb128(self.escapes, self.at)
-                    symbol = -(value + 1) // 2 if value % 2 else value // 2
+                    symbol = signed(value)
                 symbols[position] = symbol
         return symbols
 
@@ -268,7 +285,7 @@ class SliceDecoder:
         if self.fineness >= CHROMA_FROM:
             out_12 = self._layer("chroma", self._seen("see_high", features, high))
             scale_4 = rounded(plus(out_12, self._table("chroma_quality"), 4), 8)
-            chroma = self._pass(everywhere, chroma, scale_4, chroma)
+            chroma = self._pass(everywhere, self._outliers("chroma"), scale_4, chroma)
         assert not self.ans.words
         assert self.ans.state == 0
         assert self.at == len(self.escapes)
@@ -289,7 +306,8 @@ class SliceDecoder:
     def _means(self) -> Grid:
         quarter = [[[0] * (self.width // 2) for _ in range(self.height // 2)] for _ in range(GROUPS["mean"])]
         scale_4 = [[[(s_8 + 8) >> 4 for _ in row] for row in p] for p, s_8 in zip(quarter, self._table("corners"), strict=True)]
-        quarter = self._pass(corners, quarter, scale_4, quarter, 1, 2)
+        outliers_4 = [[row[::2] for row in plane[::2]] for plane in self._outliers("mean")]
+        quarter = self._pass(corners, outliers_4, scale_4, quarter, 1, 2)
         quarter = self._beside(0, centres, DIAGONALS, or_corner, quarter, 2)
         quarter = self._beside(1, odd, BESIDE, or_opposite, quarter, 2)
         means = self._nothing("mean")
@@ -316,7 +334,8 @@ class SliceDecoder:
         layers = f"refined.{number}"
         hidden = act(plus(self._layer(f"{layers}.first", magnitude(spread)), self._table(f"{layers}.quality"), 4))
         scale_4 = rounded(self._layer(f"{layers}.out", act(self._layer(f"{layers}.second", hidden))), 8)
-        mean_4 = add(middle, self._mean_layer(f"{layers}.linear", clamped(beyond)))
+        outliers_4 = [[row[::stride] for row in plane[::stride]] for plane in self._outliers("mean")]
+        mean_4 = add(middle, self._mean_layer(f"{layers}.linear", clamped(beyond)), outliers_4)
         return self._pass(places, mean_4, scale_4, known, 1, stride)
 
     def _features(self, means: Grid) -> Grid:
@@ -350,14 +369,25 @@ class SliceDecoder:
         seen, (_, weights, biases) = clamped(means), self.weights.layer("low_mean", 10)
         differences = apply(int.__sub__, moved(seen, taps, or_nearest), seen * len(taps))
         mean_4 = rounded(convolve(differences, Layer(1, weights, biases), 4), 10)
-        return self._two("low", features, mean_4, lambda known: add(mean_4, self._mean_layer("low_mean_odd", clamped(known))), 1)
+        return self._two("low", features, mean_4, lambda known: self._mean_layer("low_mean_odd", clamped(known)), 1)
 
     def _two(self, group: str, features: Grid, mean_4: Grid, odd_mean_4: Callable[[Grid], Grid] | None = None, least: int = 0) -> Grid:
+        mean_4 = add(mean_4, self._outliers(group))
         known = self._pass(even, mean_4, self._scale(group, self._layer(f"{group}.even", features)), self._nothing(group), least)
         squeezed = keep(act(self._layer(f"{group}.squeeze", magnitude(known))), even)
         beside = self._layer(f"{group}.beside", moved(squeezed, BESIDE, or_nothing))
         scale_4 = self._scale(group, add(self._layer(f"{group}.odd", features), beside))
-        return self._pass(odd, odd_mean_4(moved(known, BESIDE, or_nothing)) if odd_mean_4 else mean_4, scale_4, known, least)
+        if odd_mean_4:
+            mean_4 = add(mean_4, odd_mean_4(moved(known, BESIDE, or_nothing)))
+        return self._pass(odd, mean_4, scale_4, known, least)
+
+    def _outliers(self, group: str) -> Grid:
+        first = sum(GROUPS[name] for name in list(GROUPS)[: list(GROUPS).index(group)])
+        found = self._nothing(group)
+        for (channel, r, s), value in self.outliers.items():
+            if first <= channel < first + GROUPS[group]:
+                found[channel - first][r][s] = 16 * value
+        return found
 
     def _scale(self, group: str, hidden_12: Grid) -> Grid:
         return rounded(plus(self._layer(f"{group}.out", act(hidden_12)), self._table(f"{group}.quality"), 4), 8)
@@ -374,7 +404,6 @@ class SliceDecoder:
         height, width = len(scale_4[0]), len(scale_4[0][0])
         order = [(c, r, s) for c in range(len(scale_4)) for r in range(height) for s in range(width) if places(r, s)]
         inside = [r * stride < self.rows and s * stride < self.columns for _, r, s in order]
-        least = max(least, self.floor)
         classes = [max(scale_class(scale_4[c][r][s]), least) if i else 0 for (c, r, s), i in zip(order, inside, strict=True)]
         out = [[list(row) for row in plane] for plane in known]
         for (c, r, s), symbol in zip(order, self.read(classes), strict=True):
