@@ -150,7 +150,7 @@ class LearnedCoder:
         self, data: bytes, rows: int, columns: int, quality: int, last: Group | None
     ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
         grid = _Grid(rows, columns)
-        outliers, at = _unpacked(data, grid)
+        outliers, at = _unpacked(data, grid, last_group(fineness(quality)).channels.stop)
         decoder = Decoder(data[at:], self._tables)
 
         def step(group: Group, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
@@ -246,12 +246,15 @@ def _packed(outliers: Tensor) -> bytes:
     return bytes(packed)
 
 
-def _unpacked(data: bytes, grid: _Grid) -> tuple[Tensor | None, int]:
-    """Inverse of `_packed`: (1, CHANNELS, height, width) or, where there are none, None; and where the list ends. Raises DamagedError."""
+def _unpacked(data: bytes, grid: _Grid, channels: int) -> tuple[Tensor | None, int]:
+    """Inverse of `_packed`, of the first `channels`: (1, channels, height, width), or None where there are none; where the list ends.
+
+    Raises DamagedError.
+    """
     count, at = read_leb128(data, 0)
     if not count:
         return None, at
-    flat, place = np.zeros(CHANNELS * grid.rows * grid.columns, np.float32), -1
+    flat, place = np.zeros(channels * grid.rows * grid.columns, np.float32), -1
     for _ in range(count):
         gap, at = read_leb128(data, at)
         value, at = read_leb128(data, at)
@@ -259,7 +262,7 @@ def _unpacked(data: bytes, grid: _Grid) -> tuple[Tensor | None, int]:
         if place >= len(flat) or not 0 < value <= 2 * SYMBOL_LIMIT:
             raise DamagedError("latents: an outlier is out of range")
         flat[place] = unzigzag(value)
-    values = torch.from_numpy(flat).reshape(1, CHANNELS, grid.rows, grid.columns)
+    values = torch.from_numpy(flat).reshape(1, channels, grid.rows, grid.columns)
     return F.pad(values, (0, grid.width - grid.columns, 0, grid.height - grid.rows)), at
 
 
