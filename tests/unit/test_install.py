@@ -19,7 +19,7 @@ from sdfs import container
 from sdfs.container import MAGIC
 from sdfs.errors import NameTaken, UserError
 from sdfs.files import read_all
-from sdfs.store import init
+from sdfs.store import STAGED, init
 from sdfs.tree.owner import Owner
 from sdfs.tree.status import Wish
 from sdfs.tree.tree import Tree
@@ -224,7 +224,7 @@ class TestTheTimesOfAFolder:
 
             def rename_and_wait(old: str, new: str) -> None:
                 rename(old, new)
-                if "/staging/" in old and left:
+                if STAGED.fullmatch(Path(old).name) and left:
                     thread = threading.Thread(target=left.pop())
                     others.append(thread)
                     thread.start()
@@ -406,13 +406,14 @@ PACKAGE = Path(container.__file__).parent
     ("call", "places"),
     [
         (r"store\.replace\(", {"tree/install.py"}),
-        (r"rename_noreplace", {"tree/install.py", "tree/tree.py"}),
+        (r"[._]store\.add\(", {"tree/install.py"}),
+        (r"rename_noreplace", {"store.py", "tree/tree.py", "cli/get.py"}),
         (r"\bos\.rename\b", {"tree/tree.py", "store.py", "trash.py", "cache.py"}),
     ],
-    ids=["replace", "rename_noreplace", "rename"],
+    ids=["replace", "add", "rename_noreplace", "rename"],
 )
 def test_files_get_their_names_in_one_place(call: str, places: set[str]) -> None:
-    """Besides: what users rename (tree), the rename itself (store), what goes into the trash, and renders on a disk."""
+    """Besides: what users rename (tree), the renames themselves (store), what goes into the trash or out of a store, renders on a disk."""
     found = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if re.search(call, path.read_text())}
     assert found - {"files.py"} == places
 

@@ -267,7 +267,7 @@ class TestTrouble:
         eventually(lambda: "no SDFS store" in str([report.facts for report in reports()]))
         (tmp_path / "away").rename(place.store)
         place.moved("a.jpg")
-        assert [report.facts["trouble"] for report in reports()] == [""]
+        eventually(lambda: [report.facts["trouble"] for report in reports()] == [""])
 
     def test_a_watched_folder_that_comes_back(self, place: Place, tmp_path: Path) -> None:
         place.start()

@@ -81,7 +81,7 @@ class TestHolds:
         store = Store(root)
         with (root / "user").open("rb") as file:
             wrapped = wrap(store, file.fileno(), "tests wrap it", 0)
-        store.add(wrapped.path, f"{store.root}/a")
+        store.add(wrapped.path, f"{store.root}/a", room_from_trash=False)
         assert holds(root, "/a", hashlib.sha256(content).hexdigest())
         damaged = bytearray((root / "a").read_bytes())
         damaged[-1] ^= 1
