@@ -13,13 +13,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from sdfs.errors import UserError
+from sdfs.file_id import FileId
 from sdfs.fuse import MAX_REQUESTS, Connection, asking
 from sdfs.tree.attributes import Attributes
 from sdfs.tree.handle import Handle
 from sdfs.tree.links import Links
 from sdfs.tree.listing import Folder
 from sdfs.tree.owner import Owner
-from sdfs.tree.pending import Key
 
 _RENAME_NOREPLACE = 1
 
@@ -72,7 +72,7 @@ class Operations:
         if key is not None:
             self._forget_others(key, path)
 
-    def _forget_others(self, key: Key, path: str) -> None:
+    def _forget_others(self, key: FileId, path: str) -> None:
         for other in self._links.others(key, path):
             self._connection.forget(other)
 

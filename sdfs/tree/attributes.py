@@ -13,17 +13,17 @@ from typing import Any
 
 from sdfs.container import Preamble
 from sdfs.errors import DamagedError, StoreTooNew
+from sdfs.file_id import FileId
 from sdfs.files import XATTR_PREFIX
 from sdfs.tree.handle import Handle
-from sdfs.tree.inode import Inode, InodeTable, key_of, logical_mode
-from sdfs.tree.pending import Key
+from sdfs.tree.inode import Inode, InodeTable, logical_mode
 
 
 @dataclass(frozen=True)
 class Attributes:
     """The parts of `struct stat`; and which backing inode they are of."""
 
-    key: Key
+    key: FileId
     mode: int
     nlink: int
     size: int
@@ -44,7 +44,7 @@ class Targets:
 
     def show(self, backing: str) -> Attributes:
         status, preamble = self.look(backing)
-        inode = self._inodes.find(key_of(status))
+        inode = self._inodes.find(FileId.of(status))
         if inode is not None and inode.is_ahead:
             with inode.lock:
                 if inode.is_ahead:
@@ -74,8 +74,8 @@ class Targets:
             if not stat.S_ISREG(status.st_mode):
                 yield None
                 return
-            with self._inodes.holding(key_of(status)) as inode, inode.lock:
-                if self._inodes.is_known_by(key_of(os.lstat(backing)), inode):
+            with self._inodes.holding(FileId.of(status)) as inode, inode.lock:
+                if self._inodes.is_known_by(FileId.of(os.lstat(backing)), inode):
                     yield inode
                     return
 
@@ -92,7 +92,7 @@ class Targets:
     @contextlib.contextmanager
     def reading(self, backing: str) -> Iterator[tuple[str | int, dict[str, Any]]]:
         """The same to read an attribute, without a lock where there is no working copy."""
-        inode = self._inodes.find(key_of(os.lstat(backing)))
+        inode = self._inodes.find(FileId.of(os.lstat(backing)))
         if inode is None or inode.working < 0:
             yield backing, {"follow_symlinks": False}
             return
@@ -105,7 +105,7 @@ class Targets:
 
 def _attributes(status: os.stat_result, preamble: Preamble | None) -> Attributes:
     return Attributes(
-        key_of(status),
+        FileId.of(status),
         logical_mode(status, preamble),
         status.st_nlink,
         status.st_size if preamble is None else preamble.rendered_size,

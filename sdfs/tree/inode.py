@@ -39,6 +39,7 @@ from functools import partial
 from sdfs import container
 from sdfs.container import MAGIC, MODE_OF_BACKING, PREAMBLE_BYTES, Preamble
 from sdfs.errors import SdfsError
+from sdfs.file_id import FileId
 from sdfs.files import copy_attributes, forget_plain, write_all
 from sdfs.signatures import HEAD_BYTES, picture_format
 from sdfs.store import HIDDEN, Staged, Store
@@ -47,17 +48,13 @@ from sdfs.tree.heads import Heads
 from sdfs.tree.install import Changed, Install, Over
 from sdfs.tree.known import KnownBlobs
 from sdfs.tree.pages import Pages
-from sdfs.tree.pending import Key, Pending
+from sdfs.tree.pending import Pending
 from sdfs.tree.raw import Payload, wrap
 from sdfs.tree.renders import Content, Renders
 
 _log = logging.getLogger("sdfs.tree")
 BEGINS_LIKE_A_BLOB = "begins like a blob"  # why user bytes are in a raw blob
 OWNER_RW = 0o600  # every blob has these on the backing, whatever its logical mode
-
-
-def key_of(status: os.stat_result) -> Key:
-    return (status.st_dev, status.st_ino)
 
 
 def split_mode(mode: int) -> tuple[int, int]:
@@ -86,17 +83,17 @@ class InodeTable:
     pages: Pages
     install: Install
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _inodes: dict[Key, Inode] = field(default_factory=dict)
+    _inodes: dict[FileId, Inode] = field(default_factory=dict)
 
     @property
     def names(self) -> threading.Lock:
         return self.install.names
 
-    def find(self, key: Key) -> Inode | None:
+    def find(self, key: FileId) -> Inode | None:
         return self._inodes.get(key)
 
     @contextlib.contextmanager
-    def holding(self, key: Key) -> Iterator[Inode]:
+    def holding(self, key: FileId) -> Iterator[Inode]:
         """The inode of a key, there for as long as the context lasts."""
         with self._lock:
             inode = self._inodes.get(key)
@@ -121,7 +118,7 @@ class InodeTable:
                     self._drop(key, inode)
 
     @contextlib.contextmanager
-    def moving(self, inode: Inode, new: Key) -> Iterator[None]:
+    def moving(self, inode: Inode, new: FileId) -> Iterator[None]:
         """While the inode's name is given to the file `new`: it is both, and then that one, or, where that fails, what it was."""
         gone = {new}
         with self._lock:
@@ -136,11 +133,11 @@ class InodeTable:
                 for key in gone:
                     self._drop(key, inode)
 
-    def is_known_by(self, key: Key, inode: Inode) -> bool:
+    def is_known_by(self, key: FileId, inode: Inode) -> bool:
         """Whether a file of this key is the inode's. Not where its number was free in between, and is another file's now."""
         return key in inode.keys and self._inodes.get(key) is inode
 
-    def _drop(self, key: Key, inode: Inode) -> None:
+    def _drop(self, key: FileId, inode: Inode) -> None:
         if self._inodes.get(key) is inode:
             del self._inodes[key]
 
@@ -172,7 +169,7 @@ class InodeTable:
 
 
 class Inode:
-    def __init__(self, table: InodeTable, key: Key) -> None:
+    def __init__(self, table: InodeTable, key: FileId) -> None:
         self.table = table
         self.keys = {key}  # two of them only within a commit; changed by the table
         self.users = 0  # changed by the table
@@ -269,10 +266,10 @@ class Inode:
                 self._check_path(key)
         os.unlink(staged.path)
 
-    def _check_path(self, key: Key) -> None:
+    def _check_path(self, key: FileId) -> None:
         """Refuse to replace what somebody put into the store under the file's name, whoever was to be kept from it by the lock."""
         with self.table.names:
-            if self.path is not None and key_of(os.lstat(self.path)) != key:
+            if self.path is not None and FileId.of(os.lstat(self.path)) != key:
                 raise OSError(errno.ESTALE, "the file was replaced behind the owner's back", self.path)
 
     def sync_name(self) -> None:
@@ -312,7 +309,7 @@ class Inode:
             os.close(source)
 
     def _install_with_mode(self, source: int, path: str, mode: int) -> bool:
-        key = key_of(os.fstat(source))
+        key = FileId.of(os.fstat(source))
         if not self.table.is_known_by(key, self):
             return False
         backing_mode, preamble_mode = split_mode(mode)
@@ -340,7 +337,7 @@ class Inode:
             if self.path is None or HIDDEN.fullmatch(os.path.basename(self.path)):
                 return
             if os.stat(os.path.dirname(self.path)).st_dev == self.table.store.device:  # a file's own may differ: overlayfs
-                self.table.pending.offer(key_of(os.fstat(fd)), self.path)
+                self.table.pending.offer(FileId.of(os.fstat(fd)), self.path)
 
     def commit_or_rescue(self) -> None:
         """Commit when there is no writer any more to tell of an error: then what was written goes to the trash."""

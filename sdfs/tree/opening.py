@@ -13,10 +13,10 @@ import os
 
 from sdfs.container import KIND_RAW, Preamble
 from sdfs.errors import DamagedError, SdfsError, StoreTooNew
+from sdfs.file_id import FileId
 from sdfs.tree.handle import Handle
 from sdfs.tree.heads import whole
-from sdfs.tree.inode import Inode, InodeTable, key_of
-from sdfs.tree.pending import Key
+from sdfs.tree.inode import Inode, InodeTable
 
 _DROPPED_FLAGS = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND | os.O_DIRECT | os.O_NOFOLLOW
 
@@ -43,14 +43,14 @@ class Opener:
         """A handle for `fd`, opened as `backing`; None if that is another file by now. Takes over `fd`."""
         try:
             status = os.fstat(fd)
-            with self._inodes.holding(key_of(status)) as inode, inode.lock:
-                if not self._names_it(backing, inode, key_of(status)):
+            with self._inodes.holding(FileId.of(status)) as inode, inode.lock:
+                if not self._names_it(backing, inode, FileId.of(status)):
                     os.close(fd)
                     return None
                 if not inode.handles:
                     inode.blob = self._head(fd, status)
                 if flags & os.O_ACCMODE != os.O_RDONLY:
-                    self._inodes.pending.touch(key_of(status))
+                    self._inodes.pending.touch(FileId.of(status))
                 handle = Handle(inode, fd, flags)
         except BaseException:
             os.close(fd)
@@ -62,14 +62,14 @@ class Opener:
             raise
         return handle
 
-    def _names_it(self, backing: str, inode: Inode, key: Key) -> bool:
+    def _names_it(self, backing: str, inode: Inode, key: FileId) -> bool:
         """Whether the name still is of the very file that was opened, `key`, and that file still is the inode's.
 
         While the opener waited for the lock, a commit may have given the inode another file: what was opened is outdated then.
         """
         with self._inodes.names:
             try:
-                same = key_of(os.lstat(backing)) == key and self._inodes.is_known_by(key, inode)
+                same = FileId.of(os.lstat(backing)) == key and self._inodes.is_known_by(key, inode)
             except FileNotFoundError:
                 return False
             if same:

@@ -23,13 +23,13 @@ from sdfs.cache import DEFAULT_BYTES, DiskCache, RenderCache
 from sdfs.container import KIND_LATENT, PREAMBLE_BYTES, Preamble
 from sdfs.engine.client import Engine as ChildEngine
 from sdfs.errors import DamagedError, EngineError, NameTaken, StoreBusy, StoreFull, StoreTooNew, UserError
+from sdfs.file_id import FileId
 from sdfs.files import fsync_path
 from sdfs.settings import Memory
 from sdfs.store import INTERNAL, Store
 from sdfs.tree import trash
 from sdfs.tree.compressor import Compressor
 from sdfs.tree.importing import import_file
-from sdfs.tree.inode import key_of
 from sdfs.tree.pending import Pending
 from sdfs.tree.read_ahead import ReadAhead
 from sdfs.tree.recompressing import recompress
@@ -333,7 +333,7 @@ class Owner:
                 size = self.tree.getattr(path).size
                 if not self._is_pending(backing, status):
                     return FileStatus(path, "plain", size, status.st_size)
-                return FileStatus(path, "pending", size, status.st_size, reason=self.tree.pending.reason(key_of(status)))
+                return FileStatus(path, "pending", size, status.st_size, reason=self.tree.pending.reason(FileId.of(status)))
             state: State = "latent" if preamble.kind == KIND_LATENT else "exact"
             plain = FileStatus(path, state, preamble.rendered_size, status.st_size)
             return _with_header(plain, _header(backing, preamble)) if with_header else plain
@@ -342,7 +342,7 @@ class Owner:
             return FileStatus(path, "damaged", size, size, reason=str(error))
 
     def _is_pending(self, backing: str, status: os.stat_result) -> bool:
-        return key_of(status) in self.tree.pending or self.compressor.wants(backing, status)
+        return FileId.of(status) in self.tree.pending or self.compressor.wants(backing, status)
 
     # paths from outside
 

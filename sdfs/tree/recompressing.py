@@ -17,11 +17,11 @@ from typing import Any
 from sdfs import container
 from sdfs.container import KIND_LATENT, PREAMBLE_BYTES, Preamble
 from sdfs.errors import NotAPicture, UserError
+from sdfs.file_id import FileState
 from sdfs.files import content_sha256, copy_attributes, read_all, write_all
 from sdfs.settings import EncodeSettings
 from sdfs.store import Staged
 from sdfs.tree.compressor import MAX_PICTURE_BYTES
-from sdfs.tree.heads import Identity, identity_of
 from sdfs.tree.inode import split_mode
 from sdfs.tree.install import Changed, Over, SeveralNames
 from sdfs.tree.renders import Engine, read_header
@@ -34,7 +34,7 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(frozen=True)
 class _Source:
-    state: Identity
+    state: FileState
     preamble: Preamble
     header: dict[str, Any]
     head_key: str
@@ -77,16 +77,16 @@ def _read(backing: str, path: str) -> _Source:
             raise UserError(f"{path} is no shrunk picture: there is nothing to recompress")
         preamble = Preamble.parse(head)
         head_key, header = read_header(fd, preamble)
-        return _Source(identity_of(status), preamble, header, head_key, read_all(fd))
+        return _Source(FileState.of(status), preamble, header, head_key, read_all(fd))
     finally:
         os.close(fd)
 
 
 def _refuse_several_names(tree: Tree, backing: str, path: str, source: _Source) -> None:
     """Before anything is encoded in vain. Under both locks, or the second name could be one in the trash that is being made."""
-    with tree.inodes.holding(source.state[:2]) as inode, inode.lock, tree.inodes.names:
+    with tree.inodes.holding(source.state.file) as inode, inode.lock, tree.inodes.names:
         status = os.lstat(backing)
-        if status.st_nlink > 1 and identity_of(status) == source.state:
+        if status.st_nlink > 1 and FileState.of(status) == source.state:
             raise UserError(f"{path} {_SEVERAL_NAMES}")
 
 
@@ -107,7 +107,7 @@ def _original(tree: Tree, engine: Engine, source: _Source) -> bytes | None:
 
 
 def _swap(tree: Tree, backing: str, path: str, source: _Source, staged: Staged, blob: bytes) -> None:
-    with tree.inodes.holding(source.state[:2]) as inode, inode.lock:
+    with tree.inodes.holding(source.state.file) as inode, inode.lock:
         if inode.handles:
             raise UserError(f"{path} is open: close it, or try again later")
         fd = os.open(backing, _FLAGS)

@@ -24,13 +24,14 @@ from typing import TypeVar
 
 from sdfs.container import KIND_LATENT
 from sdfs.errors import SdfsError
+from sdfs.file_id import FileId
 from sdfs.files import XATTR_PREFIX, rename_noreplace
 from sdfs.store import HIDDEN, INTERNAL, Store
 from sdfs.tree.attributes import Attributes, Targets, is_foreign_xattr, refuse_foreign_xattr, refuse_own_xattr
 from sdfs.tree.folders import Folders
 from sdfs.tree.handle import Handle
 from sdfs.tree.heads import Heads
-from sdfs.tree.inode import InodeTable, key_of, split_mode
+from sdfs.tree.inode import InodeTable, split_mode
 from sdfs.tree.install import Install, SeveralNames
 from sdfs.tree.known import KnownBlobs
 from sdfs.tree.listing import Folder
@@ -134,7 +135,7 @@ class Tree:
         be removed. Into the trash, for a user may have given a file such a name.
         """
         with contextlib.suppress(FileNotFoundError), self.inodes.names:
-            inode = self.inodes.find(key_of(os.lstat(backing)))
+            inode = self.inodes.find(FileId.of(os.lstat(backing)))
             if inode is not None and inode.handles:
                 return
             with self.store.reach(backing) as name:
@@ -161,7 +162,7 @@ class Tree:
             self.pending.rename_folder(source, target)
             self.known.rename_folder(source, target)
         elif stat.S_ISREG(moved.st_mode):
-            self.pending.rename(key_of(moved), target)
+            self.pending.rename(FileId.of(moved), target)
             self.known.rename(source, target, moved.st_size)
 
     def unlink(self, path: str) -> None:
@@ -175,7 +176,7 @@ class Tree:
     def _lost_name(self, status: os.stat_result) -> None:
         """A picture that has one name left, which one nobody knows, may become a blob now."""
         if stat.S_ISREG(status.st_mode) and status.st_nlink == 2:
-            self.pending.search_for(key_of(status))
+            self.pending.search_for(FileId.of(status))
 
     def open_folder(self, path: str) -> Folder:
         backing = self.backing(path)
@@ -221,7 +222,7 @@ class Tree:
                 return True
             with self.inodes.names:
                 status, preamble = self._targets.look(backing)
-                if not self.inodes.is_known_by(key_of(status), inode):
+                if not self.inodes.is_known_by(FileId.of(status), inode):
                     return False
                 backing_mode, preamble_mode = split_mode(mode)
                 if preamble is None or preamble.mode == preamble_mode:

@@ -61,6 +61,7 @@ OWNER_ROOMS: dict[str, set[str]] = {
     "sdfs.engine.requests": {"sdfs.engine.protocol"},
     "sdfs.engine.client": {"sdfs.engine.protocol", "sdfs.engine.child", "sdfs.engine.requests", "sdfs.settings"},
     "sdfs.files": set(),
+    "sdfs.file_id": set(),
     "sdfs.filesystems": set(),
     "sdfs.no_follow": set(),
     "sdfs.private_folder": {"sdfs.no_follow"},
@@ -69,6 +70,7 @@ OWNER_ROOMS: dict[str, set[str]] = {
     "sdfs.fsck": {"sdfs.store", "sdfs.trash", "sdfs.files", "sdfs.private_folder", "sdfs.container"},
     "sdfs.cache": {"sdfs.files"},
     "sdfs.tree": {
+        "sdfs.file_id",
         "sdfs.store",
         "sdfs.settings",
         "sdfs.trash",
@@ -86,7 +88,7 @@ OWNER_ROOMS: dict[str, set[str]] = {
     "sdfs.models": set(),
     "sdfs.mount_options": {"sdfs.cache", "sdfs.settings"},
     "sdfs.fuse": set(),
-    "sdfs.fuse_operations": {"sdfs.fuse", "sdfs.tree"},
+    "sdfs.fuse_operations": {"sdfs.file_id", "sdfs.fuse", "sdfs.tree"},
     "sdfs.metrics": {"sdfs.tree"},
     "sdfs.background": {"sdfs.printable"},
     "sdfs.mount": {
@@ -117,7 +119,7 @@ OWNER_ROOMS: dict[str, set[str]] = {
         "sdfs.no_follow",
         "sdfs.engine.client",
     },
-    "daemon": {"sdfs.access", "sdfs.notify", "sdfs.signatures", "sdfs.printable", "sdfs.files", "sdfs.store", "sdfs.cli"},
+    "daemon": {"sdfs.access", "sdfs.file_id", "sdfs.notify", "sdfs.signatures", "sdfs.printable", "sdfs.files", "sdfs.store", "sdfs.cli"},
 }
 ROOMS = ENGINE_ROOMS | OWNER_ROOMS
 
