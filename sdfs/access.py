@@ -12,14 +12,12 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
-from sdfs import container
-from sdfs.container import MAGIC
+from sdfs.blob_file import BlobFile
 from sdfs.control import ControlClient, serving
 from sdfs.errors import NotAStore, SdfsError, StoreBusy
-from sdfs.files import content_sha256
+from sdfs.files import content_sha256, opened
 from sdfs.filesystems import is_mount_of_sdfs
 from sdfs.no_follow import folder_of
 from sdfs.store import INTERNAL, is_store, read_identity, read_owner
@@ -78,24 +76,15 @@ def holds(store: Path, path: str, sha256: str) -> bool:
     """
     *folders, name = path.strip("/").split("/")
     try:
-        with folder_of(os.path.realpath(store), folders) as folder:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    except OSError:
-        return False
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or [*folders, name][0] == INTERNAL:
-            return False
-        if os.pread(fd, len(MAGIC), 0) == MAGIC:
-            have = container.check(partial(os.pread, fd), status.st_size)[1].get("original_sha256")
-        else:
-            have = content_sha256(fd)
-        os.fsync(fd)
-        return have == sha256
+        with folder_of(os.path.realpath(store), folders) as folder, opened(name, folder=folder) as fd:
+            if not stat.S_ISREG(os.fstat(fd).st_mode) or [*folders, name][0] == INTERNAL:
+                return False
+            if (blob := BlobFile.of(fd)) is not None:
+                blob.check()
+            os.fsync(fd)
+            return sha256 == (content_sha256(fd) if blob is None else blob.header.get("original_sha256"))
     except (OSError, SdfsError):
         return False
-    finally:
-        os.close(fd)
 
 
 def take_over(store: Path, *, become_owner: Callable[[Path], Owner] = Owner) -> Owner:

@@ -7,11 +7,12 @@ import errno
 import os
 
 from sdfs import container
+from sdfs.blob_file import BlobFile
 from sdfs.container import MAGIC, Preamble
 from sdfs.errors import DamagedError, SdfsError, StoreTooNew
 from sdfs.tree.heads import whole
 from sdfs.tree.inode import Inode
-from sdfs.tree.renders import Content, Head, read_header
+from sdfs.tree.renders import Content
 
 
 class Handle:
@@ -25,7 +26,7 @@ class Handle:
         self.inode = inode
         self._fd = fd
         self._writable = flags & os.O_ACCMODE != os.O_RDONLY
-        self._head: Head | None = None
+        self._blob: BlobFile | None = None
         self._pinned = False
         self._content: Content | None = None
         inode.handles += 1
@@ -96,8 +97,8 @@ class Handle:
         with inode.lock:
             inode.handles -= 1
             inode.sharing -= self._shares
-            if self._pinned and self._head is not None:
-                inode.table.renders.cache.unpin(self._head[0])
+            if self._pinned and self._blob is not None:
+                inode.table.renders.cache.unpin(self._blob.key)
             try:
                 if not inode.handles:
                     inode.close(self._fd)
@@ -117,21 +118,23 @@ class Handle:
         if self.inode.staged is not None:
             self.inode.dirty = True
 
-    def head(self, blob: Preamble | SdfsError) -> Head:
-        """Of the blob that was opened, which the inode still has. Raises DamagedError and StoreTooNew."""
-        if self._head is None:
+    def blob_file(self, blob: Preamble | SdfsError) -> BlobFile:
+        """The blob that was opened, which the inode still has, its header read. Raises DamagedError and StoreTooNew."""
+        if self._blob is None:
             try:
-                self._head = read_header(self._fd, whole(blob))
+                opened = BlobFile(self._fd, whole(blob))
+                _ = opened.header
             except (DamagedError, StoreTooNew) as error:
                 self.inode.table.renders.report(f"{next(iter(self.inode.keys))}", self.inode.path, error)
                 raise
-        return self._head
+            self._blob = opened
+        return self._blob
 
     def share(self, blob: Preamble) -> bool:
         """Pin the render; whether another handle that shares had it pinned before, so that the kernel has pages of no other render."""
-        head = self.head(blob)
+        opened = self.blob_file(blob)
         with self.inode.lock:
-            self._pin(head)
+            self._pin(opened)
             self._shares = True
             self.inode.sharing += 1
             return self.inode.sharing > 1
@@ -139,18 +142,18 @@ class Handle:
     def _load(self, blob: Preamble | SdfsError) -> Content:
         inode, renders = self.inode, self.inode.table.renders
         with inode.lock:
-            head = self.head(blob)
-            self._pin(head)
-        content = renders.get(head, self._fd, whole(blob), inode.path)
-        if self.trusts and not renders.is_canonical(head[0]):
+            opened = self.blob_file(blob)
+            self._pin(opened)
+        content = renders.get(opened, inode.path)
+        if self.trusts and not renders.is_canonical(opened.key):
             raise DamagedError("the render differs from the one before it; open the file again")
         self._content = content
         return content
 
-    def _pin(self, head: Head) -> None:
+    def _pin(self, blob: BlobFile) -> None:
         if not self._pinned:
             self._pinned = True
-            self.inode.table.renders.cache.pin(head[0])
+            self.inode.table.renders.cache.pin(blob.key)
 
 
 def _makes_magic(fd: int, data: bytes, offset: int) -> bool:

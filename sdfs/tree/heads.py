@@ -12,13 +12,13 @@ import stat
 import threading
 from itertools import islice
 
-from sdfs import container
-from sdfs.container import MAGIC, PREAMBLE_BYTES, Preamble
+from sdfs.blob_file import BlobFile
+from sdfs.container import MAGIC, Preamble
 from sdfs.errors import DamagedError, SdfsError, StoreTooNew
 from sdfs.file_id import FileState
+from sdfs.files import opened
 
 REMEMBERED = 1 << 17  # files: those of one large folder at least, or listing it twice would read them all twice; 300 bytes each
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def whole(blob: Preamble | SdfsError) -> Preamble:
@@ -45,16 +45,13 @@ class Heads:
         except KeyError:
             pass
         try:
-            fd = os.open(path, _FLAGS)
+            with opened(path) as fd:
+                status = os.fstat(fd)  # of what was opened: the name may have changed its file meanwhile
+                return status, self.of(fd, status)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP):  # blobs are readable for their owner
                 return status, None
             raise
-        try:
-            status = os.fstat(fd)  # of what was opened: the name may have changed its file meanwhile
-            return status, self.of(fd, status)
-        finally:
-            os.close(fd)
 
     def is_blob(self, path: str) -> bool:
         """Whether the file is a blob, be it damaged."""
@@ -71,7 +68,7 @@ class Heads:
         try:
             return self._recall(state)
         except KeyError:
-            self._remember(state, _parse(os.pread(fd, PREAMBLE_BYTES, 0)))
+            self._remember(state, _preamble(fd))
             return self._recall(state)
 
     def _recall(self, state: FileState) -> Preamble | None:
@@ -89,10 +86,9 @@ def _packed(state: FileState) -> bytes:
     return b"%d %d %d %d %d" % (*state.file, *state[1:])
 
 
-def _parse(head: bytes) -> Preamble | SdfsError | None:
-    if not container.is_blob(head):
-        return None
+def _preamble(fd: int) -> Preamble | SdfsError | None:
     try:
-        return Preamble.parse(head)
+        blob = BlobFile.of(fd)
     except SdfsError as error:
         return error
+    return None if blob is None else blob.preamble

@@ -40,7 +40,7 @@ from sdfs import container
 from sdfs.container import MAGIC, MODE_OF_BACKING, PREAMBLE_BYTES, Preamble
 from sdfs.errors import SdfsError
 from sdfs.file_id import FileId
-from sdfs.files import copy_attributes, forget_plain, write_all
+from sdfs.files import copy_attributes, forget_plain, opened, write_all
 from sdfs.signatures import HEAD_BYTES, picture_format
 from sdfs.store import HIDDEN, Staged, Store
 from sdfs.tree.folders import Folders
@@ -297,16 +297,15 @@ class Inode:
 
         Raises SeveralNames.
         """
-        try:
-            source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            return self._install_with_mode(source, path, mode)
-        except Changed:
-            return False
-        finally:
-            os.close(source)
+        with contextlib.ExitStack() as opening:
+            try:
+                source = opening.enter_context(opened(path))
+            except FileNotFoundError:
+                return False
+            try:
+                return self._install_with_mode(source, path, mode)
+            except Changed:
+                return False
 
     def _install_with_mode(self, source: int, path: str, mode: int) -> bool:
         key = FileId.of(os.fstat(source))

@@ -101,7 +101,7 @@ class Opener:
         if blob is None or (isinstance(blob, Preamble) and blob.kind == KIND_RAW):
             return known
         with contextlib.suppress(DamagedError, StoreTooNew):
-            handle.trusts = known and self._inodes.renders.is_canonical(handle.head(blob)[0])
+            handle.trusts = known and self._inodes.renders.is_canonical(handle.blob_file(blob).key)
             # an open that dropped pages which are on their way to another reader would wait for them, and nothing could end that
             return handle.trusts or (handle.share(whole(blob)) and known)
         return False

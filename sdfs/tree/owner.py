@@ -18,9 +18,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from sdfs import container
+from sdfs.blob_file import BlobFile
 from sdfs.cache import DEFAULT_BYTES, DiskCache, RenderCache
-from sdfs.container import KIND_LATENT, PREAMBLE_BYTES, Preamble
+from sdfs.container import KIND_LATENT
 from sdfs.engine.client import Engine as ChildEngine
 from sdfs.errors import DamagedError, EngineError, NameTaken, StoreBusy, StoreFull, StoreTooNew, UserError
 from sdfs.file_id import FileId
@@ -33,7 +33,7 @@ from sdfs.tree.importing import import_file
 from sdfs.tree.pending import Pending
 from sdfs.tree.read_ahead import ReadAhead
 from sdfs.tree.recompressing import recompress
-from sdfs.tree.renders import Engine, Renders, read_header
+from sdfs.tree.renders import Engine, Renders
 from sdfs.tree.statistics import Census, count, engine_figures, resident_bytes
 from sdfs.tree.status import FileStatus, Listed, State, Statistics, StoreStatus, Trashed, Usage, Wish
 from sdfs.tree.tree import Tree
@@ -336,7 +336,7 @@ class Owner:
                 return FileStatus(path, "pending", size, status.st_size, reason=self.tree.pending.reason(FileId.of(status)))
             state: State = "latent" if preamble.kind == KIND_LATENT else "exact"
             plain = FileStatus(path, state, preamble.rendered_size, status.st_size)
-            return _with_header(plain, _header(backing, preamble)) if with_header else plain
+            return _with_header(plain, _header(backing)) if with_header else plain
         except (DamagedError, StoreTooNew) as error:
             size = os.lstat(backing).st_size
             return FileStatus(path, "damaged", size, size, reason=str(error))
@@ -382,18 +382,13 @@ def _disk_figures(disk: DiskCache | None) -> dict[str, Any]:
 
 
 def _latent_blob(backing: str) -> bytes | None:
-    with open(backing, "rb") as file:
-        head = file.read(PREAMBLE_BYTES)
-        is_latent = container.is_blob(head) and Preamble.parse(head).kind == KIND_LATENT
-        return head + file.read() if is_latent else None
+    with BlobFile.open(backing) as blob:
+        return blob.read() if blob is not None and blob.preamble.kind == KIND_LATENT else None
 
 
-def _header(backing: str, preamble: Preamble) -> dict[str, Any]:
-    fd = os.open(backing, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        return read_header(fd, preamble)[1]
-    finally:
-        os.close(fd)
+def _header(backing: str) -> dict[str, Any]:
+    with BlobFile.open(backing) as blob:
+        return {} if blob is None else blob.header
 
 
 def _with_header(status: FileStatus, header: dict[str, Any]) -> FileStatus:
