@@ -6,6 +6,7 @@ listing     open folders
 opening     from a name to a handle, and what the kernel may keep of it
 importing   copies of files from outside
 inode       open files: copy-up, divert, commit; the lock order
+content     what their content is
 handle      what an opener has of them
 install     how a finished file gets its name: the one way in
 pages       what the kernel may have of them

@@ -15,6 +15,7 @@ from sdfs.container import Preamble
 from sdfs.errors import DamagedError, StoreTooNew
 from sdfs.file_id import FileId
 from sdfs.files import XATTR_PREFIX
+from sdfs.tree.content import Blob, Working
 from sdfs.tree.handle import Handle
 from sdfs.tree.inode import Inode, InodeTable, logical_mode
 
@@ -45,19 +46,18 @@ class Targets:
     def show(self, backing: str) -> Attributes:
         status, preamble = self.look(backing)
         inode = self._inodes.find(FileId.of(status))
-        if inode is not None and inode.is_ahead:
+        if inode is not None and (working := inode.working) is not None and working.shows:
             with inode.lock:
-                if inode.is_ahead:
-                    return _attributes(os.fstat(inode.working), None)
+                if (working := inode.working) is not None and working.shows:
+                    return _attributes(os.fstat(working.fd), None)
             return self.show(backing)
         return _attributes(status, preamble)
 
     def show_open(self, handle: Handle) -> Attributes:
-        inode = handle.inode
-        path = inode.path
-        if path is not None and inode.staged is not None and not inode.is_ahead:
-            return self.show(path)
-        return _attributes(os.fstat(handle.fd), inode.preamble if inode.working < 0 else None)
+        content, path = handle.inode.content, handle.inode.path
+        if not isinstance(content, Working):
+            return _attributes(os.fstat(handle.tree_fd), content.preamble if isinstance(content, Blob) else None)
+        return self.show(path) if path is not None and not content.shows else _attributes(os.fstat(content.fd), None)
 
     def look(self, backing: str) -> tuple[os.stat_result, Preamble | None]:
         """lstat, and the preamble where it is a blob that is not damaged."""
@@ -83,9 +83,9 @@ class Targets:
     def changing(self, backing: str) -> Iterator[tuple[str | int, dict[str, Any]]]:
         """The working copy or the tree's file, and the further arguments that a change of it takes."""
         with self.locked(backing) as inode:
-            if inode is not None and inode.working >= 0:
-                yield inode.working, {}
-                inode.dirty = inode.staged is not None
+            if inode is not None and (working := inode.working) is not None:
+                yield working.fd, {}
+                inode.changed()
             else:
                 yield backing, {"follow_symlinks": False}
 
@@ -93,12 +93,12 @@ class Targets:
     def reading(self, backing: str) -> Iterator[tuple[str | int, dict[str, Any]]]:
         """The same to read an attribute, without a lock where there is no working copy."""
         inode = self._inodes.find(FileId.of(os.lstat(backing)))
-        if inode is None or inode.working < 0:
+        if inode is None or inode.working is None:
             yield backing, {"follow_symlinks": False}
             return
         with inode.lock:
-            if inode.working >= 0:
-                yield inode.working, {}
+            if (working := inode.working) is not None:
+                yield working.fd, {}
             else:
                 yield backing, {"follow_symlinks": False}
 

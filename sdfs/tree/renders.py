@@ -40,7 +40,7 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-class Content(Protocol):
+class Readable(Protocol):
     """What a reader of a blob gets."""
 
     def read(self, size: int, offset: int) -> bytes: ...
@@ -79,7 +79,7 @@ class Renders:
     def is_canonical(self, key: str) -> bool:
         return key in self._canonical
 
-    def get(self, blob: BlobFile, path: str | None) -> Content:
+    def get(self, blob: BlobFile, path: str | None) -> Readable:
         """Raises OSError, DamagedError, StoreTooNew, EngineError; the first failure of a blob is logged under `path`."""
         is_raw = blob.preamble.kind == KIND_RAW
         try:

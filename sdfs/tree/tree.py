@@ -105,7 +105,7 @@ class Tree:
         """A second name for an unwrapped file. Raises ENOTSUP for a blob, and for a file whose content is not in the tree yet."""
         backing, target = self.backing(old), self.new_backing(new)
         with self._targets.locked(backing) as inode, self.inodes.names:
-            if inode is not None and (inode.staged is not None or self.heads.is_blob(backing)):
+            if inode is not None and (inode.is_staged or self.heads.is_blob(backing)):
                 raise OSError(errno.ENOTSUP, "a picture in the store cannot have a second name", old)
             self.store.with_room(lambda: os.link(backing, target, follow_symlinks=False))
             self.folders.changed(target)
@@ -216,9 +216,9 @@ class Tree:
             if inode is None:
                 os.chmod(backing, mode)
                 return True
-            if inode.working >= 0:
-                os.fchmod(inode.working, mode)
-                inode.dirty = inode.staged is not None
+            if (working := inode.working) is not None:
+                os.fchmod(working.fd, mode)
+                inode.changed()
                 return True
             with self.inodes.names:
                 status, preamble = self._targets.look(backing)
@@ -302,7 +302,7 @@ class Tree:
         """Nobody uses the handle any more."""
         inode = handle.inode
         with inode.lock:
-            if inode.written and inode.staged is None:
+            if inode.written and not inode.is_staged:
                 self.inodes.pages.note(handle.fd)
         handle.release()
 
