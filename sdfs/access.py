@@ -15,14 +15,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sdfs.blob_file import BlobFile
-from sdfs.control import ControlClient, serving
+from sdfs.control import ControlClient
+from sdfs.control.requests import Access
 from sdfs.errors import NotAStore, SdfsError, StoreBusy
 from sdfs.files import content_sha256, opened
 from sdfs.filesystems import is_mount_of_sdfs
 from sdfs.no_follow import folder_of
+from sdfs.serving import serving
 from sdfs.store import INTERNAL, is_store, read_identity, read_owner
 from sdfs.tree.owner import Owner
-from sdfs.tree.status import Access, FileStatus, Listed, Statistics, StoreStatus, Trashed, Usage, Wish
+from sdfs.tree.status import FileStatus, Listed, Statistics, StoreStatus, Trashed, Usage, Wish
 
 __all__ = [
     "Access",
@@ -139,7 +141,7 @@ def _client(store: Path) -> ControlClient | str:
     owner = read_owner(store)
     if owner is None or owner.socket is None:
         return ""
-    client = ControlClient(owner.socket, read_identity(store))
+    client = ControlClient(owner.socket, read_identity(store))  # type: ignore[abstract]  # its methods are made from those of Access
     try:
         client.probe()
     except OSError:

@@ -1,8 +1,9 @@
-"""Which file it is that a path or a descriptor leads to, and whether it is still as it was."""
+"""Which file it is that a path or a descriptor leads to, and whether it is still as it was; and which store."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -30,3 +31,12 @@ class FileState(NamedTuple):
     def of(status: os.stat_result) -> FileState:
         """Take it from what stat says."""
         return FileState(FileId.of(status), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What only the owner of a store can tell: which `.sdfs` it has, and what is in its file `secret` (hexadecimal, '' for none)."""
+
+    device: int
+    inode: int
+    secret: str

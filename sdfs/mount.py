@@ -21,11 +21,11 @@ from pathlib import Path
 from sdfs import background, fuse, mount_options
 from sdfs.access import store_mounted_at, take_over
 from sdfs.cache import DiskCache
-from sdfs.control import serving
 from sdfs.errors import MountError, NotAStore, UserError
 from sdfs.fuse_operations import Operations
 from sdfs.mount_options import MountOptions
 from sdfs.notify import telling_of_mount
+from sdfs.serving import serving
 from sdfs.store import is_owned, is_store, open_log, read_owner
 from sdfs.tree.owner import Owner
 

@@ -193,7 +193,9 @@ def test_a_store_that_is_not_mounted_cannot_be_shut_down(client: Access) -> None
         client.shutdown()
 
 
-@pytest.mark.parametrize("request_", [b"no JSON\n", b"{}\n", b'{"request": "format", "arguments": {}}\n', b"\n"])
+@pytest.mark.parametrize(
+    "request_", [b"no JSON\n", b"{}\n", b'{"sdfs": 1, "request": "format", "arguments": {}}\n', b'{"sdfs": 1, "request": []}\n', b"\n"]
+)
 def test_nonsense_is_answered_and_harms_nobody(owner: Access, root: Path, request_: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(socket_path(str(root)))

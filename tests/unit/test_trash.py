@@ -10,10 +10,10 @@ import pytest
 
 from sdfs import container
 from sdfs.control import ControlClient, ControlServer
+from sdfs.control.requests import Access
 from sdfs.errors import DamagedError, UserError
 from sdfs.store import Store, init
 from sdfs.tree.owner import Owner
-from sdfs.tree.status import Access
 from tests.lossless_engine import LosslessEngine
 from tests.unit.memory import CHUNKS_KIB, taken_kib, write_large_raw_blob
 
@@ -43,7 +43,7 @@ def access(request: pytest.FixtureRequest, owner: Owner, tmp_path: Path) -> Iter
         yield owner
         return
     owner.store.announce(str(tmp_path / "socket"))
-    server = ControlServer(owner, str(tmp_path / "socket"))
+    server = ControlServer(owner, lambda: owner.store.identity, str(tmp_path / "socket"))
     yield ControlClient(str(tmp_path / "socket"), owner.store.identity)
     server.close()
 

@@ -23,7 +23,7 @@ from daemon.ledger import Ledger, reports
 from daemon.session import Session
 from sdfs.access import Access, open_access, take_over
 from sdfs.container import MAGIC
-from sdfs.control import serving
+from sdfs.serving import serving
 from sdfs.store import init
 from sdfs.tree.owner import Owner
 from tests.lossless_engine import LosslessEngine
