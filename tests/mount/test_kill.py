@@ -231,7 +231,7 @@ def _recompress(store: Path, names: list[str], seed: int, stopping: threading.Ev
     while not stopping.is_set():
         name = chance.choice(names)
         try:
-            ControlClient(owner.socket).recompress(name, Wish({"quality": 30}, accept_loss=True))
+            ControlClient(owner.socket, read_identity(store)).recompress(name, Wish({"quality": 30}, accept_loss=True))
             done.append(name)
         except (UserError, DamagedError):  # there is none, it is no blob, somebody has it open, or it was changed
             stopping.wait(0.005)
