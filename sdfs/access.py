@@ -110,7 +110,7 @@ def take_over(store: Path, *, become_owner: Callable[[Path], Owner] = Owner) -> 
 
 @contextlib.contextmanager
 def open_access(
-    store: Path, *, become_owner: Callable[[Path], Owner] = Owner, on_hand_over: Callable[[], None] | None = None
+    store: Path, *, become_owner: Callable[..., Owner] = Owner, on_hand_over: Callable[[], None] | None = None
 ) -> Iterator[Access]:
     """Raises NotAStore, StoreTooNew, and StoreBusy where the owner does not answer.
 
@@ -120,7 +120,7 @@ def open_access(
     end = time.monotonic() + _HANDOVER_SECONDS
     while True:
         try:
-            owner = become_owner(store)
+            owner = become_owner(store, on_hand_over=on_hand_over)
         except StoreBusy as error:
             client = _client(store)
             if isinstance(client, ControlClient):
@@ -131,9 +131,8 @@ def open_access(
             time.sleep(0.05)
         else:
             break
-    owner.on_hand_over = on_hand_over
     with serving(owner):
-        yield owner
+        yield owner.services
 
 
 def _client(store: Path) -> ControlClient | str:

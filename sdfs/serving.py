@@ -14,7 +14,7 @@ def serving(owner: Owner) -> Iterator[None]:
     """Let others use the store through `owner`, and close it at the end."""
     try:
         path = socket_path(owner.store.root)
-        server = ControlServer(owner, lambda: owner.store.identity, path)
+        server = ControlServer(owner.services, lambda: owner.store.identity, path)
         try:
             owner.store.announce(path)
             yield

@@ -22,5 +22,7 @@ compressor  the worker: encode and swap
 recompressing  other latents of a shrunk picture
 trash       what was replaced: listed, put back, forgotten
 status      what is said of files and of the store
-owner       all of it together, for one store
+file_status  what is said of one file
+services    what clients may ask
+owner       all of it together, for one store: its life
 """

@@ -8,7 +8,7 @@ import os
 
 from sdfs import container
 from sdfs.blob_file import BlobFile
-from sdfs.container import MAGIC
+from sdfs.container import KIND_RAW, MAGIC
 from sdfs.errors import DamagedError, StoreTooNew
 from sdfs.tree.content import Blob, Working
 from sdfs.tree.inode import Inode
@@ -148,6 +148,8 @@ class Handle:
         readable = renders.get(opened, inode.path)
         if self.trusts and not renders.is_canonical(opened.key):
             raise DamagedError("the render differs from the one before it; open the file again")
+        if (path := inode.path) is not None and opened.preamble.kind != KIND_RAW:
+            inode.table.on_read(path)
         self._readable = readable
         return readable
 

@@ -32,7 +32,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -82,6 +82,7 @@ class InodeTable:
     known: KnownBlobs
     pages: Pages
     install: Install
+    on_read: Callable[[str], None]  # told the path of every picture that a reader opens and the engine made
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _inodes: dict[FileId, Inode] = field(default_factory=dict)
 

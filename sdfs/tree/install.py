@@ -72,9 +72,12 @@ class Over:
 class Install:
     """Thread-safe. Paths are of the backing filesystem; `sealed` is that of a file outside the tree that was fsynced."""
 
-    def __init__(self, store: Store, folders: Folders, known: KnownBlobs, pages: Pages, pending: Pending) -> None:
+    def __init__(
+        self, store: Store, folders: Folders, known: KnownBlobs, pages: Pages, pending: Pending, forget: Callable[[str], None]
+    ) -> None:
+        """`forget`: has the kernel forget its pages of a backing path."""
         self.names = threading.Lock()  # a name and the file behind it. Not for I/O, but that a full disk may have trash removed
-        self.on_replaced: Callable[[str], None] = lambda path: None  # told of a backing path whose pages the kernel must forget
+        self._forget = forget
         self._store = store
         self._folders = folders
         self._known = known
@@ -125,7 +128,7 @@ class Install:
 
     def announce(self, path: str) -> None:
         """Tell the kernel of what was replaced, and make it durable. Not under a lock that a handler may wait for."""
-        self.on_replaced(path)
+        self._forget(path)
         self._folders.sync(path)
 
     def _check(self, path: str, was: FileId | FileState, names: int | None) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -62,10 +61,10 @@ class Render:
 class Renders:
     """Thread-safe; holds no lock while the engine works."""
 
-    def __init__(self, engine: Engine, cache: RenderCache) -> None:
+    def __init__(self, engine: Engine, cache: RenderCache, disk: DiskCache | None = None) -> None:
+        """`disk`: the second tier of the cache, which is closed by who made it."""
         self.cache = cache
-        self.disk: DiskCache | None = None  # this and the next: set by a mount that is to have one, before its first reader
-        self.on_read: Callable[[str], None] | None = None  # told the path of every picture that a reader opens and the engine made
+        self.disk = disk
         self.meters = Meters()
         self._engine = engine
         self._checked = Checked()
@@ -88,8 +87,6 @@ class Renders:
             self.report(blob.key, path, error)
             raise
         self._failed.discard(blob.key)
-        if self.on_read is not None and path is not None and not is_raw:
-            self.on_read(path)
         return content
 
     def get_ahead(self, blob: BlobFile) -> None:

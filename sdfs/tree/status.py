@@ -72,7 +72,6 @@ class StoreStatus(Counts, Owned):
     effort: str
     min_psnr: float
     min_ms_ssim: float
-    cache_bytes: int
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from sdfs.tree.listing import Folder
 from sdfs.tree.opening import Opener, backing_flags
 from sdfs.tree.pages import Pages
 from sdfs.tree.pending import Pending
+from sdfs.tree.read_ahead import ReadAhead
 from sdfs.tree.renders import Renders
 
 _INTERNAL = "/" + INTERNAL
@@ -45,16 +46,19 @@ _T = TypeVar("_T")
 
 
 class Tree:
-    def __init__(self, store: Store, renders: Renders, pending: Pending) -> None:
+    def __init__(self, store: Store, renders: Renders, pending: Pending, *, read_ahead: int, forget: Callable[[str], None]) -> None:
+        """`read_ahead`: pictures. `forget`: has the kernel forget its pages of a path."""
         self.store = store
+        self._root = store.root.rstrip("/")
         self.heads = Heads()
         self.pending = pending
         self.folders = Folders(store.root)
         self.known = KnownBlobs(store)
         pages = Pages()
-        self.install = Install(store, self.folders, self.known, pages, pending)
-        self.inodes = InodeTable(store, self.heads, renders, pending, self.folders, self.known, pages, self.install)
-        self._root = store.root.rstrip("/")
+        self.install = Install(store, self.folders, self.known, pages, pending, lambda backing: forget(self.virtual(backing)))
+        self.read_ahead = ReadAhead(self.heads, renders, read_ahead) if read_ahead else None
+        on_read = self.read_ahead.note if self.read_ahead is not None else lambda path: None
+        self.inodes = InodeTable(store, self.heads, renders, pending, self.folders, self.known, pages, self.install, on_read)
         self.hidden: set[str] = set()  # backing paths that libfuse hid
         self.opener = Opener(self.inodes)
         self._targets = Targets(self.inodes)

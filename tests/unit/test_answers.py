@@ -23,6 +23,7 @@ from sdfs.errors import StoreBusy, UserError
 from sdfs.file_id import Identity
 from sdfs.store import Store, init, read_identity
 from sdfs.tree.owner import Owner
+from sdfs.tree.services import Services
 from sdfs.tree.status import Wish
 from tests.lossless_engine import LosslessEngine
 
@@ -221,7 +222,7 @@ def asking(tmp_path: Path) -> Iterator[Callable[[bytes], dict[str, Any]]]:
     """Send a line to the owner of a store, and return its last answer."""
     init(tmp_path / "store")
     owner = Owner(tmp_path / "store", engine=LosslessEngine)
-    server = ControlServer(owner, lambda: owner.store.identity, str(tmp_path / "owner"))
+    server = ControlServer(owner.services, lambda: owner.store.identity, str(tmp_path / "owner"))
 
     def ask(line: bytes) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as connection:
@@ -271,5 +272,5 @@ def test_client_and_owner_have_the_methods_of_the_table() -> None:
     for name, request in REQUESTS.items():
         assert request.signature == inspect.signature(getattr(Access, name))
         names = list(request.signature.parameters)
-        assert names == list(inspect.signature(getattr(Owner, name)).parameters)
+        assert names == list(inspect.signature(getattr(Services, name)).parameters)
         assert request.result is not inspect.Parameter.empty
