@@ -159,11 +159,11 @@ def test_the_end_of_the_owner_ends_a_count() -> None:
 @pytest.mark.parametrize(
     ("stats", "state"),
     [
-        (EngineStats("unloaded", None, 0, 0, 0, 0, 0, 0), "unloaded"),
-        (EngineStats("unloaded", None, 2, 2, 0, 0, 0, 0), "backing off"),
-        (EngineStats("loading", os.getpid(), 1, 0, 1, 0, 0, 0), "starting"),
-        (EngineStats("ready", os.getpid(), 1, 0, 0, 0, 1, 0), "running"),
-        (EngineStats("ready", os.getpid(), 1, 0, 0, 0, 0, 9), "idle"),
+        (EngineStats("unloaded", None, 0, 0, 0), "unloaded"),
+        (EngineStats("unloaded", None, 2, 2, 0), "backing off"),
+        (EngineStats("loading", os.getpid(), 1, 0, 0), "starting"),
+        (EngineStats("ready", os.getpid(), 1, 0, 1), "running"),
+        (EngineStats("ready", os.getpid(), 1, 0, 0), "idle"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
