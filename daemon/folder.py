@@ -22,10 +22,11 @@ from daemon.config import WatchConfig
 from daemon.ledger import Identity, Ledger
 from daemon.scanning import enclosing_store, is_watched, scan
 from daemon.session import Session
-from daemon.settling import Sample, Settling
+from daemon.settling import Settling
 from daemon.taking import Result, Taker
 from daemon.watching import Watcher
 from sdfs.errors import UserError
+from sdfs.file_id import FileState
 
 CHECK_SECONDS = 5.0  # between looks at the watcher's health
 PAUSE_SECONDS = 60.0  # after the store was full
@@ -260,7 +261,7 @@ class FolderWatch:
                 return
             self._digest_events()
 
-    def _look(self, path: str) -> Sample | None:
+    def _look(self, path: str) -> FileState | None:
         try:
             status = os.lstat(path)
         except OSError:
@@ -268,7 +269,7 @@ class FolderWatch:
             return None
         if not stat.S_ISREG(status.st_mode) or self._taker.is_dealt_with(self._relative(path), Identity.of(status)):
             return None
-        return Sample((status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return FileState.of(status)
 
     def _note(self, path: str, result: Result) -> None:
         if result.kind == "busy":

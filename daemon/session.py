@@ -23,7 +23,7 @@ _MAKING_WAY_SECONDS = 2.0  # for who asked for the store, before it is opened ag
 class Session:
     """Used by one thread."""
 
-    def __init__(self, store: str, *, become_owner: Callable[[Path], Owner] = Owner) -> None:
+    def __init__(self, store: str, *, become_owner: Callable[..., Owner] = Owner) -> None:
         """`store`: a store, or a mount of one, which need not be there yet."""
         self.root: Path | None = None  # of the store, once it was seen
         self.wanted = threading.Event()  # by somebody else: leave soon

@@ -1,8 +1,8 @@
 """When is a file finished? When it has stayed the same for long enough.
 
-Events say when to look, looks decide. A file is finished when its Sample was the same over `closed_seconds` after the last close by a
+Events say when to look, looks decide. A file is finished when its FileState was the same over `closed_seconds` after the last close by a
 writer, or over `quiet_seconds` where nobody was seen to close it since it last changed: it was found by a scan, moved in, is on a network
-folder, or is written to through a mapping. No event is needed for a write: the Sample shows it.
+folder, or is written to through a mapping. No event is needed for a write: the FileState shows it.
 
 - A file that keeps changing is looked at less and less often, down to once in LONGEST_WAIT_SECONDS; an event brings the next look forward.
 - Events that follow each other closely share one look, so that a writer that closes a file a thousand times a second costs little.
@@ -18,18 +18,10 @@ import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from sdfs.file_id import FileState
+
 LONGEST_WAIT_SECONDS = 60.0
 _SHARED = 0.25  # events within this part of `closed_seconds` share one look
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Of a file, as it is now: what changes when somebody writes to it, or puts another in its place."""
-
-    inode: tuple[int, int]  # st_dev, st_ino
-    size: int
-    mtime_ns: int
-    ctime_ns: int
 
 
 @dataclass(eq=False, slots=True)
@@ -37,7 +29,7 @@ class _Waiting:
     path: str
     wait: float  # until the next look, after one that found it changed
     due: float = float("inf")  # when it is looked at
-    sample: Sample | None = None  # what it was at `since`, and at every look from then on
+    sample: FileState | None = None  # what it was at `since`, and at every look from then on
     since: float = 0.0
     closed: bool = False  # by a writer, and not known to have changed since
 
@@ -96,7 +88,7 @@ class Settling:
             heapq.heappop(self._looks)
         return self._looks[0][0] if self._looks else None
 
-    def settled(self, look: Callable[[str], Sample | None]) -> Iterator[str]:
+    def settled(self, look: Callable[[str], FileState | None]) -> Iterator[str]:
         """The files that are found to be finished now; each is forgotten before it is given.
 
         `look` is called for files that are due, and returns None where there is none, or nothing to wait for. Events may come in between
@@ -115,7 +107,7 @@ class Settling:
                 self._files.take_file(waiting.path)
                 yield waiting.path
 
-    def _is_settled(self, waiting: _Waiting, look: Callable[[str], Sample | None]) -> bool:
+    def _is_settled(self, waiting: _Waiting, look: Callable[[str], FileState | None]) -> bool:
         """Looks at it, and unless it is finished says when to look again."""
         before = self._clock()
         sample = look(waiting.path)

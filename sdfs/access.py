@@ -12,19 +12,19 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
-from sdfs import container
-from sdfs.container import MAGIC
-from sdfs.control import ControlClient, serving
+from sdfs.blob_file import BlobFile
+from sdfs.control import ControlClient
+from sdfs.control.requests import Access
 from sdfs.errors import NotAStore, SdfsError, StoreBusy
-from sdfs.files import content_sha256
+from sdfs.files import content_sha256, opened
 from sdfs.filesystems import is_mount_of_sdfs
 from sdfs.no_follow import folder_of
+from sdfs.serving import serving
 from sdfs.store import INTERNAL, is_store, read_identity, read_owner
 from sdfs.tree.owner import Owner
-from sdfs.tree.status import Access, FileStatus, Listed, Statistics, StoreStatus, Trashed, Usage, Wish
+from sdfs.tree.status import FileStatus, Listed, Statistics, StoreStatus, Trashed, Usage, Wish
 
 __all__ = [
     "Access",
@@ -78,24 +78,15 @@ def holds(store: Path, path: str, sha256: str) -> bool:
     """
     *folders, name = path.strip("/").split("/")
     try:
-        with folder_of(os.path.realpath(store), folders) as folder:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    except OSError:
-        return False
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or [*folders, name][0] == INTERNAL:
-            return False
-        if os.pread(fd, len(MAGIC), 0) == MAGIC:
-            have = container.check(partial(os.pread, fd), status.st_size)[1].get("original_sha256")
-        else:
-            have = content_sha256(fd)
-        os.fsync(fd)
-        return have == sha256
+        with folder_of(os.path.realpath(store), folders) as folder, opened(name, folder=folder) as fd:
+            if not stat.S_ISREG(os.fstat(fd).st_mode) or [*folders, name][0] == INTERNAL:
+                return False
+            if (blob := BlobFile.of(fd)) is not None:
+                blob.check()
+            os.fsync(fd)
+            return sha256 == (content_sha256(fd) if blob is None else blob.header.get("original_sha256"))
     except (OSError, SdfsError):
         return False
-    finally:
-        os.close(fd)
 
 
 def take_over(store: Path, *, become_owner: Callable[[Path], Owner] = Owner) -> Owner:
@@ -119,7 +110,7 @@ def take_over(store: Path, *, become_owner: Callable[[Path], Owner] = Owner) -> 
 
 @contextlib.contextmanager
 def open_access(
-    store: Path, *, become_owner: Callable[[Path], Owner] = Owner, on_hand_over: Callable[[], None] | None = None
+    store: Path, *, become_owner: Callable[..., Owner] = Owner, on_hand_over: Callable[[], None] | None = None
 ) -> Iterator[Access]:
     """Raises NotAStore, StoreTooNew, and StoreBusy where the owner does not answer.
 
@@ -129,7 +120,7 @@ def open_access(
     end = time.monotonic() + _HANDOVER_SECONDS
     while True:
         try:
-            owner = become_owner(store)
+            owner = become_owner(store, on_hand_over=on_hand_over)
         except StoreBusy as error:
             client = _client(store)
             if isinstance(client, ControlClient):
@@ -140,9 +131,8 @@ def open_access(
             time.sleep(0.05)
         else:
             break
-    owner.on_hand_over = on_hand_over
     with serving(owner):
-        yield owner
+        yield owner.services
 
 
 def _client(store: Path) -> ControlClient | str:
@@ -150,7 +140,7 @@ def _client(store: Path) -> ControlClient | str:
     owner = read_owner(store)
     if owner is None or owner.socket is None:
         return ""
-    client = ControlClient(owner.socket, read_identity(store))
+    client = ControlClient(owner.socket, read_identity(store))  # type: ignore[abstract]  # its methods are made from those of Access
     try:
         client.probe()
     except OSError:

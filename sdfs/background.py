@@ -38,7 +38,7 @@ def start(serve: Serve, what: str, open_log: OpenLog) -> None:
         raise MountError(f"{what} could not be mounted: its process was killed")
     name, text = json.loads(message)
     if name:
-        raise getattr(errors, name)(text)
+        raise errors.parse([name, text], unknown=MountError)
 
 
 def _run(serve: Serve, what: str, open_log: OpenLog, pipe: int) -> NoReturn:
@@ -64,7 +64,7 @@ def _run(serve: Serve, what: str, open_log: OpenLog, pipe: int) -> NoReturn:
         serve(ready)
         status = 0
     except SdfsError as error:
-        _log.error("%s", error) if told else tell(type(error).__name__, str(error))
+        _log.error("%s", error) if told else tell(*errors.pack(error))
     except BaseException as error:
         if told or not isinstance(error, OSError):
             _log.exception("the mount of %s failed", what)

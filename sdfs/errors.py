@@ -20,9 +20,14 @@ The tree:
     │   └── KnownRender      the bytes carry the marker of a blob: encode them with that blob at hand
     ├── DamagedError         stored data fails its checksums or its rules: EIO for that file
     └── EngineError          the engine process failed or is not to be had: EIO until it is back
+
+`pack` and `parse` are the one way in which an error crosses a pipe: from the engine, from an owner to its clients, from a mount in the
+background.
 """
 
 from __future__ import annotations
+
+MAX_MESSAGE = 4000  # characters that cross a pipe: however they are escaped, they stay far below its bounds
 
 
 class SdfsError(Exception):
@@ -95,3 +100,19 @@ class DamagedError(SdfsError):
 
 class EngineError(SdfsError):
     """The engine process failed or is not to be had."""
+
+
+_KINDS = {name: kind for name, kind in globals().items() if isinstance(kind, type) and issubclass(kind, SdfsError)}
+
+
+def pack(error: SdfsError) -> tuple[str, str]:
+    """Pack an error as the name of its class, and its message."""
+    return type(error).__name__, str(error)[:MAX_MESSAGE]
+
+
+def parse(packed: object, *, unknown: type[SdfsError]) -> SdfsError:
+    """Parse what `pack` made; a class that is none of ours becomes `unknown`. Raises ValueError where it is no such pair."""
+    match packed:
+        case [str(name), str(message)]:
+            return _KINDS.get(name, unknown)(message)
+    raise ValueError("no class and message of an error")

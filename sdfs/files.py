@@ -107,6 +107,16 @@ def make_private(folder: str, purpose: str) -> None:
         raise UserError(f"{folder} {purpose}: it must be a folder of yours that nobody else may enter (mode 0700)")
 
 
+@contextlib.contextmanager
+def opened(path: str, *, folder: int | None = None) -> Iterator[int]:
+    """Open a file to read it, and close it; `folder`: descriptor of the one that `path` is in. No link is followed, no FIFO waited for."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def fsync_path(path: str | Path) -> None:
     """Make a file, or the names in a folder, durable."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -28,14 +28,13 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from sdfs import container
-from sdfs.container import KIND_LATENT, KIND_RAW, MAGIC, PREAMBLE_BYTES, Preamble
+from sdfs.blob_file import BlobFile
+from sdfs.container import KIND_LATENT, KIND_RAW, MAGIC
 from sdfs.errors import DamagedError, ModelError, StoreTooNew, UserError
-from sdfs.files import read_all
+from sdfs.files import opened
 from sdfs.private_folder import PrivateFolder
 from sdfs.store import HIDDEN, lock, open_internal, read_config, staged_in, walk
 from sdfs.trash import TRASHED, trash_name
@@ -46,7 +45,6 @@ Decode = Callable[[str, bytes], bytes]  # a key that names the blob, and the blo
 _OWNER_RW = 0o600
 _KNOWN = re.compile(r"config\.toml|config\.toml\.new|lock|secret|staging|trash|log|log\.old")
 _FOLDERS = ("staging", "trash")
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -179,14 +177,12 @@ class _Check:
     def _file(self, path: str, at: str) -> Iterator[Finding]:
         if HIDDEN.fullmatch(os.path.basename(path)):
             yield self._finding(path, "hidden", "was removed while it was open: the next mount moves it to the trash")
-        fd = os.open(at, _FLAGS)
         try:
-            if os.pread(fd, len(MAGIC), 0) == MAGIC:
-                yield from self._blob(path, fd)
+            with opened(at) as fd:
+                if os.pread(fd, len(MAGIC), 0) == MAGIC:
+                    yield from self._blob(path, fd)
         except OSError as error:
             raise OSError(error.errno, error.strerror, path) from None
-        finally:
-            os.close(fd)
 
     def _blob(self, path: str, fd: int) -> Iterator[Finding]:
         status, in_trash = os.fstat(fd), path.startswith(self._internal.path + "/")
@@ -196,10 +192,10 @@ class _Check:
             yield self._finding(path, "mode", f"is a blob with mode {stat.S_IMODE(status.st_mode):04o}: its owner has to read and write it")
         kind: Kind = "damaged"
         try:
-            preamble, header = container.check(partial(os.pread, fd), status.st_size)
+            blob = _whole(fd)
             kind = "undecodable"
             if self._decode is not None:
-                _check_content(fd, preamble, header, self._decode)
+                _check_content(blob, self._decode)
         except StoreTooNew as error:
             yield self._finding(path, "too-new", str(error))
         except ModelError as error:
@@ -226,27 +222,35 @@ class _Check:
         return Finding(path[len(self.root) :] or "/", kind, message)
 
 
-def _check_content(fd: int, preamble: Preamble, header: dict[str, Any], decode: Decode) -> None:
+def _whole(fd: int) -> BlobFile:
+    """Check all of a file that begins like a blob. Raises DamagedError, StoreTooNew."""
+    blob = BlobFile.of(fd)
+    assert blob is not None
+    blob.check()
+    return blob
+
+
+def _check_content(blob: BlobFile, decode: Decode) -> None:
     """Whether a whole blob gives what it records. A raw one may be of any size, and has its content as it is: no engine sees it."""
+    preamble = blob.preamble
     if preamble.kind == KIND_RAW:
-        have = _sha256(fd, PREAMBLE_BYTES + preamble.header_length)
+        have = _sha256(blob.fd, blob.raw_payload()[0])
     else:
-        blob = read_all(fd)
-        render = decode(hashlib.sha256(blob).hexdigest()[:32], blob)
+        content = blob.read()
+        render = decode(hashlib.sha256(content).hexdigest()[:32], content)
         if len(render) != preamble.rendered_size:
             raise DamagedError(f"render: want {preamble.rendered_size} bytes, have {len(render)}")
         have = hashlib.sha256(render).hexdigest()
-    if preamble.kind != KIND_LATENT and have != (want := header.get("original_sha256")):
+    if preamble.kind != KIND_LATENT and have != (want := blob.header.get("original_sha256")):
         raise DamagedError(f"content hash: want {want}, have {have}")
 
 
 def _header(fd: int) -> dict[str, Any]:
     """What a damaged blob still says, if its preamble and header are whole."""
-    try:
-        preamble = Preamble.parse(os.pread(fd, PREAMBLE_BYTES, 0))
-        return container.parse_header(preamble, os.pread(fd, preamble.header_length, PREAMBLE_BYTES))
-    except (DamagedError, StoreTooNew):
-        return {}
+    with contextlib.suppress(DamagedError, StoreTooNew):
+        if (blob := BlobFile.of(fd)) is not None:
+            return blob.header
+    return {}
 
 
 def _sha256(source: str | int, offset: int = 0) -> str:

@@ -13,13 +13,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from sdfs.errors import UserError
+from sdfs.file_id import FileId
 from sdfs.fuse import MAX_REQUESTS, Connection, asking
 from sdfs.tree.attributes import Attributes
 from sdfs.tree.handle import Handle
 from sdfs.tree.links import Links
 from sdfs.tree.listing import Folder
 from sdfs.tree.owner import Owner
-from sdfs.tree.pending import Key
 
 _RENAME_NOREPLACE = 1
 
@@ -31,15 +31,14 @@ class Operations:
     flag_nopath = True
     flag_nullpath_ok = True
 
-    def __init__(self, owner: Owner, *, read_only: bool, shared: bool, on_mounted: Callable[[], None]) -> None:
+    def __init__(self, owner: Owner, connection: Connection, *, shared: bool, on_mounted: Callable[[], None]) -> None:
         """`shared`: others than the owner process's user may come; what they make is theirs."""
         self.mounted = False
         self._owner = owner
         self._tree = owner.tree
-        self._read_only = read_only
         self._shared = shared
         self._on_mounted = on_mounted
-        self._connection = Connection()
+        self._connection = connection
         self._links = Links()
         self._numbers = itertools.count(1)
         self._handles: dict[int, Handle] = {}
@@ -49,8 +48,7 @@ class Operations:
         connection.max_background = MAX_REQUESTS
         connection.congestion_threshold = MAX_REQUESTS * 3 // 4
         self._connection.attach(self._owner.give_up)
-        self._tree.install.on_replaced = lambda backing: self._connection.forget(self._tree.virtual(backing))
-        if not self._read_only:
+        if not self._owner.read_only:
             self._owner.compressor.start()
         self.mounted = True
         self._on_mounted()
@@ -72,7 +70,7 @@ class Operations:
         if key is not None:
             self._forget_others(key, path)
 
-    def _forget_others(self, key: Key, path: str) -> None:
+    def _forget_others(self, key: FileId, path: str) -> None:
         for other in self._links.others(key, path):
             self._connection.forget(other)
 
@@ -162,7 +160,7 @@ class Operations:
             return os.fsencode(self._owner.store.root)
         if name == "user.sdfs.status":
             with contextlib.suppress(UserError):
-                return json.dumps(asdict(self._owner.stat(path))).encode()
+                return json.dumps(asdict(self._owner.services.stat(path))).encode()
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
         return self._tree.getxattr(path, name)
 

@@ -44,7 +44,7 @@ class _Collector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         try:
-            statistics = self._owner.statistics()
+            statistics = self._owner.services.statistics()
         except StoreBusy:  # the mount ends
             return
         meters = self._owner.renders.meters

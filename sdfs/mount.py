@@ -21,13 +21,14 @@ from pathlib import Path
 from sdfs import background, fuse, mount_options
 from sdfs.access import store_mounted_at, take_over
 from sdfs.cache import DiskCache
-from sdfs.control import serving
 from sdfs.errors import MountError, NotAStore, UserError
 from sdfs.fuse_operations import Operations
 from sdfs.mount_options import MountOptions
 from sdfs.notify import telling_of_mount
+from sdfs.serving import serving
 from sdfs.store import is_owned, is_store, open_log, read_owner
 from sdfs.tree.owner import Owner
+from sdfs.tree.services import Mount
 
 _OWNER_END_SECONDS = 30.0
 _FUSERMOUNT_SECONDS = 60.0
@@ -150,7 +151,7 @@ def _serve(
     root: Path,
     named: Path,
     options: MountOptions,
-    become_owner: Callable[[Path], Owner],
+    become_owner: Callable[..., Owner],
     on_mounted: Callable[[], None],
 ) -> None:
     """Own the store and serve the mount until it is unmounted."""
@@ -159,16 +160,14 @@ def _serve(
     os.umask(0)  # modes come with the caller's umask applied
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # an open file of the mount is one of ours
-    owner = take_over(root, become_owner=become_owner)
+    connection = fuse.Connection()
+    mount = Mount(str(mountpoint), options.read_only, partial(_fusermount, mountpoint, lazy=False), connection.forget)
+    disk_cache = partial(_disk_cache, root, mountpoint, options)
+    owner = take_over(root, become_owner=partial(become_owner, mount=mount, disk_cache=disk_cache, read_ahead=options.read_ahead))
     with serving(owner):
-        if owner.read_only:
+        if owner.store.read_only:
             _log.warning("%s is on a filesystem that is mounted read-only: so is %s", root, mountpoint)
-        owner.read_only = owner.read_only or options.read_only
-        owner.mountpoint = str(mountpoint)
-        owner.unmount = lambda: _fusermount(mountpoint, lazy=False)
-        owner.renders.disk = _disk_cache(root, mountpoint, options)
-        owner.read_ahead(options.read_ahead)
-        operations = Operations(owner, read_only=owner.read_only, shared=options.shared, on_mounted=on_mounted)
+        operations = Operations(owner, connection, shared=options.shared, on_mounted=on_mounted)
         try:
             with _metrics(owner, options):
                 fuse.Fuse(operations, str(mountpoint), **fuse.arguments(str(root), options.fuse, read_only=owner.read_only))

@@ -14,11 +14,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_NAME_BYTES = 255
+_MAX_PATH_BYTES = 4096
 
 
 def is_name(name: str) -> bool:
     """Tell whether `name` can be that of an entry of a folder, and is no way up or out of it."""
     return name not in ("", ".", "..") and not ("/" in name or "\0" in name) and len(os.fsencode(name)) <= _MAX_NAME_BYTES
+
+
+def is_path(path: str) -> bool:
+    """Tell whether `path` can be one of a tree: absolute, and nothing in it but names."""
+    return path == "/" or (path.startswith("/") and len(path) <= _MAX_PATH_BYTES and all(map(is_name, path[1:].split("/"))))
 
 
 def name_in(folder: int, name: str) -> str:

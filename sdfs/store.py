@@ -49,6 +49,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sdfs.errors import NotAStore, StoreBusy, StoreTooNew, UserError
+from sdfs.file_id import Identity
 from sdfs.files import data_ranges, fsync_path, rename_noreplace, write_all
 from sdfs.filesystems import refuse_unfit
 from sdfs.no_follow import folder_of, name_in, open_folder
@@ -91,15 +92,6 @@ class Owner:
 
     pid: int
     socket: str | None
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What only the owner of a store can tell: which `.sdfs` it has, and what is in its file `secret` (hexadecimal, '' for none)."""
-
-    device: int
-    inode: int
-    secret: str
 
 
 def open_internal(root: str) -> PrivateFolder:

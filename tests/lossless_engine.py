@@ -49,7 +49,7 @@ class LosslessEngine:
         pass
 
     def stats(self) -> EngineStats:
-        return EngineStats("unloaded", None, 0, 0, 0, 0, 0, 0, "a stand-in", "bytes", 0)
+        return EngineStats("unloaded", None, 0, 0, 0, "a stand-in", "bytes", 0)
 
     def close(self) -> None:
         pass

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sdfs.access import Listed
 
 
@@ -34,7 +36,7 @@ def _name(entry: Listed) -> str:
     return PurePosixPath(entry.path).name + ("/" if entry.state == "folder" else "")
 
 
-def _print_long(entries: list[Listed]) -> None:
+def _print_long(entries: Sequence[Listed]) -> None:
     """Bytes a reader gets, bytes on the disk."""
     from sdfs.cli.output import number, print_table
 

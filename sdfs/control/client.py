@@ -4,38 +4,42 @@ Whatever listens there is believed only if it is a process of our user that show
 each answer is looked at before it is used. So a lock that was written by somebody else, or names another store's socket, does no harm.
 """
 
-# Paths need not be decodable.
-# ruff: noqa: PTH100
 from __future__ import annotations
 
 import hmac
-import json
 import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import BinaryIO, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from sdfs.control.answers import WrongAnswerError, parse_inner_path, parse_line, parse_list, parse_path, parse_record
-from sdfs.control.protocol import MAX_DATA_BYTES, MAX_LINE_BYTES, parse_error
+from sdfs import errors
+from sdfs.control.requests import MAX_DATA_BYTES, REQUESTS, VERSION, Access, Request
+from sdfs.control.values import (
+    OtherVersionError,
+    WrongValueError,
+    check_inner_path,
+    pack,
+    pack_line,
+    parse,
+    parse_line,
+    parse_list,
+    parse_record,
+)
 from sdfs.errors import StoreBusy, UserError
-from sdfs.no_follow import is_name
-from sdfs.store import Identity
-from sdfs.tree.status import FileStatus, Listed, Statistics, StoreStatus, Trashed, Usage, Wish
+from sdfs.file_id import Identity
 
+MAX_LINE_BYTES = 1 << 23  # of an answer
 _PROBE_SECONDS = 5.0
 _IDENTIFY_SECONDS = 60.0  # of an owner that is known to live
 _LINE_SECONDS = 60.0  # for a line that has begun, or for data that was announced
-_T = TypeVar("_T")
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7)
 
 
-class ControlClient:
+class ControlClient(Access):
     """`Access` through a socket. Raises ConnectionError or FileNotFoundError where nobody listens, StoreBusy where it is not the owner
-    who does, and UserError where he answers nonsense.
+    who does, or is one of another version, and UserError where he answers nonsense.
 
     An answer may take as long as the work for it, which may be hours: only `probe` tells an owner that is at work from one that is stuck.
     """
@@ -44,64 +48,6 @@ class ControlClient:
         """`path` is the socket's, `identity` what the owner has to show."""
         self._path = path
         self._identity = identity
-
-    def add(self, source: Path, destination: str, sha256: str | None = None) -> str:
-        return self._ask(parse_path, "add", source=os.path.abspath(source), destination=destination, sha256=sha256)
-
-    def sync(self, progress: Callable[[int, int], None]) -> None:
-        self._ask(_anything, "sync", on_progress=progress)
-
-    def settle(self, path: str, seconds: float) -> FileStatus:
-        return self._ask(_file_status, "settle", path=path, seconds=seconds)
-
-    def find(self, sha256: str, size: int) -> FileStatus | None:
-        return self._ask(lambda found: None if found is None else _file_status(found), "find", sha256=sha256, size=size)
-
-    def hand_over(self) -> None:
-        self._ask(_anything, "hand_over")
-
-    def status(self) -> StoreStatus:
-        return self._ask(lambda status: parse_record(StoreStatus, status), "status")
-
-    def statistics(self) -> Statistics:
-        return self._ask(lambda statistics: parse_record(Statistics, statistics), "statistics")
-
-    def stat(self, path: str) -> FileStatus:
-        return self._ask(_file_status, "stat", path=path)
-
-    def list(self, path: str) -> list[Listed]:
-        found: list[Listed] = []
-
-        def note(part: object) -> None:
-            for entry in parse_list(part):
-                parse_inner_path((listed := parse_record(Listed, entry)).path, path)
-                found.append(listed)
-
-        self._ask(_anything, "list", on_part=note, path=path)
-        return found
-
-    def read_to(self, path: str, file: BinaryIO, model: str | None = None) -> None:
-        self._ask(_anything, "read_to", on_data=file, path=path, model=model)
-
-    def recompress(self, path: str, wish: Wish) -> FileStatus:
-        return self._ask(_file_status, "recompress", path=path, wish=asdict(wish))
-
-    def usage(self, path: str) -> Usage:
-        return self._ask(lambda usage: parse_record(Usage, usage), "usage", path=path)
-
-    def trashed(self) -> Sequence[Trashed]:
-        found: list[Trashed] = []
-        self._ask(_anything, "trashed", on_part=lambda part: found.extend(map(_trashed, parse_list(part))))
-        return found
-
-    def restore(self, name: str, folder: str | None) -> str:
-        return self._ask(parse_path, "restore", name=name, folder=folder)
-
-    def empty_trash(self) -> None:
-        self._ask(_anything, "empty_trash")
-
-    def shutdown(self) -> None:
-        self._ask(_anything, "shutdown")
 
     def probe(self) -> None:
         """Raises as all do where nobody listens, and TimeoutError or BlockingIOError where nobody answers, as of a stopped process."""
@@ -117,53 +63,69 @@ class ControlClient:
             user = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
             if user != os.geteuid():
                 raise StoreBusy(f"a process of user {user} listens at {self._path}, and is not believed")
-            answers.send("identify", {})
-            shown = parse_record(Identity, parse_line(answers.line(time.monotonic() + seconds)).get("ok"))
-            known = self._identity
-            if (shown.device, shown.inode) != (known.device, known.inode) or not _same_secret(shown.secret, known.secret):
-                raise WrongAnswerError("another store")
-        except WrongAnswerError as error:
-            connection.close()
-            raise StoreBusy(f"who listens at {self._path} is not the owner of this store, and is not believed: {error}") from None
+            self._identify(answers, time.monotonic() + seconds)
         except BaseException:
             connection.close()
             raise
         return answers
 
-    def _ask(
-        self,
-        parse: Callable[[object], _T],
-        request: str,
-        *,
-        on_progress: Callable[[int, int], None] | None = None,
-        on_part: Callable[[object], None] | None = None,
-        on_data: BinaryIO | None = None,
-        **arguments: object,
-    ) -> _T:
+    def _identify(self, answers: _Answers, end: float) -> None:
+        answers.send("identify", {})
+        try:
+            shown = parse_record(Identity, answers.next(end).get("ok"))
+            known = self._identity
+            if (shown.device, shown.inode) != (known.device, known.inode) or not _same_secret(shown.secret, known.secret):
+                raise WrongValueError("another store")
+        except WrongValueError as error:
+            raise StoreBusy(f"who listens at {self._path} is not the owner of this store, and is not believed: {error}") from None
+        except OtherVersionError as error:
+            raise StoreBusy(
+                f"who listens at {self._path} speaks {error}, and this program version {VERSION}: use the SDFS of that process, or end it"
+            ) from None
+
+    def _ask(self, request: Request, arguments: Mapping[str, Any]) -> Any:
+        """Send a request, and return what is answered. `arguments`: of the method."""
         try:
             answers = self._open(_IDENTIFY_SECONDS)
         except TimeoutError:
             raise StoreBusy("the process that owns the store does not answer: try again") from None
         try:
-            answers.send(request, arguments)
-            while True:
-                answer = parse_line(answers.line())
-                if "ok" in answer:
-                    return parse(answer["ok"])
-                if "error" in answer:
-                    raise _error(answer["error"])
-                if on_progress is not None and "progress" in answer:
-                    on_progress(*_progress(answer["progress"]))
-                if on_part is not None and "part" in answer:
-                    on_part(answer["part"])
-                if on_data is not None and "data" in answer:
-                    on_data.write(answers.data(answer["data"]))
-        except WrongAnswerError as error:
+            answers.send(request.name, {name: pack(arguments[name]) for name in request.arguments})
+            return self._take(request, arguments, answers)
+        except (WrongValueError, OtherVersionError) as error:
             raise UserError(f"who answers at {self._path} gives {error}, as no owner of a store does: end that process") from None
         except TimeoutError:
             raise StoreBusy("the process that owns the store stopped in the middle of an answer: try again") from None
         finally:
             answers.close()
+
+    def _take(self, request: Request, arguments: Mapping[str, Any], answers: _Answers) -> Any:
+        parts: list[Any] = []
+        while True:
+            answer = answers.next()
+            if "error" in answer:
+                raise _error(answer["error"])
+            if "ok" in answer:
+                return parts if request.in_parts else None if request.result is type(None) else parse(request.result, answer["ok"])
+            if request.progress is not None and "progress" in answer:
+                arguments[request.progress](*_progress(answer["progress"]))
+            if request.in_parts and "part" in answer:
+                parts += [_entry(request, arguments, entry) for entry in parse_list(answer["part"])]
+            if request.data is not None and "data" in answer:
+                arguments[request.data].write(answers.data(answer["data"]))
+
+
+def _method(request: Request) -> Callable[..., Any]:
+    def ask(self: ControlClient, *given: Any, **named: Any) -> Any:
+        bound = request.signature.bind(self, *given, **named)
+        bound.apply_defaults()
+        return self._ask(request, bound.arguments)
+
+    return ask
+
+
+for _request in REQUESTS.values():
+    setattr(ControlClient, _request.name, _method(_request))
 
 
 class _Answers:
@@ -173,30 +135,30 @@ class _Answers:
         self._connection = connection
         self._received = bytearray()
 
-    def send(self, request: str, arguments: dict[str, object]) -> None:
-        self._connection.sendall(json.dumps({"request": request, "arguments": arguments}).encode() + b"\n")
+    def send(self, request: str, arguments: Mapping[str, object]) -> None:
+        self._connection.sendall(pack_line({"request": request, "arguments": arguments}))
 
-    def line(self, end: float | None = None) -> bytes:
+    def next(self, end: float | None = None) -> dict[str, Any]:
         """The next line, by `end` (monotonic). None: it may take as long to begin as the work for it.
 
-        Raises WrongAnswerError, TimeoutError, StoreBusy.
+        Raises WrongValueError, OtherVersionError, TimeoutError, StoreBusy.
         """
         searched = 0
         while (at := self._received.find(b"\n", searched)) < 0:
             searched = len(self._received)
             if searched > MAX_LINE_BYTES:
-                raise WrongAnswerError("a line without an end")
+                raise WrongValueError("a line without an end")
             if end is None and searched:
                 end = time.monotonic() + _LINE_SECONDS
             self._receive(end)
         line = bytes(self._received[:at])
         del self._received[: at + 1]
-        return line
+        return parse_line(line)
 
     def data(self, size: object) -> bytes:
-        """So many bytes. Raises as `line` does."""
+        """So many bytes. Raises as `next` does."""
         if type(size) is not int or not 0 < size <= MAX_DATA_BYTES:
-            raise WrongAnswerError("data of a size that cannot be")
+            raise WrongValueError("data of a size that cannot be")
         end = time.monotonic() + _LINE_SECONDS
         while len(self._received) < size:
             self._receive(end)
@@ -218,33 +180,25 @@ class _Answers:
         self._connection.close()
 
 
-def _anything(answer: object) -> None:
-    """Of a request whose answer says no more than that it is done."""
-
-
-def _file_status(answer: object) -> FileStatus:
-    parse_path((status := parse_record(FileStatus, answer)).path)
-    return status
-
-
-def _trashed(entry: object) -> Trashed:
-    if not is_name((trashed := parse_record(Trashed, entry)).name):
-        raise WrongAnswerError("a name that is none")
-    return trashed
+def _entry(request: Request, arguments: Mapping[str, Any], entry: object) -> Any:
+    parsed = parse(request.result, entry)
+    if request.name == "list":
+        check_inner_path(parsed.path, arguments["path"])
+    return parsed
 
 
 def _progress(value: object) -> tuple[int, int]:
     match value:
         case [int(done), int(total)]:
             return done, total
-    raise WrongAnswerError("a progress that is none")
+    raise WrongValueError("a progress that is none")
 
 
 def _error(value: object) -> Exception:
-    match value:
-        case [str(name), str(message)]:
-            return parse_error(name, message)
-    raise WrongAnswerError("an error that is none")
+    try:
+        return errors.parse(value, unknown=UserError)
+    except ValueError:
+        raise WrongValueError("an error that is none") from None
 
 
 def _same_secret(shown: str, known: str) -> bool:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 import os
 import socket
@@ -14,19 +13,18 @@ import socketserver
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
-from sdfs.control.protocol import MAX_DATA_BYTES, PART_ENTRIES, pack_error
-from sdfs.errors import SdfsError
+from sdfs import errors
+from sdfs.control.requests import MAX_DATA_BYTES, REQUESTS, VERSION, Access, Request
+from sdfs.control.values import OtherVersionError, WrongValueError, pack, pack_line, parse_arguments, parse_line
+from sdfs.errors import SdfsError, StoreBusy, UserError
+from sdfs.file_id import Identity
 from sdfs.files import make_private
-from sdfs.tree.owner import Owner
-from sdfs.tree.status import Access, Wish
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+PART_ENTRIES = 100  # of a list in one line
 
 _MAX_REQUEST_BYTES = 1 << 16
 _STALLED_SECONDS = 5.0  # what clients get to take their answers when the owner ends
@@ -48,13 +46,14 @@ def _runtime_folder() -> str:
 
 
 class ControlServer:
-    """Serves `owner` at `path` from its construction to `close`, each connection in a thread of its own."""
+    """Serves `access` at `path` from its construction to `close`, each connection in a thread of its own."""
 
-    def __init__(self, owner: Owner, path: str) -> None:
+    def __init__(self, access: Access, identity: Callable[[], Identity], path: str) -> None:
+        """`identity`: what the owner of the store shows now."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)  # left by an owner that was killed: there is only one
         self._path = path
-        self._server = _Server(path, owner)
+        self._server = _Server(path, access, identity)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="sdfs-control")
         self._thread.start()
 
@@ -68,24 +67,10 @@ class ControlServer:
         self._server.server_close()
 
 
-@contextlib.contextmanager
-def serving(owner: Owner) -> Iterator[None]:
-    """Let others use the store through `owner`, and close it at the end."""
-    try:
-        path = socket_path(owner.store.root)
-        server = ControlServer(owner, path)
-        try:
-            owner.store.announce(path)
-            yield
-        finally:
-            server.close()
-    finally:
-        owner.close()
-
-
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    def __init__(self, path: str, owner: Owner) -> None:
-        self.owner = owner
+    def __init__(self, path: str, access: Access, identity: Callable[[], Identity]) -> None:
+        self.access = access
+        self.identity = identity
         self._connections: set[socket.socket] = set()
         super().__init__(path, _Connection)
 
@@ -116,30 +101,46 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def _answer(self, line: bytes) -> bool:
         """Whether another request may follow: after the one that asks who we are."""
-        owner = cast(_Server, self.server).owner
+        server = cast(_Server, self.server)
         try:
-            request = json.loads(line)
-            if request["request"] == "identify":
-                self.send({"ok": asdict(owner.store.identity)})
+            message = parse_line(line)
+            if (name := message.get("request")) == "identify":
+                self.send({"ok": asdict(server.identity())})
                 return True
-            answer = _ANSWERS[request["request"]]
-            self.send({"ok": answer(owner, self, **request["arguments"])})
+            if not isinstance(name, str) or name not in REQUESTS:
+                raise UserError(f"the owner of the store knows no request {name!r}")
+            self.send({"ok": self._call(server.access, REQUESTS[name], message.get("arguments"))})
+        except OtherVersionError as error:
+            self._refuse(StoreBusy(f"the owner of the store speaks version {VERSION} of SDFS's control protocol, and who asks {error}"))
+        except WrongValueError as error:
+            self._refuse(UserError(f"the owner of the store was asked with {error}, which is no request"))
         except SdfsError as error:
-            self.send({"error": pack_error(error)})
+            self._refuse(error)
         except ConnectionError:
             raise
-        except Exception as error:  # a bug, or a request of another version: the client is told, the owner lives on
+        except Exception as error:  # a bug: the client is told, the owner lives on
             _log.exception("a request of the control socket failed")
-            self.send({"error": ["UserError", f"the owner of the store failed: {type(error).__name__}: {error}"]})
+            self._refuse(UserError(f"the owner of the store failed: {type(error).__name__}: {error}"))
         return False
 
-    def send(self, message: dict[str, Any]) -> None:
-        self.wfile.write(json.dumps(message).encode() + b"\n")
+    def _call(self, access: Access, request: Request, arguments: object) -> Any:
+        given = parse_arguments(request, arguments)
+        if request.progress is not None:
+            given[request.progress] = lambda done, total: self.send({"progress": [done, total]})
+        if request.data is not None:
+            given[request.data] = cast(BinaryIO, _Sender(self))
+        result = getattr(access, request.name)(**given)
+        if not request.in_parts:
+            return pack(result)
+        for begin in range(0, len(result), PART_ENTRIES):
+            self.send({"part": [pack(entry) for entry in result[begin : begin + PART_ENTRIES]]})
+        return None
 
-    def send_parts(self, entries: Sequence[DataclassInstance]) -> None:
-        """A list, in lines of bounded length."""
-        for begin in range(0, len(entries), PART_ENTRIES):
-            self.send({"part": [asdict(entry) for entry in entries[begin : begin + PART_ENTRIES]]})
+    def _refuse(self, error: SdfsError) -> None:
+        self.send({"error": errors.pack(error)})
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.wfile.write(pack_line(message))
 
 
 class _Sender(io.RawIOBase):
@@ -158,31 +159,3 @@ class _Sender(io.RawIOBase):
             self._connection.send({"data": len(part)})
             self._connection.wfile.write(part)
         return len(content)
-
-
-def _sync(access: Access, connection: _Connection) -> None:
-    access.sync(lambda done, total: connection.send({"progress": [done, total]}))
-
-
-def _read_to(access: Access, connection: _Connection, path: str, model: str | None) -> None:
-    access.read_to(path, cast(BinaryIO, _Sender(connection)), model)
-
-
-_ANSWERS: dict[str, Callable[..., Any]] = {
-    "add": lambda access, _, source, destination, sha256: access.add(Path(source), destination, sha256),
-    "sync": _sync,
-    "settle": lambda access, _, path, seconds: asdict(access.settle(path, seconds)),
-    "find": lambda access, _, sha256, size: (found := access.find(sha256, size)) and asdict(found),
-    "hand_over": lambda access, _: access.hand_over(),
-    "status": lambda access, _: asdict(access.status()),
-    "statistics": lambda access, _: asdict(access.statistics()),
-    "stat": lambda access, _, path: asdict(access.stat(path)),
-    "list": lambda access, connection, path: connection.send_parts(access.list(path)),
-    "read_to": _read_to,
-    "recompress": lambda access, _, path, wish: asdict(access.recompress(path, Wish(**wish))),
-    "usage": lambda access, _, path: asdict(access.usage(path)),
-    "trashed": lambda access, connection: connection.send_parts(access.trashed()),
-    "restore": lambda access, _, name, folder: access.restore(name, folder),
-    "empty_trash": lambda access, _: access.empty_trash(),
-    "shutdown": lambda access, _: access.shutdown(),
-}

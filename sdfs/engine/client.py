@@ -46,10 +46,7 @@ class EngineStats:
     pid: int | None
     starts: int  # children started so far
     failures: int  # children that died or did not load since the last answer
-    waiting_encodes: int
-    waiting_decodes: int
     in_flight: int
-    answered: int
     device: str | None = None  # this and the next: of the bundled model, as the child said last; None: there is none that said it
     dtype: str | None = None
     device_bytes: int | None = None  # that it holds there; None: of the machine's own memory
@@ -83,7 +80,6 @@ class Engine:
         self._retry_at = 0.0  # monotonic
         self._active_at = 0.0  # monotonic: the last answer, or when it was loaded
         self._starts = 0
-        self._answered = 0
         self._closed = False
 
     def warm(self) -> None:
@@ -119,10 +115,7 @@ class Engine:
                 pid=child.process.pid if child else None,
                 starts=self._starts,
                 failures=self._failures,
-                waiting_encodes=self._waiting.encodes,
-                waiting_decodes=self._waiting.decodes,
                 in_flight=len(self._in_flight),
-                answered=self._answered,
                 **(child.figures if child else {}),
             )
 
@@ -257,7 +250,6 @@ class Engine:
                 child.begun.discard(message.id)
                 self._waiting.forget(request)
                 self._failures = 0
-                self._answered += 1
             self._active_at = time.monotonic()
             self._changed.notify_all()
         if request is not None:

@@ -17,19 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from sdfs.errors import (
-    DamagedError,
-    DoesNotFit,
-    EngineError,
-    KnownRender,
-    ModelError,
-    ModelMissing,
-    NotAPicture,
-    PictureError,
-    SdfsError,
-    StoreTooNew,
-    Unsuitable,
-)
+from sdfs import errors
+from sdfs.errors import EngineError, SdfsError
 
 # owner → engine
 ENCODE = 1  # header {"settings": of `EncodeSettings`, "reference_size": int | null}, payload: a picture file and its reference
@@ -39,29 +28,14 @@ AHEAD = 3  # the same, but no reader waits for it
 READY = 4  # header {"device": str, "dtype": str | null, "device_bytes": int | null}: the model is loaded, and where
 BEGUN = 5  # work on the request begins: a crash from now on is its fault and no other's
 RESULT = 6  # header: as of READY, as it is now; payload: a blob, or its render
-ERROR = 7  # header {"class": str, "message": str}; with id 0: the model could not be loaded
+ERROR = 7  # header {"error": as `errors.pack` makes it}; with id 0: the model could not be loaded
 TYPES = frozenset({ENCODE, DECODE, AHEAD, READY, BEGUN, RESULT, ERROR})
 
 DECODES_AT_ONCE = 2  # while one picture is in the network, another is read or rendered by a second processor
 MAX_HEADER_BYTES = 1 << 16
 MAX_PAYLOAD_BYTES = 1 << 32
-MAX_ERROR_TEXT = 4000  # characters; leaves the header far below its bound however they are escaped
 
 _FRAME = struct.Struct("<BQIQ")
-
-# What may cross the boundary. Anything else arrives as EngineError.
-ERRORS: dict[str, type[SdfsError]] = {
-    "DamagedError": DamagedError,
-    "DoesNotFit": DoesNotFit,
-    "EngineError": EngineError,
-    "KnownRender": KnownRender,
-    "ModelError": ModelError,
-    "ModelMissing": ModelMissing,
-    "NotAPicture": NotAPicture,
-    "PictureError": PictureError,
-    "StoreTooNew": StoreTooNew,
-    "Unsuitable": Unsuitable,
-}
 
 
 class ProtocolError(Exception):
@@ -113,11 +87,13 @@ def _parse_header(encoded: bytes) -> dict[str, Any]:
 
 
 def pack_error(id_: int, error: Exception) -> Message:
-    name = type(error).__name__
-    if ERRORS.get(name) is type(error):
-        return Message(ERROR, id_, {"class": name, "message": str(error)[:MAX_ERROR_TEXT]})
-    return Message(ERROR, id_, {"class": "EngineError", "message": f"{name}: {error}"[:MAX_ERROR_TEXT]})
+    """Pack an error; one that SDFS does not raise on purpose as an EngineError."""
+    ours = error if isinstance(error, SdfsError) else EngineError(f"{type(error).__name__}: {error}")
+    return Message(ERROR, id_, {"error": errors.pack(ours)})
 
 
 def parse_error(message: Message) -> SdfsError:
-    return ERRORS.get(str(message.header.get("class")), EngineError)(str(message.header.get("message", "")))
+    try:
+        return errors.parse(message.header.get("error"), unknown=EngineError)
+    except ValueError:
+        return EngineError("the engine process failed, and does not say how")

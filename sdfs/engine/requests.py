@@ -68,14 +68,6 @@ class Waiting:
     def __bool__(self) -> bool:
         return bool(self._decodes or self._ahead or self._encodes)
 
-    @property
-    def decodes(self) -> int:
-        return len(self._decodes)
-
-    @property
-    def encodes(self) -> int:
-        return len(self._encodes)
-
     def add(self, request: Request) -> Future[bytes]:
         future: Future[bytes] = Future()
         if request.key is not None:

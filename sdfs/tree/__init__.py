@@ -6,6 +6,7 @@ listing     open folders
 opening     from a name to a handle, and what the kernel may keep of it
 importing   copies of files from outside
 inode       open files: copy-up, divert, commit; the lock order
+content     what their content is
 handle      what an opener has of them
 install     how a finished file gets its name: the one way in
 pages       what the kernel may have of them
@@ -21,5 +22,7 @@ compressor  the worker: encode and swap
 recompressing  other latents of a shrunk picture
 trash       what was replaced: listed, put back, forgotten
 status      what is said of files and of the store
-owner       all of it together, for one store
+file_status  what is said of one file
+services    what clients may ask
+owner       all of it together, for one store: its life
 """

@@ -13,17 +13,18 @@ from typing import Any
 
 from sdfs.container import Preamble
 from sdfs.errors import DamagedError, StoreTooNew
+from sdfs.file_id import FileId
 from sdfs.files import XATTR_PREFIX
+from sdfs.tree.content import Blob, Working
 from sdfs.tree.handle import Handle
-from sdfs.tree.inode import Inode, InodeTable, key_of, logical_mode
-from sdfs.tree.pending import Key
+from sdfs.tree.inode import Inode, InodeTable, logical_mode
 
 
 @dataclass(frozen=True)
 class Attributes:
     """The parts of `struct stat`; and which backing inode they are of."""
 
-    key: Key
+    key: FileId
     mode: int
     nlink: int
     size: int
@@ -44,20 +45,19 @@ class Targets:
 
     def show(self, backing: str) -> Attributes:
         status, preamble = self.look(backing)
-        inode = self._inodes.find(key_of(status))
-        if inode is not None and inode.is_ahead:
+        inode = self._inodes.find(FileId.of(status))
+        if inode is not None and (working := inode.working) is not None and working.shows:
             with inode.lock:
-                if inode.is_ahead:
-                    return _attributes(os.fstat(inode.working), None)
+                if (working := inode.working) is not None and working.shows:
+                    return _attributes(os.fstat(working.fd), None)
             return self.show(backing)
         return _attributes(status, preamble)
 
     def show_open(self, handle: Handle) -> Attributes:
-        inode = handle.inode
-        path = inode.path
-        if path is not None and inode.staged is not None and not inode.is_ahead:
-            return self.show(path)
-        return _attributes(os.fstat(handle.fd), inode.preamble if inode.working < 0 else None)
+        content, path = handle.inode.content, handle.inode.path
+        if not isinstance(content, Working):
+            return _attributes(os.fstat(handle.tree_fd), content.preamble if isinstance(content, Blob) else None)
+        return self.show(path) if path is not None and not content.shows else _attributes(os.fstat(content.fd), None)
 
     def look(self, backing: str) -> tuple[os.stat_result, Preamble | None]:
         """lstat, and the preamble where it is a blob that is not damaged."""
@@ -74,8 +74,8 @@ class Targets:
             if not stat.S_ISREG(status.st_mode):
                 yield None
                 return
-            with self._inodes.holding(key_of(status)) as inode, inode.lock:
-                if self._inodes.is_known_by(key_of(os.lstat(backing)), inode):
+            with self._inodes.holding(FileId.of(status)) as inode, inode.lock:
+                if self._inodes.is_known_by(FileId.of(os.lstat(backing)), inode):
                     yield inode
                     return
 
@@ -83,29 +83,29 @@ class Targets:
     def changing(self, backing: str) -> Iterator[tuple[str | int, dict[str, Any]]]:
         """The working copy or the tree's file, and the further arguments that a change of it takes."""
         with self.locked(backing) as inode:
-            if inode is not None and inode.working >= 0:
-                yield inode.working, {}
-                inode.dirty = inode.staged is not None
+            if inode is not None and (working := inode.working) is not None:
+                yield working.fd, {}
+                inode.changed()
             else:
                 yield backing, {"follow_symlinks": False}
 
     @contextlib.contextmanager
     def reading(self, backing: str) -> Iterator[tuple[str | int, dict[str, Any]]]:
         """The same to read an attribute, without a lock where there is no working copy."""
-        inode = self._inodes.find(key_of(os.lstat(backing)))
-        if inode is None or inode.working < 0:
+        inode = self._inodes.find(FileId.of(os.lstat(backing)))
+        if inode is None or inode.working is None:
             yield backing, {"follow_symlinks": False}
             return
         with inode.lock:
-            if inode.working >= 0:
-                yield inode.working, {}
+            if (working := inode.working) is not None:
+                yield working.fd, {}
             else:
                 yield backing, {"follow_symlinks": False}
 
 
 def _attributes(status: os.stat_result, preamble: Preamble | None) -> Attributes:
     return Attributes(
-        key_of(status),
+        FileId.of(status),
         logical_mode(status, preamble),
         status.st_nlink,
         status.st_size if preamble is None else preamble.rendered_size,

@@ -29,15 +29,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from sdfs import container
+from sdfs.blob_file import BlobFile
 from sdfs.container import PREAMBLE_BYTES
 from sdfs.errors import KnownRender, NotAPicture, SdfsError
-from sdfs.files import copy_attributes, read_all, stays_plain, write_all
+from sdfs.file_id import FileId, FileState
+from sdfs.files import copy_attributes, opened, read_all, stays_plain, write_all
 from sdfs.signatures import HEAD_BYTES, picture_format
 from sdfs.store import HIDDEN, Staged
-from sdfs.tree.heads import Identity, identity_of
-from sdfs.tree.inode import key_of, split_mode
+from sdfs.tree.inode import split_mode
 from sdfs.tree.install import Over, Refused
-from sdfs.tree.pending import Key, Taken
+from sdfs.tree.pending import Taken
 from sdfs.tree.renders import Engine
 from sdfs.tree.tree import Tree
 
@@ -47,7 +48,6 @@ HIDDEN_SECONDS = 1.0
 SEARCH_SECONDS = 0.5  # before a search: files are rarely removed one by one
 SEARCH_PAUSE = 10.0  # times as long as the last search took
 _REFUSED = 1 << 16
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _log = logging.getLogger("sdfs.compressor")
 
 
@@ -55,7 +55,7 @@ _log = logging.getLogger("sdfs.compressor")
 class _Original:
     """A pending file as it was read."""
 
-    state: Identity
+    state: FileState
     data: bytes
 
 
@@ -66,7 +66,7 @@ class Compressor:
         self.scanned = threading.Event()
         self._tree = tree
         self._engine = engine
-        self._refused: OrderedDict[Key, Identity] = OrderedDict()  # what the engine found to be no picture
+        self._refused: OrderedDict[FileId, FileState] = OrderedDict()  # what the engine found to be no picture
         self._thread = threading.Thread(target=self._run, name="sdfs-compressor")
         self._scanner = threading.Thread(target=self._scan, name="sdfs-scan")
         self._stopping = threading.Event()
@@ -91,16 +91,11 @@ class Compressor:
         """Whether a file of the backing directory is, or should be, pending."""
         if status.st_nlink > 1 or status.st_size > MAX_PICTURE_BYTES or HIDDEN.fullmatch(os.path.basename(path)):
             return False
-        if self._refused.get(key_of(status)) == identity_of(status):
+        if self._refused.get(FileId.of(status)) == FileState.of(status):
             return False
-        try:
-            fd = os.open(path, _FLAGS)
-        except OSError:
-            return False
-        try:
+        with contextlib.suppress(OSError), opened(path) as fd:
             return picture_format(os.pread(fd, HEAD_BYTES, 0)) is not None and not stays_plain(fd)
-        finally:
-            os.close(fd)
+        return False
 
     def _scan(self) -> None:
         """Find what was pending when the last owner ended, and what its open, unlinked files left behind; then what lost a name."""
@@ -110,8 +105,8 @@ class Compressor:
                 return
             if HIDDEN.fullmatch(os.path.basename(path)):
                 self._tree.hidden.add(path)
-            elif key_of(status) not in pending and self.wants(path, status):
-                pending.offer(key_of(status), path)
+            elif FileId.of(status) not in pending and self.wants(path, status):
+                pending.offer(FileId.of(status), path)
             self._tree.known.note(path)
         self.scanned.set()
         pending.poke()
@@ -123,8 +118,8 @@ class Compressor:
         while pending.sought() and not self._stopping.wait(SEARCH_SECONDS):
             sought, began_at = pending.sought(), time.monotonic()
             for path, status in store.walk():
-                if key_of(status) in sought and self.wants(path, status):
-                    pending.offer(key_of(status), path)
+                if FileId.of(status) in sought and self.wants(path, status):
+                    pending.offer(FileId.of(status), path)
                 if self._stopping.is_set():
                     return
             pending.searched(sought)
@@ -199,42 +194,39 @@ class Compressor:
         trashed = path and self._tree.store.trash.newest(path)
         if not trashed:
             return None
-        with contextlib.suppress(OSError), open(trashed, "rb") as file:
-            if container.is_blob(file.read(PREAMBLE_BYTES)):
-                file.seek(0)
-                return file.read(MAX_PICTURE_BYTES)
+        with contextlib.suppress(OSError, SdfsError), BlobFile.open(trashed) as blob:
+            if blob is not None and os.fstat(blob.fd).st_size <= MAX_PICTURE_BYTES:
+                return blob.read()
         return None
 
-    def _refuse(self, key: Key, state: Identity) -> None:
+    def _refuse(self, key: FileId, state: FileState) -> None:
         self._refused[key] = state
         if len(self._refused) > _REFUSED:
             self._refused.popitem(last=False)
 
-    def _open(self, key: Key) -> int | None:
-        """A descriptor of the file; None where it is gone."""
+    def _open(self, key: FileId, opening: contextlib.ExitStack) -> int | None:
+        """Open the file within `opening`; None where it is gone."""
         with self._tree.inodes.names:  # or it could be gone from the path that the queue knows, and amid its rename
             path = self._tree.pending.path_of(key)
             if path is None or HIDDEN.fullmatch(os.path.basename(path)):
                 return None
             try:
-                return os.open(path, _FLAGS)
+                return opening.enter_context(opened(path))
             except FileNotFoundError:
                 return None
 
-    def _read(self, key: Key) -> _Original | None:
+    def _read(self, key: FileId) -> _Original | None:
         """The file's content; None where it is not, or no longer, one that may become a blob."""
-        if (fd := self._open(key)) is None:
-            return None
-        try:
-            status = os.fstat(fd)
-            if key_of(status) != key or status.st_nlink > 1 or status.st_size > MAX_PICTURE_BYTES:
+        with contextlib.ExitStack() as opening:
+            if (fd := self._open(key, opening)) is None:
                 return None
-            if self._refused.get(key) == identity_of(status) or picture_format(os.pread(fd, HEAD_BYTES, 0)) is None or stays_plain(fd):
+            status = os.fstat(fd)
+            if FileId.of(status) != key or status.st_nlink > 1 or status.st_size > MAX_PICTURE_BYTES:
+                return None
+            if self._refused.get(key) == FileState.of(status) or picture_format(os.pread(fd, HEAD_BYTES, 0)) is None or stays_plain(fd):
                 return None
             os.fsync(fd)  # the trash is to have it whole, and not to wait for it
-            return _Original(identity_of(status), read_all(fd))
-        finally:
-            os.close(fd)
+            return _Original(FileState.of(status), read_all(fd))
 
     def _swap(self, taken: Taken, original: _Original, blob: bytes) -> bool:
         tree = self._tree
@@ -259,21 +251,20 @@ class Compressor:
         path = tree.pending.path_of(taken.key)
         if path is None or not tree.pending.is_current(taken):
             return None
-        try:
-            source = os.open(path, _FLAGS)
-        except FileNotFoundError:
-            return None
-        try:
+        with contextlib.ExitStack() as opening:
+            try:
+                source = opening.enter_context(opened(path))
+            except FileNotFoundError:
+                return None
             status = os.fstat(source)
-            if identity_of(status) != original.state:
+            if FileState.of(status) != original.state:
                 return None
             backing_mode, preamble_mode = split_mode(status.st_mode)
             write_all(staged.fd, container.with_mode(blob[:PREAMBLE_BYTES], preamble_mode))
             copy_attributes(source, staged.fd, backing_mode)
-            os.fsync(staged.fd)
+        os.fsync(staged.fd)
+        try:
             tree.install.replace(staged.path, path, Over(original.state, keep=True, only_name=True))
         except Refused:
             return None
-        finally:
-            os.close(source)
         return path

@@ -12,7 +12,8 @@ import contextlib
 import os
 import threading
 
-Key = tuple[int, int]  # st_dev, st_ino
+from sdfs.file_id import FileId
+
 REMEMBERED = 1 << 16
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -26,13 +27,13 @@ class Folders:
     def __init__(self, root: str) -> None:
         self._root = root
         self._lock = threading.Lock()
-        self._changes: dict[Key, int] = {}  # of folders with such names: how many
+        self._changes: dict[FileId, int] = {}  # of folders with such names: how many
 
     def changed(self, path: str) -> None:
         """The name `path` was made, or given to another file; called after that, and before anybody is told."""
         with contextlib.suppress(FileNotFoundError):
             status = os.stat(os.path.dirname(path))
-            key = (status.st_dev, status.st_ino)
+            key = FileId.of(status)
             with self._lock:
                 self._changes[key] = self._changes.get(key, 0) + 1
                 full = len(self._changes) > REMEMBERED
@@ -42,7 +43,7 @@ class Folders:
     def is_volatile(self, path: str) -> bool:
         """Whether a name came into the folder of `path` that a power loss may still undo."""
         status = os.stat(os.path.dirname(path))
-        return (status.st_dev, status.st_ino) in self._changes
+        return FileId.of(status) in self._changes
 
     def sync(self, path: str) -> None:
         """Make the name `path` durable, and those of the folders it is in. Raises FileNotFoundError where these are not there.
@@ -60,7 +61,7 @@ class Folders:
 
     def _sync_folder(self, path: str) -> None:
         status = os.stat(path)
-        key = (status.st_dev, status.st_ino)
+        key = FileId.of(status)
         if (seen := self._changes.get(key)) is None:
             return
         try:
@@ -80,7 +81,7 @@ class Folders:
         os.sync()
         self._forget(seen)
 
-    def _forget(self, seen: dict[Key, int]) -> None:
+    def _forget(self, seen: dict[FileId, int]) -> None:
         with self._lock:
             for key, count in seen.items():
                 if self._changes.get(key) == count:

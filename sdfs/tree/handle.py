@@ -7,11 +7,12 @@ import errno
 import os
 
 from sdfs import container
-from sdfs.container import MAGIC, Preamble
-from sdfs.errors import DamagedError, SdfsError, StoreTooNew
-from sdfs.tree.heads import whole
+from sdfs.blob_file import BlobFile
+from sdfs.container import KIND_RAW, MAGIC
+from sdfs.errors import DamagedError, StoreTooNew
+from sdfs.tree.content import Blob, Working
 from sdfs.tree.inode import Inode
-from sdfs.tree.renders import Content, Head, read_header
+from sdfs.tree.renders import Readable
 
 
 class Handle:
@@ -25,32 +26,34 @@ class Handle:
         self.inode = inode
         self._fd = fd
         self._writable = flags & os.O_ACCMODE != os.O_RDONLY
-        self._head: Head | None = None
+        self._blob: BlobFile | None = None
         self._pinned = False
-        self._content: Content | None = None
+        self._readable: Readable | None = None
         inode.handles += 1
         inode.table.keep(inode)
 
     @property
     def fd(self) -> int:
         """A descriptor with the attributes of the file as it is now."""
-        return self.inode.descriptor(self._fd)
+        return self.tree_fd if (working := self.inode.working) is None else working.fd
+
+    @property
+    def tree_fd(self) -> int:
+        """A descriptor of the tree's file, which a working copy may be ahead of."""
+        return self.inode.tree_descriptor(self._fd)
 
     def read(self, size: int, offset: int) -> bytes:
-        blob = self.inode.blob  # before `working`: a commit makes it None, but not before there is a working copy
-        working = self.inode.working
-        if working >= 0:
-            return os.pread(working, size, offset)
-        if blob is None:
-            return os.pread(self._fd, size, offset)
-        return (self._content or self._load(blob)).read(size, offset)
+        content = self.inode.content
+        if isinstance(content, Blob):
+            return (self._readable or self._load(content)).read(size, offset)
+        return os.pread(content.fd if isinstance(content, Working) else self._fd, size, offset)
 
     def write(self, data: bytes, offset: int) -> int:
         """Appending is the caller's business: the kernel knows the end of the file, and pages of a mapping do not go there."""
         inode = self.inode
         with inode.lock:
             self._prepare_write()
-            if inode.staged is None and offset < len(MAGIC) and _makes_magic(self.fd, data, offset):
+            if not inode.is_staged and offset < len(MAGIC) and _makes_magic(self.fd, data, offset):
                 inode.divert(self.fd)
             self._changes()
             fd = self.fd
@@ -81,7 +84,7 @@ class Handle:
 
     def fsync(self, *, data_only: bool = False) -> None:
         with self.inode.lock:
-            if self.inode.dirty:
+            if (working := self.inode.working) is not None and working.ahead:
                 self.inode.commit()
                 return
             if data_only:
@@ -96,8 +99,8 @@ class Handle:
         with inode.lock:
             inode.handles -= 1
             inode.sharing -= self._shares
-            if self._pinned and self._head is not None:
-                inode.table.renders.cache.unpin(self._head[0])
+            if self._pinned and self._blob is not None:
+                inode.table.renders.cache.unpin(self._blob.key)
             try:
                 if not inode.handles:
                     inode.close(self._fd)
@@ -109,48 +112,51 @@ class Handle:
         if not self._writable:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         inode = self.inode
-        if inode.working < 0 and inode.blob is not None:
-            inode.copy_up(self.fd, self._load(inode.blob) if keep_content else None)
+        if isinstance(blob := inode.content, Blob):
+            inode.copy_up(blob, self.fd, self._load(blob) if keep_content else None)
 
     def _changes(self) -> None:
         self.inode.written = True
-        if self.inode.staged is not None:
-            self.inode.dirty = True
+        self.inode.changed()
 
-    def head(self, blob: Preamble | SdfsError) -> Head:
-        """Of the blob that was opened, which the inode still has. Raises DamagedError and StoreTooNew."""
-        if self._head is None:
+    def blob_file(self, blob: Blob) -> BlobFile:
+        """The blob that was opened, which the inode still has, its header read. Raises DamagedError and StoreTooNew."""
+        if self._blob is None:
             try:
-                self._head = read_header(self._fd, whole(blob))
+                opened = BlobFile(self._fd, blob.whole())
+                _ = opened.header
             except (DamagedError, StoreTooNew) as error:
                 self.inode.table.renders.report(f"{next(iter(self.inode.keys))}", self.inode.path, error)
                 raise
-        return self._head
+            self._blob = opened
+        return self._blob
 
-    def share(self, blob: Preamble) -> bool:
+    def share(self, blob: Blob) -> bool:
         """Pin the render; whether another handle that shares had it pinned before, so that the kernel has pages of no other render."""
-        head = self.head(blob)
+        opened = self.blob_file(blob)
         with self.inode.lock:
-            self._pin(head)
+            self._pin(opened)
             self._shares = True
             self.inode.sharing += 1
             return self.inode.sharing > 1
 
-    def _load(self, blob: Preamble | SdfsError) -> Content:
+    def _load(self, blob: Blob) -> Readable:
         inode, renders = self.inode, self.inode.table.renders
         with inode.lock:
-            head = self.head(blob)
-            self._pin(head)
-        content = renders.get(head, self._fd, whole(blob), inode.path)
-        if self.trusts and not renders.is_canonical(head[0]):
+            opened = self.blob_file(blob)
+            self._pin(opened)
+        readable = renders.get(opened, inode.path)
+        if self.trusts and not renders.is_canonical(opened.key):
             raise DamagedError("the render differs from the one before it; open the file again")
-        self._content = content
-        return content
+        if (path := inode.path) is not None and opened.preamble.kind != KIND_RAW:
+            inode.table.on_read(path)
+        self._readable = readable
+        return readable
 
-    def _pin(self, head: Head) -> None:
+    def _pin(self, blob: BlobFile) -> None:
         if not self._pinned:
             self._pinned = True
-            self.inode.table.renders.cache.pin(head[0])
+            self.inode.table.renders.cache.pin(blob.key)
 
 
 def _makes_magic(fd: int, data: bytes, offset: int) -> bool:

@@ -12,18 +12,13 @@ import stat
 import threading
 from itertools import islice
 
-from sdfs import container
-from sdfs.container import MAGIC, PREAMBLE_BYTES, Preamble
+from sdfs.blob_file import BlobFile
+from sdfs.container import MAGIC, Preamble
 from sdfs.errors import DamagedError, SdfsError, StoreTooNew
+from sdfs.file_id import FileState
+from sdfs.files import opened
 
 REMEMBERED = 1 << 17  # files: those of one large folder at least, or listing it twice would read them all twice; 300 bytes each
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-Identity = tuple[int, int, int, int, int]
-
-
-def identity_of(status: os.stat_result) -> Identity:
-    """What is another where a file's content may have changed."""
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def whole(blob: Preamble | SdfsError) -> Preamble:
@@ -38,7 +33,7 @@ class Heads:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[bytes, Preamble | SdfsError | None] = {}  # by identity, the oldest first
+        self._known: dict[bytes, Preamble | SdfsError | None] = {}  # by state, the oldest first
 
     def look(self, path: str) -> tuple[os.stat_result, Preamble | None]:
         """lstat, and the preamble where it is a blob. Raises DamagedError and StoreTooNew as `Preamble.parse` does."""
@@ -46,20 +41,17 @@ class Heads:
         if not stat.S_ISREG(status.st_mode) or status.st_size < len(MAGIC):
             return status, None
         try:
-            return status, self._recall(identity_of(status))
+            return status, self._recall(FileState.of(status))
         except KeyError:
             pass
         try:
-            fd = os.open(path, _FLAGS)
+            with opened(path) as fd:
+                status = os.fstat(fd)  # of what was opened: the name may have changed its file meanwhile
+                return status, self.of(fd, status)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP):  # blobs are readable for their owner
                 return status, None
             raise
-        try:
-            status = os.fstat(fd)  # of what was opened: the name may have changed its file meanwhile
-            return status, self.of(fd, status)
-        finally:
-            os.close(fd)
 
     def is_blob(self, path: str) -> bool:
         """Whether the file is a blob, be it damaged."""
@@ -72,32 +64,31 @@ class Heads:
         """The same for an open file; `status` is its fstat."""
         if not stat.S_ISREG(status.st_mode) or status.st_size < len(MAGIC):
             return None
-        identity = identity_of(status)
+        state = FileState.of(status)
         try:
-            return self._recall(identity)
+            return self._recall(state)
         except KeyError:
-            self._remember(identity, _parse(os.pread(fd, PREAMBLE_BYTES, 0)))
-            return self._recall(identity)
+            self._remember(state, _preamble(fd))
+            return self._recall(state)
 
-    def _recall(self, identity: Identity) -> Preamble | None:
-        known = self._known[_packed(identity)]
+    def _recall(self, state: FileState) -> Preamble | None:
+        known = self._known[_packed(state)]
         return None if known is None else whole(known)
 
-    def _remember(self, identity: Identity, head: Preamble | SdfsError | None) -> None:
+    def _remember(self, state: FileState, head: Preamble | SdfsError | None) -> None:
         with self._lock:
-            self._known[_packed(identity)] = head
+            self._known[_packed(state)] = head
             if len(self._known) > REMEMBERED:
                 self._known = dict(islice(self._known.items(), REMEMBERED // 2, None))
 
 
-def _packed(identity: Identity) -> bytes:
-    return b"%d %d %d %d %d" % identity
+def _packed(state: FileState) -> bytes:
+    return b"%d %d %d %d %d" % (*state.file, *state[1:])
 
 
-def _parse(head: bytes) -> Preamble | SdfsError | None:
-    if not container.is_blob(head):
-        return None
+def _preamble(fd: int) -> Preamble | SdfsError | None:
     try:
-        return Preamble.parse(head)
+        blob = BlobFile.of(fd)
     except SdfsError as error:
         return error
+    return None if blob is None else blob.preamble

@@ -1,17 +1,17 @@
 """Open files. One `Inode` per file that is open, shared by all its handles (`sdfs.tree.handle`).
 
-States of an inode, all changed under its lock:
+The content of an inode (`sdfs.tree.content`), replaced under its lock:
 
-    plain     the tree's file is unwrapped; each handle reads and writes it in place through its own descriptor
-    blob      the tree's file is a blob; reads are served from its render, or from the payload of a raw one. A damaged blob can be opened,
+    Plain     the tree's file is unwrapped; each handle reads and writes it in place through its own descriptor
+    Blob      the tree's file is a blob; reads are served from its render, or from the payload of a raw one. A damaged blob can be opened,
               and emptied, but neither read nor changed
-    working   `working` is a descriptor that serves all handles until the last one closes. It is of a file in staging (`staged`;
-              `dirty` while the tree does not have its content) or, once that was committed, of the tree's file itself
+    Working   a descriptor that serves all handles until the last one closes. It is of a file in staging or, once that was committed, of
+              the tree's file itself
 
-    blob  → working: copy-up, at the first write or truncate
-    plain → working: divert, at a write after which the file would begin with the blob magic, so that the tree never has user bytes
+    Blob  → Working: copy-up, at the first write or truncate
+    Plain → Working: divert, at a write after which the file would begin with the blob magic, so that the tree never has user bytes
                      that look like a blob. Its commit installs a blob around the content; the content itself remains in staging
-    working, in the tree → working, in staging: divert, as above
+    Working, in the tree → Working, in staging: divert, as above
 
 Commit (flush, fsync, last close): fsync, rename into the tree (`sdfs.tree.install`), fsync of the folder. A crash before it leaves what
 the tree had. What a commit replaces is kept in the trash if it was a blob. An fsync that has nothing to commit makes the file's name
@@ -32,32 +32,29 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
 from sdfs import container
 from sdfs.container import MAGIC, MODE_OF_BACKING, PREAMBLE_BYTES, Preamble
-from sdfs.errors import SdfsError
-from sdfs.files import copy_attributes, forget_plain, write_all
+from sdfs.file_id import FileId
+from sdfs.files import copy_attributes, forget_plain, opened, write_all
 from sdfs.signatures import HEAD_BYTES, picture_format
 from sdfs.store import HIDDEN, Staged, Store
+from sdfs.tree.content import Blob, Content, Plain, Working
 from sdfs.tree.folders import Folders
 from sdfs.tree.heads import Heads
 from sdfs.tree.install import Changed, Install, Over
 from sdfs.tree.known import KnownBlobs
 from sdfs.tree.pages import Pages
-from sdfs.tree.pending import Key, Pending
+from sdfs.tree.pending import Pending
 from sdfs.tree.raw import Payload, wrap
-from sdfs.tree.renders import Content, Renders
+from sdfs.tree.renders import Readable, Renders
 
 _log = logging.getLogger("sdfs.tree")
 BEGINS_LIKE_A_BLOB = "begins like a blob"  # why user bytes are in a raw blob
 OWNER_RW = 0o600  # every blob has these on the backing, whatever its logical mode
-
-
-def key_of(status: os.stat_result) -> Key:
-    return (status.st_dev, status.st_ino)
 
 
 def split_mode(mode: int) -> tuple[int, int]:
@@ -85,18 +82,19 @@ class InodeTable:
     known: KnownBlobs
     pages: Pages
     install: Install
+    on_read: Callable[[str], None]  # told the path of every picture that a reader opens and the engine made
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _inodes: dict[Key, Inode] = field(default_factory=dict)
+    _inodes: dict[FileId, Inode] = field(default_factory=dict)
 
     @property
     def names(self) -> threading.Lock:
         return self.install.names
 
-    def find(self, key: Key) -> Inode | None:
+    def find(self, key: FileId) -> Inode | None:
         return self._inodes.get(key)
 
     @contextlib.contextmanager
-    def holding(self, key: Key) -> Iterator[Inode]:
+    def holding(self, key: FileId) -> Iterator[Inode]:
         """The inode of a key, there for as long as the context lasts."""
         with self._lock:
             inode = self._inodes.get(key)
@@ -121,7 +119,7 @@ class InodeTable:
                     self._drop(key, inode)
 
     @contextlib.contextmanager
-    def moving(self, inode: Inode, new: Key) -> Iterator[None]:
+    def moving(self, inode: Inode, new: FileId) -> Iterator[None]:
         """While the inode's name is given to the file `new`: it is both, and then that one, or, where that fails, what it was."""
         gone = {new}
         with self._lock:
@@ -136,11 +134,11 @@ class InodeTable:
                 for key in gone:
                     self._drop(key, inode)
 
-    def is_known_by(self, key: Key, inode: Inode) -> bool:
+    def is_known_by(self, key: FileId, inode: Inode) -> bool:
         """Whether a file of this key is the inode's. Not where its number was free in between, and is another file's now."""
         return key in inode.keys and self._inodes.get(key) is inode
 
-    def _drop(self, key: Key, inode: Inode) -> None:
+    def _drop(self, key: FileId, inode: Inode) -> None:
         if self._inodes.get(key) is inode:
             del self._inodes[key]
 
@@ -172,7 +170,7 @@ class InodeTable:
 
 
 class Inode:
-    def __init__(self, table: InodeTable, key: Key) -> None:
+    def __init__(self, table: InodeTable, key: FileId) -> None:
         self.table = table
         self.keys = {key}  # two of them only within a commit; changed by the table
         self.users = 0  # changed by the table
@@ -180,43 +178,42 @@ class Inode:
         self.path: str | None = None  # backing path; None: unlinked. Under `names`
         self.handles = 0
         self.sharing = 0  # of them, those that pinned the render of which all pages are that the kernel has
-        self.blob: Preamble | SdfsError | None = None  # of the tree's file, where that is one; an error: it is damaged
-        self.working = -1
-        self.staged: Staged | None = None
-        self.dirty = False
+        self.content: Content = Plain()
         self.written = False  # since the last time it was offered to the pending queue
         self._installed = -1  # the tree's file, where that is not the one the handles opened, nor the working copy
-        self._retired: list[int] = []  # former `working`s, which a reader may still be in
+        self._retired: list[int] = []  # former working copies, which a reader may still be in
 
     @property
-    def preamble(self) -> Preamble | None:
-        """Of the tree's file, where that is a blob, and not damaged."""
-        return self.blob if isinstance(self.blob, Preamble) else None
+    def working(self) -> Working | None:
+        """The content, where that is a working copy."""
+        content = self.content
+        return content if isinstance(content, Working) else None
 
     @property
-    def is_ahead(self) -> bool:
-        """Whether the working copy, not the tree's file, has the attributes to show."""
-        return self.working >= 0 and (self.staged is None or self.dirty)
+    def is_staged(self) -> bool:
+        """Whether the content is in staging, be it in the tree as well."""
+        working = self.working
+        return working is not None and working.staged is not None
 
-    def descriptor(self, opened: int) -> int:
-        """One that has the attributes of the file as it is now; `opened`: a handle's own."""
-        return next((fd for fd in (self.working, self._installed) if fd >= 0), opened)
+    def tree_descriptor(self, opened: int) -> int:
+        """Return one of the tree's file; `opened`: a handle's own."""
+        return self._installed if self._installed >= 0 else opened
 
     # state changes: all under `lock`
 
-    def copy_up(self, source: int, content: Content | None) -> None:
-        """blob → working, with `content` (None: nothing), and the attributes of the blob open as `source`."""
+    def copy_up(self, blob: Blob, source: int, content: Readable | None) -> None:
+        """Blob → Working, with `content` (None: nothing), and the attributes of the blob open as `source`."""
         status = os.fstat(source)
-        self._stage(source, logical_mode(status, self.preamble), content)
+        self._stage(source, logical_mode(status, blob.preamble), content, keep=True)
 
     def divert(self, source: int) -> None:
-        """The file open as `source`, which the tree has, → working, in staging."""
+        """The file open as `source`, which the tree has, → Working, in staging."""
         status = os.fstat(source)
         if status.st_nlink > 1:
             raise OSError(errno.ENOTSUP, "a file with several names cannot begin with the blob magic", self.path)
-        self._stage(source, status.st_mode, Payload(source))
+        self._stage(source, status.st_mode, Payload(source), keep=False)
 
-    def _stage(self, source: int, mode: int, content: Content | None) -> None:
+    def _stage(self, source: int, mode: int, content: Readable | None, *, keep: bool) -> None:
         staged = self.table.store.stage()
         try:
             if content is not None:
@@ -226,53 +223,58 @@ class Inode:
         except BaseException:
             staged.discard()
             raise
-        if self.working >= 0:
-            self._retired.append(self.working)
-        self.staged, self.working, self.dirty = staged, staged.fd, True
+        if (working := self.working) is not None:
+            self._retired.append(working.fd)
+        self.content = Working(staged.fd, staged, ahead=True, keep=keep)
+
+    def changed(self) -> None:
+        """Note that the working copy, if there is one, is another than the tree's file."""
+        if (working := self.working) is not None:
+            self.content = working.changed()
 
     def commit(self) -> None:
         """Give the tree the working copy, durably."""
-        if self.staged is None or not self.dirty:
+        working = self.working
+        if working is None or working.staged is None or not working.ahead:
             return
-        if os.pread(self.staged.fd, len(MAGIC), 0) == MAGIC:
-            self._commit_wrapped(self.staged)
+        if os.pread(working.fd, len(MAGIC), 0) == MAGIC:
+            self._commit_wrapped(working.staged, keep=working.keep)
+            self.content = Working(working.fd, working.staged, ahead=False, keep=False)
         else:
-            os.fsync(self.staged.fd)
-            self._install(self.staged)
-            self.staged = None
-        self.dirty = False
+            os.fsync(working.fd)
+            self._install(working.staged, keep=working.keep)
+            self.content = Working(working.fd, None, ahead=False, keep=False)
         self.sync_name()
 
-    def _commit_wrapped(self, staged: Staged) -> None:
+    def _commit_wrapped(self, staged: Staged, *, keep: bool) -> None:
         status = os.fstat(staged.fd)
         backing_mode, preamble_mode = split_mode(status.st_mode)
         blob = wrap(self.table.store, staged.fd, BEGINS_LIKE_A_BLOB, preamble_mode)
         try:
             copy_attributes(staged.fd, blob.fd, backing_mode)
             os.fsync(blob.fd)
-            self._install(blob)
+            self._install(blob, keep=keep)
         except BaseException:
             blob.discard()
             raise
         self._hold(blob.fd)
 
-    def _install(self, staged: Staged) -> None:
+    def _install(self, staged: Staged, *, keep: bool) -> None:
         """Rename a staged file, which is durable, over the tree's; nothing where that was unlinked. Its name is not durable yet."""
         [key] = self.keys
-        over = Over(key, keep=self.blob is not None, only_name=False)
+        over = Over(key, keep=keep, only_name=False)
         while (path := self.path) is not None:
             try:
                 self.table.install.replace(staged.path, path, over, partial(self.table.moving, self))
-                self.blob = None
                 return
             except Changed:  # it was renamed or unlinked since
                 self._check_path(key)
         os.unlink(staged.path)
 
-    def _check_path(self, key: Key) -> None:
+    def _check_path(self, key: FileId) -> None:
         """Refuse to replace what somebody put into the store under the file's name, whoever was to be kept from it by the lock."""
         with self.table.names:
-            if self.path is not None and key_of(os.lstat(self.path)) != key:
+            if self.path is not None and FileId.of(os.lstat(self.path)) != key:
                 raise OSError(errno.ESTALE, "the file was replaced behind the owner's back", self.path)
 
     def sync_name(self) -> None:
@@ -300,19 +302,18 @@ class Inode:
 
         Raises SeveralNames.
         """
-        try:
-            source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            return self._install_with_mode(source, path, mode)
-        except Changed:
-            return False
-        finally:
-            os.close(source)
+        with contextlib.ExitStack() as opening:
+            try:
+                source = opening.enter_context(opened(path))
+            except FileNotFoundError:
+                return False
+            try:
+                return self._install_with_mode(source, path, mode)
+            except Changed:
+                return False
 
     def _install_with_mode(self, source: int, path: str, mode: int) -> bool:
-        key = key_of(os.fstat(source))
+        key = FileId.of(os.fstat(source))
         if not self.table.is_known_by(key, self):
             return False
         backing_mode, preamble_mode = split_mode(mode)
@@ -327,47 +328,52 @@ class Inode:
         except BaseException:
             staged.discard()
             raise
-        self.blob = self.table.heads.of(staged.fd, os.fstat(staged.fd))
+        preamble = self.table.heads.of(staged.fd, os.fstat(staged.fd))
+        assert preamble is not None
+        self.content = Blob(preamble)
         self._hold(staged.fd)
         return True
 
     def offer(self, fd: int) -> None:
         """Put the file, open as `fd`, into the pending queue if it was written and begins like a picture."""
-        if not self.written or self.staged is not None or picture_format(os.pread(fd, HEAD_BYTES, 0)) is None:
+        if not self.written or self.is_staged or picture_format(os.pread(fd, HEAD_BYTES, 0)) is None:
             return
         forget_plain(fd)
         with self.table.names:  # or a rename could come before the queue knows of the file
             if self.path is None or HIDDEN.fullmatch(os.path.basename(self.path)):
                 return
             if os.stat(os.path.dirname(self.path)).st_dev == self.table.store.device:  # a file's own may differ: overlayfs
-                self.table.pending.offer(key_of(os.fstat(fd)), self.path)
+                self.table.pending.offer(FileId.of(os.fstat(fd)), self.path)
 
     def commit_or_rescue(self) -> None:
         """Commit when there is no writer any more to tell of an error: then what was written goes to the trash."""
         try:
             self.commit()
         except OSError as error:
-            if self.staged is None or not self.dirty:  # the tree has it
+            working = self.working
+            if working is None or working.staged is None or not working.ahead:  # the tree has it
                 _log.error("%s may not outlast a power loss: %s", self.path, error)
                 return
-            rescued = self.table.store.trash.rescue(self.staged.path, self.path)
+            rescued = self.table.store.trash.rescue(working.staged.path, self.path)
             _log.error("%s could not be stored (%s); what was written is in %s", self.path, error, rescued)
-            self.staged = None
+            self.content = Working(working.fd, None, ahead=False, keep=False)
 
     def close(self, fd: int) -> None:
-        """The last handle, with descriptor `fd`, goes: back to plain or blob."""
+        """The last handle, with descriptor `fd`, goes: back to what the tree has, which the next opener looks at."""
         try:
             self.commit_or_rescue()
-            self.offer(self.working if self.working >= 0 else fd)
+            self.offer(fd if (working := self.working) is None else working.fd)
             if self.written and (path := self.path) is not None:
                 self.table.known.note(path)
             for key in self.keys:
                 self.table.pending.nudge(key)
         finally:
-            if self.staged is not None:
-                os.unlink(self.staged.path)
-            for fd in (*self._retired, self.working, self._installed):
+            if (working := self.working) is not None:
+                self._retired.append(working.fd)
+                if working.staged is not None:
+                    os.unlink(working.staged.path)
+            for fd in (*self._retired, self._installed):
                 if fd >= 0:
                     os.close(fd)
             self._retired.clear()
-            self.working, self._installed, self.staged, self.dirty, self.written = -1, -1, None, False, False
+            self.content, self._installed, self.written = Plain(), -1, False

@@ -40,12 +40,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+from sdfs.file_id import FileId, FileState
 from sdfs.store import Store
 from sdfs.tree.folders import Folders
-from sdfs.tree.heads import Identity, identity_of
 from sdfs.tree.known import KnownBlobs
 from sdfs.tree.pages import Pages
-from sdfs.tree.pending import Key, Pending
+from sdfs.tree.pending import Pending
 
 
 class Refused(Exception):
@@ -64,7 +64,7 @@ class SeveralNames(Refused):
 class Over:
     """What may be replaced."""
 
-    was: Key | Identity  # of the file that must be there: which it is, or its state as well
+    was: FileId | FileState  # of the file that must be there: which it is, or its state as well
     keep: bool  # the trash gets it
     only_name: bool  # it must have no other
 
@@ -72,9 +72,12 @@ class Over:
 class Install:
     """Thread-safe. Paths are of the backing filesystem; `sealed` is that of a file outside the tree that was fsynced."""
 
-    def __init__(self, store: Store, folders: Folders, known: KnownBlobs, pages: Pages, pending: Pending) -> None:
+    def __init__(
+        self, store: Store, folders: Folders, known: KnownBlobs, pages: Pages, pending: Pending, forget: Callable[[str], None]
+    ) -> None:
+        """`forget`: has the kernel forget its pages of a backing path."""
         self.names = threading.Lock()  # a name and the file behind it. Not for I/O, but that a full disk may have trash removed
-        self.on_replaced: Callable[[str], None] = lambda path: None  # told of a backing path whose pages the kernel must forget
+        self._forget = forget
         self._store = store
         self._folders = folders
         self._known = known
@@ -88,7 +91,7 @@ class Install:
         if its name cannot be made durable.
         """
         with self.names:
-            key = _key(os.lstat(sealed))
+            key = FileId.of(os.lstat(sealed))
             self._pages.forget(key)
             self._store.add(sealed, path, room_from_trash=room_from_trash)
             self._told(path)
@@ -97,7 +100,7 @@ class Install:
         self._folders.sync(path)
 
     def replace(
-        self, sealed: str, path: str, over: Over, moving: Callable[[Key], AbstractContextManager[None]] = lambda key: nullcontext()
+        self, sealed: str, path: str, over: Over, moving: Callable[[FileId], AbstractContextManager[None]] = lambda key: nullcontext()
     ) -> None:
         """Make `sealed` the file at `path`, under the lock of the inode that is there; its name is not durable yet.
 
@@ -113,7 +116,7 @@ class Install:
                 self._store.trash.sync()
             with self.names:
                 self._check(path, was, names if over.only_name else None)
-                key = _key(os.lstat(sealed))
+                key = FileId.of(os.lstat(sealed))
                 self._pages.forget(key)
                 with moving(key):
                     self._store.replace(sealed, path)
@@ -125,10 +128,10 @@ class Install:
 
     def announce(self, path: str) -> None:
         """Tell the kernel of what was replaced, and make it durable. Not under a lock that a handler may wait for."""
-        self.on_replaced(path)
+        self._forget(path)
         self._folders.sync(path)
 
-    def _check(self, path: str, was: Key | Identity, names: int | None) -> None:
+    def _check(self, path: str, was: FileId | FileState, names: int | None) -> None:
         try:
             status = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -143,10 +146,6 @@ class Install:
         self._known.note(path)
 
 
-def _like(was: Key | Identity, status: os.stat_result) -> Key | Identity:
+def _like(was: FileId | FileState, status: os.stat_result) -> FileId | FileState:
     """What `status` says of what `was` says."""
-    return _key(status) if len(was) == 2 else identity_of(status)
-
-
-def _key(status: os.stat_result) -> Key:
-    return (status.st_dev, status.st_ino)
+    return FileId.of(status) if isinstance(was, FileId) else FileState.of(status)

@@ -10,22 +10,21 @@ replaced or added to in single steps, and a lost update costs a search, or a sec
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import stat
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from functools import partial
 
-from sdfs import container
-from sdfs.container import KIND_LATENT, MAGIC, PREAMBLE_BYTES, Preamble, latent_id, parse_header
+from sdfs.blob_file import BlobFile
+from sdfs.container import KIND_LATENT, latent_id
 from sdfs.errors import SdfsError
-from sdfs.files import content_sha256, read_all
+from sdfs.files import content_sha256, opened, read_all
 from sdfs.store import HIDDEN, Store
 from sdfs.tree.paths import Paths
 
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 REMEMBERED_SIZES = 1 << 14
 REMEMBERED_OF_SIZE = 8
 SEARCH_SECONDS = 60.0  # a name that a search did not find is not searched for again so soon
@@ -98,36 +97,24 @@ class KnownBlobs:
         path = self._paths.get(name)
         if path is None or name not in self._names(path):
             return None
-        try:
-            fd = os.open(path, _FLAGS)
-        except OSError:
-            return None
-        try:
+        with contextlib.suppress(OSError), opened(path) as fd:
             return read_all(fd)
-        finally:
-            os.close(fd)
+        return None
 
     def _names(self, path: str) -> list[str]:
         """What names the blob at `path`; nothing where there is none. What is in the trash has no original: the store gives it up."""
-        try:
-            fd = os.open(path, _FLAGS)
-        except OSError:
-            return []
-        try:
+        with contextlib.suppress(OSError, SdfsError, KeyError), opened(path) as fd:
             status = os.fstat(fd)
-            head = os.pread(fd, PREAMBLE_BYTES, 0) if stat.S_ISREG(status.st_mode) else b""
-            if not head.startswith(MAGIC):
-                if stat.S_ISREG(status.st_mode) and not self._is_trashed(path):
+            if not stat.S_ISREG(status.st_mode):
+                return []
+            if (blob := BlobFile.of(fd)) is None:
+                if not self._is_trashed(path):
                     self._note_unwrapped(path, status.st_size)
                 return []
-            preamble = Preamble.parse(head)
-            header = parse_header(preamble, os.pread(fd, preamble.header_length, PREAMBLE_BYTES))
+            header = blob.header
             names = [] if self._is_trashed(path) else [_original(str(header["original_sha256"]))]
-            return [latent_id(header), str(header["render"]), *names] if preamble.kind == KIND_LATENT else names
-        except (OSError, SdfsError, KeyError):
-            return []
-        finally:
-            os.close(fd)
+            return [latent_id(header), str(header["render"]), *names] if blob.preamble.kind == KIND_LATENT else names
+        return []
 
     def _note_unwrapped(self, path: str, size: int) -> None:
         """Of many files of one size, such as empty ones, only some are remembered: each costs a hash when its size is asked for."""
@@ -151,29 +138,17 @@ def _original(sha256: str) -> str:
 
 def _stands_for(path: str, sha256: str) -> bool:
     """Whether a whole blob of that original is there."""
-    try:
-        fd = os.open(path, _FLAGS)
-    except OSError:
-        return False
-    try:
-        header = container.check(partial(os.pread, fd), os.fstat(fd).st_size)[1]
-    except (OSError, SdfsError):
-        return False
-    finally:
-        os.close(fd)
-    return header.get("original_sha256") == sha256
+    with contextlib.suppress(OSError, SdfsError), BlobFile.open(path) as blob:
+        if blob is not None and blob.header.get("original_sha256") == sha256:
+            blob.check()
+            return True
+    return False
 
 
 def _content_sha256(path: str, size: int) -> str | None:
     """None where there is no unwrapped file of that size."""
-    try:
-        fd = os.open(path, _FLAGS)
-    except OSError:
-        return None
-    try:
+    with contextlib.suppress(OSError, SdfsError), opened(path) as fd:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != size or os.pread(fd, len(MAGIC), 0) == MAGIC:
-            return None
-        return content_sha256(fd)
-    finally:
-        os.close(fd)
+        if stat.S_ISREG(status.st_mode) and status.st_size == size and BlobFile.of(fd) is None:
+            return content_sha256(fd)
+    return None

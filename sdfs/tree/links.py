@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from sdfs.tree.pending import Key
+from sdfs.file_id import FileId
 
 REMEMBERED = 1 << 14  # files
 
@@ -17,19 +17,19 @@ REMEMBERED = 1 << 14  # files
 class Links:
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._names: OrderedDict[Key, set[str]] = OrderedDict()
+        self._names: OrderedDict[FileId, set[str]] = OrderedDict()
 
     def __bool__(self) -> bool:
         return bool(self._names)
 
-    def note(self, key: Key, path: str) -> None:
+    def note(self, key: FileId, path: str) -> None:
         with self._lock:
             self._names.setdefault(key, set()).add(path)
             self._names.move_to_end(key)
             if len(self._names) > REMEMBERED:
                 self._names.popitem(last=False)
 
-    def others(self, key: Key, path: str) -> list[str]:
+    def others(self, key: FileId, path: str) -> list[str]:
         """The names of the file that are known, without `path`."""
         with self._lock:
             return sorted(self._names.get(key, set()) - {path})

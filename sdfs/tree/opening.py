@@ -11,12 +11,12 @@ import contextlib
 import errno
 import os
 
-from sdfs.container import KIND_RAW, Preamble
-from sdfs.errors import DamagedError, SdfsError, StoreTooNew
+from sdfs.container import KIND_RAW
+from sdfs.errors import DamagedError, StoreTooNew
+from sdfs.file_id import FileId
+from sdfs.tree.content import Blob, Plain, Working
 from sdfs.tree.handle import Handle
-from sdfs.tree.heads import whole
-from sdfs.tree.inode import Inode, InodeTable, key_of
-from sdfs.tree.pending import Key
+from sdfs.tree.inode import Inode, InodeTable
 
 _DROPPED_FLAGS = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND | os.O_DIRECT | os.O_NOFOLLOW
 
@@ -43,14 +43,14 @@ class Opener:
         """A handle for `fd`, opened as `backing`; None if that is another file by now. Takes over `fd`."""
         try:
             status = os.fstat(fd)
-            with self._inodes.holding(key_of(status)) as inode, inode.lock:
-                if not self._names_it(backing, inode, key_of(status)):
+            with self._inodes.holding(FileId.of(status)) as inode, inode.lock:
+                if not self._names_it(backing, inode, FileId.of(status)):
                     os.close(fd)
                     return None
                 if not inode.handles:
-                    inode.blob = self._head(fd, status)
+                    inode.content = self._look(fd, status)
                 if flags & os.O_ACCMODE != os.O_RDONLY:
-                    self._inodes.pending.touch(key_of(status))
+                    self._inodes.pending.touch(FileId.of(status))
                 handle = Handle(inode, fd, flags)
         except BaseException:
             os.close(fd)
@@ -62,29 +62,30 @@ class Opener:
             raise
         return handle
 
-    def _names_it(self, backing: str, inode: Inode, key: Key) -> bool:
+    def _names_it(self, backing: str, inode: Inode, key: FileId) -> bool:
         """Whether the name still is of the very file that was opened, `key`, and that file still is the inode's.
 
         While the opener waited for the lock, a commit may have given the inode another file: what was opened is outdated then.
         """
         with self._inodes.names:
             try:
-                same = key_of(os.lstat(backing)) == key and self._inodes.is_known_by(key, inode)
+                same = FileId.of(os.lstat(backing)) == key and self._inodes.is_known_by(key, inode)
             except FileNotFoundError:
                 return False
             if same:
                 inode.path = backing
             return same
 
-    def _head(self, fd: int, status: os.stat_result) -> Preamble | SdfsError | None:
+    def _look(self, fd: int, status: os.stat_result) -> Plain | Blob:
         try:
-            return self._inodes.heads.of(fd, status)
+            preamble = self._inodes.heads.of(fd, status)
         except OSError as error:
             if error.errno != errno.EBADF:  # writable only: no blob, for these are readable for their owner
                 raise
-            return None
+            return Plain()
         except (DamagedError, StoreTooNew) as error:
-            return error
+            return Blob(error)
+        return Plain() if preamble is None else Blob(preamble)
 
     def _may_keep_cache(self, handle: Handle, fd: int, status: os.stat_result) -> bool:
         """Whether the pages that the kernel may have of this name are what the handle will read.
@@ -95,15 +96,15 @@ class Opener:
         known = self._inodes.pages.are_of(status)
         if not known:
             self._inodes.pages.note(fd)
-        blob = handle.inode.blob  # before `working`, as in Handle.read
-        if status.st_nlink > 1 or handle.inode.working >= 0:
+        content = handle.inode.content
+        if status.st_nlink > 1 or isinstance(content, Working):
             return False
-        if blob is None or (isinstance(blob, Preamble) and blob.kind == KIND_RAW):
+        if isinstance(content, Plain) or (content.preamble is not None and content.preamble.kind == KIND_RAW):
             return known
         with contextlib.suppress(DamagedError, StoreTooNew):
-            handle.trusts = known and self._inodes.renders.is_canonical(handle.head(blob)[0])
+            handle.trusts = known and self._inodes.renders.is_canonical(handle.blob_file(content).key)
             # an open that dropped pages which are on their way to another reader would wait for them, and nothing could end that
-            return handle.trusts or (handle.share(whole(blob)) and known)
+            return handle.trusts or (handle.share(content) and known)
         return False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
-from sdfs.tree.pending import Key
+from sdfs.file_id import FileId
 
 _REMEMBERED = 1 << 16
 
@@ -13,11 +13,11 @@ _REMEMBERED = 1 << 16
 class Pages:
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._opened: dict[Key, tuple[int, int]] = {}  # size and mtime_ns
+        self._opened: dict[FileId, tuple[int, int]] = {}  # size and mtime_ns
 
     def are_of(self, status: os.stat_result) -> bool:
         """Whether the pages that the kernel may have are of this content."""
-        return self._opened.get((status.st_dev, status.st_ino)) == (status.st_size, status.st_mtime_ns)
+        return self._opened.get(FileId.of(status)) == (status.st_size, status.st_mtime_ns)
 
     def note(self, fd: int) -> None:
         """The kernel may have pages of what `fd` is open as: they are of the content as it is now."""
@@ -25,9 +25,9 @@ class Pages:
         with self._lock:
             if len(self._opened) >= _REMEMBERED:
                 self._opened.clear()
-            self._opened[status.st_dev, status.st_ino] = (status.st_size, status.st_mtime_ns)
+            self._opened[FileId.of(status)] = (status.st_size, status.st_mtime_ns)
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: FileId) -> None:
         """A new file has this number, whatever had it before."""
         with self._lock:
             self._opened.pop(key, None)

@@ -16,7 +16,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-Key = tuple[int, int]  # st_dev, st_ino
+from sdfs.file_id import FileId
+
 SETTLE_SECONDS = 1.0  # after the last close: programs still rename, chmod, set times
 FIRST_RETRY_SECONDS = 1.0
 LAST_RETRY_SECONDS = 600.0
@@ -25,7 +26,7 @@ ENOUGH_FAILURES = 3  # after which nobody waits for a file any more
 
 @dataclass(eq=False)
 class Entry:
-    key: Key
+    key: FileId
     path: str
     due: float  # monotonic
     generation: int = 0
@@ -37,7 +38,7 @@ class Entry:
 class Taken:
     """An entry as it was when the worker took it."""
 
-    key: Key
+    key: FileId
     path: str
     generation: int
 
@@ -48,10 +49,10 @@ class Pending:
 
     done: int = 0  # entries that left the queue
     _changed: threading.Condition = field(default_factory=threading.Condition)
-    _entries: dict[Key, Entry] = field(default_factory=dict)
+    _entries: dict[FileId, Entry] = field(default_factory=dict)
     _by_due: list[tuple[float, int, Entry]] = field(default_factory=list)  # a heap; has what left the queue, and former times, too
     _numbers: Iterator[int] = field(default_factory=itertools.count)
-    _sought: set[Key] = field(default_factory=set)
+    _sought: set[FileId] = field(default_factory=set)
     _hurry: int = 0
     _closed: bool = False
     _poked: bool = False
@@ -59,30 +60,30 @@ class Pending:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __contains__(self, key: Key) -> bool:
+    def __contains__(self, key: FileId) -> bool:
         return key in self._entries
 
-    def offer(self, key: Key, path: str) -> None:
+    def offer(self, key: FileId, path: str) -> None:
         """A file that begins like a picture was closed, or found."""
         with self._changed:
             old = self._entries.get(key)
             self._entries[key] = Entry(key, path, 0.0, old.generation + 1 if old else 0)
             self._schedule(self._entries[key], SETTLE_SECONDS)
 
-    def nudge(self, key: Key) -> None:
+    def nudge(self, key: FileId) -> None:
         """A file is not open any more."""
         with self._changed:
             if (entry := self._entries.get(key)) is not None:
                 entry.failures = 0
                 self._schedule(entry, SETTLE_SECONDS)
 
-    def touch(self, key: Key) -> None:
+    def touch(self, key: FileId) -> None:
         """A file is opened for writing."""
         with self._changed:
             if (entry := self._entries.get(key)) is not None:
                 entry.generation += 1
 
-    def rename(self, key: Key, new: str) -> None:
+    def rename(self, key: FileId, new: str) -> None:
         """A file is now `new`."""
         with self._changed:
             if (entry := self._entries.get(key)) is not None:
@@ -99,11 +100,11 @@ class Pending:
         entry = self._entries.get(taken.key)
         return entry is not None and entry.generation == taken.generation
 
-    def path_of(self, key: Key) -> str | None:
+    def path_of(self, key: FileId) -> str | None:
         entry = self._entries.get(key)
         return entry.path if entry else None
 
-    def reason(self, key: Key) -> str | None:
+    def reason(self, key: FileId) -> str | None:
         """Why a file stays pending that was tried again and again; None: it has not been."""
         entry = self._entries.get(key)
         if entry is None or entry.failures < ENOUGH_FAILURES:
@@ -190,19 +191,19 @@ class Pending:
 
     # files that lost a name
 
-    def search_for(self, key: Key) -> None:
+    def search_for(self, key: FileId) -> None:
         """A file has one name left, which is not known."""
         with self._changed:
             self._sought.add(key)
             self._changed.notify_all()
 
-    def sought(self) -> set[Key]:
+    def sought(self) -> set[FileId]:
         """Wait until there are such; nothing once the queue is closed. They stay until `searched`."""
         with self._changed:
             self._changed.wait_for(lambda: self._sought or self._closed)
             return set() if self._closed else set(self._sought)
 
-    def searched(self, keys: set[Key]) -> None:
+    def searched(self, keys: set[FileId]) -> None:
         """Those that were found are offered."""
         with self._changed:
             self._sought -= keys

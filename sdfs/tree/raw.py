@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from sdfs import container
 from sdfs.container import KIND_RAW, MAX_RENDERED_BYTES
 from sdfs.errors import DamagedError
+from sdfs.file_id import FileState
 from sdfs.store import Staged, Store
-from sdfs.tree.heads import Identity, identity_of
 
 REMEMBERED = 1 << 16
 _CHUNK_BYTES = 1 << 20
@@ -77,29 +77,29 @@ class Checked:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._found: OrderedDict[Identity, Future[int]] = OrderedDict()  # the CRC-32 of what follows the head
+        self._found: OrderedDict[FileState, Future[int]] = OrderedDict()  # the CRC-32 of what follows the head
 
     def check(self, fd: int, start: int, crc: int) -> Payload:
         """The payload of the blob open as `fd`, from `start` on. Raises DamagedError, and OSError, which is not remembered."""
-        identity = identity_of(os.fstat(fd))
+        state = FileState.of(os.fstat(fd))
         with self._lock:
-            if reads := identity not in self._found:
-                self._found[identity] = Future()
+            if reads := state not in self._found:
+                self._found[state] = Future()
                 if len(self._found) > REMEMBERED:
                     self._found.popitem(last=False)
-            found = self._found[identity]
+            found = self._found[state]
         if reads:
-            self._read(identity, fd, start, found)
+            self._read(state, fd, start, found)
         if (have := found.result()) != crc:
             raise DamagedError(f"blob section 'file': want checksum {crc:08x}, have {have:08x}")
         return Payload(fd, start)
 
-    def _read(self, identity: Identity, fd: int, start: int, found: Future[int]) -> None:
+    def _read(self, state: FileState, fd: int, start: int, found: Future[int]) -> None:
         try:
             found.set_result(_crc32(fd, start))
         except BaseException as error:
             with self._lock:
-                self._found.pop(identity, None)
+                self._found.pop(state, None)
             found.set_exception(error)
 
 

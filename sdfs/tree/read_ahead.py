@@ -20,6 +20,7 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from sdfs.blob_file import BlobFile
 from sdfs.container import KIND_RAW
 from sdfs.errors import SdfsError
 from sdfs.tree.heads import Heads
@@ -29,7 +30,6 @@ MAX_NAMES = 1 << 14  # a larger folder is not looked through
 STRIDE = 4  # names that a reader in order may pass over: some are no pictures, some it has read before
 _FOLDERS = 4  # remembered
 _MAX_NOTED = 16  # reads that wait to be looked at; readers that are faster need no read-ahead
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _log = logging.getLogger("sdfs.tree")
 
 
@@ -114,13 +114,9 @@ class ReadAhead:
 
     def _decode(self, path: str) -> None:
         try:
-            fd = os.open(path, _FLAGS)
-            try:
-                blob = self._heads.of(fd, os.fstat(fd))
-                if blob is not None and blob.kind != KIND_RAW:
-                    self._renders.get_ahead(fd, blob)
-            finally:
-                os.close(fd)
+            with BlobFile.open(path) as blob:
+                if blob is not None and blob.preamble.kind != KIND_RAW:
+                    self._renders.get_ahead(blob)
         except (OSError, SdfsError) as error:
             _log.debug("no read-ahead of %s: %s", path, error)
         finally:

@@ -15,29 +15,29 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sdfs import container
+from sdfs.blob_file import BlobFile
 from sdfs.container import KIND_LATENT, PREAMBLE_BYTES, Preamble
 from sdfs.errors import NotAPicture, UserError
-from sdfs.files import content_sha256, copy_attributes, read_all, write_all
+from sdfs.file_id import FileState
+from sdfs.files import content_sha256, copy_attributes, opened, read_all, write_all
 from sdfs.settings import EncodeSettings
 from sdfs.store import Staged
 from sdfs.tree.compressor import MAX_PICTURE_BYTES
-from sdfs.tree.heads import Identity, identity_of
-from sdfs.tree.inode import split_mode
+from sdfs.tree.inode import logical_mode, split_mode
 from sdfs.tree.install import Changed, Over, SeveralNames
-from sdfs.tree.renders import Engine, read_header
+from sdfs.tree.renders import Engine
 from sdfs.tree.status import Wish
 from sdfs.tree.tree import Tree
 
 _SEVERAL_NAMES = "has several names, which would be two files then: remove all but one of them first"
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
 class _Source:
-    state: Identity
+    state: FileState
     preamble: Preamble
     header: dict[str, Any]
-    head_key: str
+    key: str
     blob: bytes
 
 
@@ -53,7 +53,7 @@ def recompress(tree: Tree, engine: Engine, path: str, wish: Wish) -> None:
             raise UserError(
                 f"{path}: its original is no longer in the trash; --accept-loss makes do with what readers get, and loses again"
             )
-        data = engine.decode(source.head_key, source.blob).result()
+        data = engine.decode(source.key, source.blob).result()
     try:
         blob = engine.encode(data, settings, reference=b"").result()
     except NotAPicture as error:
@@ -70,58 +70,45 @@ def recompress(tree: Tree, engine: Engine, path: str, wish: Wish) -> None:
 
 
 def _read(backing: str, path: str) -> _Source:
-    fd = os.open(backing, _FLAGS)
-    try:
-        status = os.fstat(fd)
-        if not container.is_blob(head := os.pread(fd, PREAMBLE_BYTES, 0)) or status.st_size > MAX_PICTURE_BYTES:
+    with BlobFile.open(backing) as blob:
+        if blob is None or (status := os.fstat(blob.fd)).st_size > MAX_PICTURE_BYTES:
             raise UserError(f"{path} is no shrunk picture: there is nothing to recompress")
-        preamble = Preamble.parse(head)
-        head_key, header = read_header(fd, preamble)
-        return _Source(identity_of(status), preamble, header, head_key, read_all(fd))
-    finally:
-        os.close(fd)
+        return _Source(FileState.of(status), blob.preamble, blob.header, blob.key, blob.read())
 
 
 def _refuse_several_names(tree: Tree, backing: str, path: str, source: _Source) -> None:
     """Before anything is encoded in vain. Under both locks, or the second name could be one in the trash that is being made."""
-    with tree.inodes.holding(source.state[:2]) as inode, inode.lock, tree.inodes.names:
+    with tree.inodes.holding(source.state.file) as inode, inode.lock, tree.inodes.names:
         status = os.lstat(backing)
-        if status.st_nlink > 1 and identity_of(status) == source.state:
+        if status.st_nlink > 1 and FileState.of(status) == source.state:
             raise UserError(f"{path} {_SEVERAL_NAMES}")
 
 
 def _original(tree: Tree, engine: Engine, source: _Source) -> bytes | None:
     """The file that was shrunk, bit for bit."""
     if source.preamble.kind != KIND_LATENT:
-        return engine.decode(source.head_key, source.blob).result()
+        return engine.decode(source.key, source.blob).result()
     for name, status, _ in tree.store.trash.files():
         with contextlib.suppress(OSError):  # expired meanwhile
             if status.st_size == source.header.get("original_size"):
-                fd = os.open(f"{tree.store.trash.folder}/{name}", _FLAGS)
-                try:
+                with opened(f"{tree.store.trash.folder}/{name}") as fd:
                     if content_sha256(fd) == source.header.get("original_sha256"):
                         return read_all(fd)
-                finally:
-                    os.close(fd)
     return None
 
 
 def _swap(tree: Tree, backing: str, path: str, source: _Source, staged: Staged, blob: bytes) -> None:
-    with tree.inodes.holding(source.state[:2]) as inode, inode.lock:
+    with tree.inodes.holding(source.state.file) as inode, inode.lock:
         if inode.handles:
             raise UserError(f"{path} is open: close it, or try again later")
-        fd = os.open(backing, _FLAGS)
-        try:
-            status = os.fstat(fd)
-            logical = status.st_mode if source.preamble.mode == container.MODE_OF_BACKING else source.preamble.mode
-            backing_mode, preamble_mode = split_mode(logical)
+        with opened(backing) as fd:
+            backing_mode, preamble_mode = split_mode(logical_mode(os.fstat(fd), source.preamble))
             write_all(staged.fd, container.with_mode(blob[:PREAMBLE_BYTES], preamble_mode))
             copy_attributes(fd, staged.fd, backing_mode)
-            os.fsync(staged.fd)
+        os.fsync(staged.fd)
+        try:
             tree.install.replace(staged.path, backing, Over(source.state, keep=True, only_name=True))
         except Changed:
             raise UserError(f"{path} was changed meanwhile: try again") from None
         except SeveralNames:
             raise UserError(f"{path} {_SEVERAL_NAMES}") from None
-        finally:
-            os.close(fd)

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sdfs import container
+from sdfs.blob_file import BlobFile
 from sdfs.cache import DiskCache, RenderCache
-from sdfs.container import KIND_LATENT, KIND_RAW, PREAMBLE_BYTES, Preamble
+from sdfs.container import KIND_LATENT, KIND_RAW, Preamble
 from sdfs.engine.client import EngineStats
 from sdfs.errors import DamagedError, SdfsError
-from sdfs.files import read_all
 from sdfs.settings import EncodeSettings
 from sdfs.store import Store
-from sdfs.tree.raw import Checked, Payload
+from sdfs.tree.raw import Checked
 from sdfs.tree.statistics import Meters
 
 REMEMBERED = 1 << 16
@@ -42,10 +39,7 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-Head = tuple[str, dict[str, Any]]  # a blob's key and header
-
-
-class Content(Protocol):
+class Readable(Protocol):
     """What a reader of a blob gets."""
 
     def read(self, size: int, offset: int) -> bytes: ...
@@ -64,20 +58,13 @@ class Render:
         store.write(target, self.data)
 
 
-def read_header(fd: int, preamble: Preamble) -> Head:
-    """A blob's key, which names its content (the header has the sections' checksums) but not its mode, and its header."""
-    encoded = os.pread(fd, preamble.header_length, PREAMBLE_BYTES)
-    header = container.parse_header(preamble, encoded)
-    return hashlib.sha256(b"%d %d " % (preamble.kind, preamble.rendered_size) + encoded).hexdigest()[:32], header
-
-
 class Renders:
     """Thread-safe; holds no lock while the engine works."""
 
-    def __init__(self, engine: Engine, cache: RenderCache) -> None:
+    def __init__(self, engine: Engine, cache: RenderCache, disk: DiskCache | None = None) -> None:
+        """`disk`: the second tier of the cache, which is closed by who made it."""
         self.cache = cache
-        self.disk: DiskCache | None = None  # this and the next: set by a mount that is to have one, before its first reader
-        self.on_read: Callable[[str], None] | None = None  # told the path of every picture that a reader opens and the engine made
+        self.disk = disk
         self.meters = Meters()
         self._engine = engine
         self._checked = Checked()
@@ -91,47 +78,40 @@ class Renders:
     def is_canonical(self, key: str) -> bool:
         return key in self._canonical
 
-    def get(self, head: Head, fd: int, preamble: Preamble, path: str | None) -> Content:
+    def get(self, blob: BlobFile, path: str | None) -> Readable:
         """Raises OSError, DamagedError, StoreTooNew, EngineError; the first failure of a blob is logged under `path`."""
-        key, header = head
+        is_raw = blob.preamble.kind == KIND_RAW
         try:
-            content = self._payload(header, fd, preamble) if preamble.kind == KIND_RAW else self._render(head, fd, preamble)
+            content = self._checked.check(blob.fd, *blob.raw_payload()) if is_raw else self._render(blob)
         except SdfsError as error:
-            self.report(key, path, error)
+            self.report(blob.key, path, error)
             raise
-        self._failed.discard(key)
-        if self.on_read is not None and path is not None and preamble.kind != KIND_RAW:
-            self.on_read(path)
+        self._failed.discard(blob.key)
         return content
 
-    def get_ahead(self, fd: int, preamble: Preamble) -> None:
+    def get_ahead(self, blob: BlobFile) -> None:
         """Have a render in the cache before a reader asks for it. Not of a raw blob. Raises as `get` does."""
-        head = read_header(fd, preamble)
+        if blob.key not in self.cache:
+            self.cache.get(blob.key, lambda: self._load(blob, ahead=True)[0])
 
-        if head[0] not in self.cache:
-            self.cache.get(head[0], lambda: self._load(head, fd, preamble, ahead=True)[0])
-
-    def _payload(self, header: dict[str, Any], fd: int, preamble: Preamble) -> Payload:
-        return self._checked.check(fd, *container.raw_payload(preamble, header, os.fstat(fd).st_size))
-
-    def _render(self, head: Head, fd: int, preamble: Preamble) -> Render:
-        key = head[0]
+    def _render(self, blob: BlobFile) -> Render:
+        key = blob.key
         began_at, decoded = time.perf_counter(), key not in self.cache
 
         def load() -> bytes:
             nonlocal decoded
-            render, decoded = self._load(head, fd, preamble)
+            render, decoded = self._load(blob)
             return render
 
         render = self.cache.get(key, load, on_wait=lambda: self._engine.hurry(key))
         (self.meters.decoded_reads if decoded else self.meters.cached_reads).add(time.perf_counter() - began_at)
         return Render(render)
 
-    def _load(self, head: Head, fd: int, preamble: Preamble, *, ahead: bool = False) -> tuple[bytes, bool]:
+    def _load(self, blob: BlobFile, *, ahead: bool = False) -> tuple[bytes, bool]:
         """The render, and whether it had to be decoded."""
-        blob = read_all(fd)
-        kept = self._from_disk(head, preamble, blob)
-        return (self._decode(head, preamble, blob, ahead=ahead), True) if kept is None else (kept, False)
+        content = blob.read()
+        kept = self._from_disk(blob, content)
+        return (self._decode(blob, content, ahead=ahead), True) if kept is None else (kept, False)
 
     def report(self, key: str, path: str | None, error: SdfsError) -> None:
         """Log that a file cannot be read: once, until it can."""
@@ -139,10 +119,10 @@ class Renders:
             self._failed.add(key)
             _log.error("%s cannot be read: %s", path, error)
 
-    def _decode(self, head: Head, preamble: Preamble, blob: bytes, *, ahead: bool = False) -> bytes:
-        key, header = head
+    def _decode(self, blob: BlobFile, content: bytes, *, ahead: bool = False) -> bytes:
+        key, preamble, header = blob.key, blob.preamble, blob.header
         with self.meters.decodes.timing(_pixels(header), ahead=ahead):
-            answer = self._engine.decode(key, blob, ahead=ahead)
+            answer = self._engine.decode(key, content, ahead=ahead)
             if ahead and self.cache.is_awaited(key):  # by a reader who came before the engine knew the key
                 self._engine.hurry(key)
             render = answer.result()
@@ -155,16 +135,16 @@ class Renders:
         else:
             self._canonical.discard(key)
         if self.disk is not None:
-            self.disk.put(_name(blob), render)
+            self.disk.put(_name(content), render)
         return render
 
-    def _from_disk(self, head: Head, preamble: Preamble, blob: bytes) -> bytes | None:
+    def _from_disk(self, blob: BlobFile, content: bytes) -> bytes | None:
         """Not one that differs from a canonical render, of which the kernel may still have pages."""
-        key, header = head
-        render = None if self.disk is None else self.disk.get(_name(blob), preamble.rendered_size)
+        key, preamble = blob.key, blob.preamble
+        render = None if self.disk is None else self.disk.get(_name(content), preamble.rendered_size)
         if render is None:
             return None
-        if _is_recorded(render, preamble, header):
+        if _is_recorded(render, preamble, blob.header):
             self._note_canonical(key)
             return render
         return render if preamble.kind == KIND_LATENT and key not in self._canonical else None
@@ -174,9 +154,9 @@ class Renders:
             self._canonical.add(key)
 
 
-def _name(blob: bytes) -> str:
-    """Of its render in a folder that several owners share: by all its bytes, for its checksums keep nobody from making another one."""
-    return hashlib.sha256(blob).hexdigest()[:32]
+def _name(content: bytes) -> str:
+    """Of a blob's render in a folder that several owners share: by all its bytes, for its checksums keep nobody from making another one."""
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def _is_recorded(render: bytes, preamble: Preamble, header: dict[str, Any]) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Annotated, Any, Literal
+
+from sdfs.no_follow import is_name, is_path
 
 State = Literal["latent", "exact", "pending", "plain", "damaged"]
 
@@ -14,7 +15,7 @@ State = Literal["latent", "exact", "pending", "plain", "damaged"]
 class FileStatus:
     """One regular file. What a blob's header does not say, and all but sizes of a file that is no blob, is None."""
 
-    path: str
+    path: Annotated[str, is_path]
     state: State
     logical_bytes: int  # what a reader gets
     stored_bytes: int  # what the store keeps
@@ -33,7 +34,7 @@ class FileStatus:
 class Listed:
     """One entry of a listing. Folders and special files have sizes of 0."""
 
-    path: str
+    path: Annotated[str, is_path]
     state: State | Literal["folder", "symlink", "special"]
     logical_bytes: int
     stored_bytes: int
@@ -71,7 +72,6 @@ class StoreStatus(Counts, Owned):
     effort: str
     min_psnr: float
     min_ms_ssim: float
-    cache_bytes: int
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Usage:
 class Trashed:
     """What was replaced."""
 
-    name: str  # in the trash
+    name: Annotated[str, is_name]  # in the trash
     path: str | None  # where it was; None: that is not recorded
     logical_bytes: int  # what a reader got
     stored_bytes: int  # what the trash keeps
@@ -134,59 +134,3 @@ class Wish:
 
     changes: Mapping[str, Any]  # of the store's `EncodeSettings`, by name
     accept_loss: bool  # from what readers get, where the original is gone
-
-
-class Access(Protocol):
-    """The owner's services. Paths are those of the mount, with or without a leading slash. All raise UserError and its kin."""
-
-    def add(self, source: Path, destination: str, sha256: str | None = None) -> str:
-        """Copy a file, with times and permissions, to the new name `destination`; returns where it is, durable and queued.
-
-        `sha256`: what its content must hash to (hexadecimal); if the store has that already, as `find` knows, nothing is copied, and it
-        returns where that is. Raises NameTaken, StoreFull, SourceChanged.
-        """
-
-    def sync(self, progress: Callable[[int, int], None]) -> None:
-        """Wait until nothing is pending, files that somebody keeps open aside; `progress(done, total)` is told of every change."""
-
-    def settle(self, path: str, seconds: float) -> FileStatus:
-        """Wait until a file is not pending, or there is a reason why it stays so; at most so long. What it is then."""
-
-    def find(self, sha256: str, size: int) -> FileStatus | None:
-        """A file that holds, or as a whole blob stands for, a content of this hash (hexadecimal) and size, as far as the owner knows.
-
-        It knows what it found when it looked through the store, for which this waits, and what was added and shrunk since.
-        """
-
-    def hand_over(self) -> None:
-        """Have the owner close the store soon, so that somebody else can mount it. Raises StoreBusy where it cannot."""
-
-    def status(self) -> StoreStatus: ...
-
-    def statistics(self) -> Statistics:
-        """Cheap: the files are counted now and then only, which it waits for the first time. Raises StoreBusy where the owner ends."""
-
-    def stat(self, path: str) -> FileStatus: ...
-
-    def list(self, path: str) -> list[Listed]:
-        """The entries of a folder by name, or the one file."""
-
-    def read_to(self, path: str, file: BinaryIO, model: str | None = None) -> None:
-        """Write what a reader gets to `file`; `model`: decoded by it instead of the one that made the latents."""
-
-    def recompress(self, path: str, wish: Wish) -> FileStatus:
-        """Make another blob of a shrunk picture; what it is then."""
-
-    def usage(self, path: str) -> Usage:
-        """The sums over a folder, or of one file."""
-
-    def trashed(self) -> Sequence[Trashed]:
-        """What was replaced and is kept, the oldest first."""
-
-    def restore(self, name: str, folder: str | None) -> str:
-        """Put what was trashed, a name in the trash or the newest of a path, back where it was, or into `folder`; returns its path."""
-
-    def empty_trash(self) -> None: ...
-
-    def shutdown(self) -> None:
-        """Unmount the store, which ends its owner."""

@@ -11,19 +11,15 @@ import contextlib
 import errno
 import os
 import posixpath
-from functools import partial
 
-from sdfs import container
-from sdfs.container import MAGIC, Preamble
+from sdfs.blob_file import BlobFile
 from sdfs.errors import SdfsError, UserError
-from sdfs.files import PLAIN_XATTR
+from sdfs.files import PLAIN_XATTR, opened
 from sdfs.no_follow import is_name
 from sdfs.store import INTERNAL
 from sdfs.trash import PATH_XATTR
 from sdfs.tree.status import Trashed
 from sdfs.tree.tree import Tree
-
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def entries(tree: Tree) -> list[Trashed]:
@@ -48,14 +44,9 @@ def _recorded_path(path: str) -> str | None:
 
 
 def _logical_bytes(path: str, stored: int) -> int:
-    fd = os.open(path, _FLAGS)
-    try:
-        head = os.pread(fd, container.PREAMBLE_BYTES, 0)
-        return Preamble.parse(head).rendered_size if container.is_blob(head) else stored
-    except SdfsError:
-        return stored
-    finally:
-        os.close(fd)
+    with contextlib.suppress(SdfsError), BlobFile.open(path) as blob:
+        return stored if blob is None else blob.preamble.rendered_size
+    return stored
 
 
 def choose(tree: Tree, wanted: str) -> Trashed:
@@ -74,26 +65,23 @@ def restore(tree: Tree, trashed: Trashed, target: str) -> None:
     trash or in the tree, and it is not in the tree without its mark. Raises OSError, DamagedError, UserError.
     """
     source = f"{tree.store.trash.folder}/{trashed.name}"
-    fd = os.open(source, _FLAGS)
-    try:
+    with opened(source) as fd:
         if os.fstat(fd).st_nlink > 1:
             raise UserError(f"{trashed.name} has another name outside the trash: the file is still there")
-        if os.pread(fd, len(MAGIC), 0) == MAGIC:
-            _check_blob(trashed.name, fd)
-        else:
+        if not _is_blob(trashed.name, fd):
             _mark(trashed.name, fd)
         os.fsync(fd)
         tree.install.add(source, target, is_picture=False, room_from_trash=False)
-    finally:
-        os.close(fd)
 
 
-def _check_blob(name: str, fd: int) -> None:
-    """The tree has no file that begins like a blob and is none."""
+def _is_blob(name: str, fd: int) -> bool:
+    """Raises what is wrong with one that is damaged: the tree has no file that begins like a blob and is none."""
     try:
-        container.check(partial(os.pread, fd), os.fstat(fd).st_size)
+        if (blob := BlobFile.of(fd)) is not None:
+            blob.check()
     except SdfsError as error:
         raise type(error)(f"{name}: {error}") from None
+    return blob is not None
 
 
 def _mark(name: str, fd: int) -> None:

@@ -24,19 +24,21 @@ from typing import TypeVar
 
 from sdfs.container import KIND_LATENT
 from sdfs.errors import SdfsError
+from sdfs.file_id import FileId
 from sdfs.files import XATTR_PREFIX, rename_noreplace
 from sdfs.store import HIDDEN, INTERNAL, Store
 from sdfs.tree.attributes import Attributes, Targets, is_foreign_xattr, refuse_foreign_xattr, refuse_own_xattr
 from sdfs.tree.folders import Folders
 from sdfs.tree.handle import Handle
 from sdfs.tree.heads import Heads
-from sdfs.tree.inode import InodeTable, key_of, split_mode
+from sdfs.tree.inode import InodeTable, split_mode
 from sdfs.tree.install import Install, SeveralNames
 from sdfs.tree.known import KnownBlobs
 from sdfs.tree.listing import Folder
 from sdfs.tree.opening import Opener, backing_flags
 from sdfs.tree.pages import Pages
 from sdfs.tree.pending import Pending
+from sdfs.tree.read_ahead import ReadAhead
 from sdfs.tree.renders import Renders
 
 _INTERNAL = "/" + INTERNAL
@@ -44,16 +46,19 @@ _T = TypeVar("_T")
 
 
 class Tree:
-    def __init__(self, store: Store, renders: Renders, pending: Pending) -> None:
+    def __init__(self, store: Store, renders: Renders, pending: Pending, *, read_ahead: int, forget: Callable[[str], None]) -> None:
+        """`read_ahead`: pictures. `forget`: has the kernel forget its pages of a path."""
         self.store = store
+        self._root = store.root.rstrip("/")
         self.heads = Heads()
         self.pending = pending
         self.folders = Folders(store.root)
         self.known = KnownBlobs(store)
         pages = Pages()
-        self.install = Install(store, self.folders, self.known, pages, pending)
-        self.inodes = InodeTable(store, self.heads, renders, pending, self.folders, self.known, pages, self.install)
-        self._root = store.root.rstrip("/")
+        self.install = Install(store, self.folders, self.known, pages, pending, lambda backing: forget(self.virtual(backing)))
+        self.read_ahead = ReadAhead(self.heads, renders, read_ahead) if read_ahead else None
+        on_read = self.read_ahead.note if self.read_ahead is not None else lambda path: None
+        self.inodes = InodeTable(store, self.heads, renders, pending, self.folders, self.known, pages, self.install, on_read)
         self.hidden: set[str] = set()  # backing paths that libfuse hid
         self.opener = Opener(self.inodes)
         self._targets = Targets(self.inodes)
@@ -104,7 +109,7 @@ class Tree:
         """A second name for an unwrapped file. Raises ENOTSUP for a blob, and for a file whose content is not in the tree yet."""
         backing, target = self.backing(old), self.new_backing(new)
         with self._targets.locked(backing) as inode, self.inodes.names:
-            if inode is not None and (inode.staged is not None or self.heads.is_blob(backing)):
+            if inode is not None and (inode.is_staged or self.heads.is_blob(backing)):
                 raise OSError(errno.ENOTSUP, "a picture in the store cannot have a second name", old)
             self.store.with_room(lambda: os.link(backing, target, follow_symlinks=False))
             self.folders.changed(target)
@@ -134,7 +139,7 @@ class Tree:
         be removed. Into the trash, for a user may have given a file such a name.
         """
         with contextlib.suppress(FileNotFoundError), self.inodes.names:
-            inode = self.inodes.find(key_of(os.lstat(backing)))
+            inode = self.inodes.find(FileId.of(os.lstat(backing)))
             if inode is not None and inode.handles:
                 return
             with self.store.reach(backing) as name:
@@ -161,7 +166,7 @@ class Tree:
             self.pending.rename_folder(source, target)
             self.known.rename_folder(source, target)
         elif stat.S_ISREG(moved.st_mode):
-            self.pending.rename(key_of(moved), target)
+            self.pending.rename(FileId.of(moved), target)
             self.known.rename(source, target, moved.st_size)
 
     def unlink(self, path: str) -> None:
@@ -175,7 +180,7 @@ class Tree:
     def _lost_name(self, status: os.stat_result) -> None:
         """A picture that has one name left, which one nobody knows, may become a blob now."""
         if stat.S_ISREG(status.st_mode) and status.st_nlink == 2:
-            self.pending.search_for(key_of(status))
+            self.pending.search_for(FileId.of(status))
 
     def open_folder(self, path: str) -> Folder:
         backing = self.backing(path)
@@ -215,13 +220,13 @@ class Tree:
             if inode is None:
                 os.chmod(backing, mode)
                 return True
-            if inode.working >= 0:
-                os.fchmod(inode.working, mode)
-                inode.dirty = inode.staged is not None
+            if (working := inode.working) is not None:
+                os.fchmod(working.fd, mode)
+                inode.changed()
                 return True
             with self.inodes.names:
                 status, preamble = self._targets.look(backing)
-                if not self.inodes.is_known_by(key_of(status), inode):
+                if not self.inodes.is_known_by(FileId.of(status), inode):
                     return False
                 backing_mode, preamble_mode = split_mode(mode)
                 if preamble is None or preamble.mode == preamble_mode:
@@ -301,7 +306,7 @@ class Tree:
         """Nobody uses the handle any more."""
         inode = handle.inode
         with inode.lock:
-            if inode.written and inode.staged is None:
+            if inode.written and not inode.is_staged:
                 self.inodes.pages.note(handle.fd)
         handle.release()
 

@@ -65,7 +65,7 @@ class Session:
         folder.release()
 
     def shrink(self) -> None:
-        self.owner.sync(lambda done, total: None)
+        self.owner.services.sync(lambda done, total: None)
 
 
 def write_a_picture_and_fsync(session: Session) -> None:
@@ -169,7 +169,7 @@ def unlink(session: Session) -> None:
 def add(session: Session) -> None:
     source = session.outside / "source.jpg"
     source.write_bytes(OTHER)
-    session.owner.add(source, "years/2024/a.jpg")
+    session.owner.services.add(source, "years/2024/a.jpg")
     session.promise("/years/2024/a.jpg", OTHER)
     session.promise_original("/years/2024/a.jpg", OTHER)
     session.shrink()
@@ -178,7 +178,7 @@ def add(session: Session) -> None:
 def add_bytes_that_begin_like_a_blob(session: Session) -> None:
     source = session.outside / "raw"
     source.write_bytes(RAW)
-    session.owner.add(source, "raw")
+    session.owner.services.add(source, "raw")
     session.promise("/raw", RAW)
 
 
@@ -232,7 +232,7 @@ def take_the_permissions_of_a_blob_that_an_editor_replaces(session: Session) -> 
 
 def recompress(session: Session) -> None:
     session.promise("/album/old.jpg", OLD)
-    session.owner.recompress("album/old.jpg", Wish({"quality": 30}, accept_loss=True))
+    session.owner.services.recompress("album/old.jpg", Wish({"quality": 30}, accept_loss=True))
     session.record.promise("recompressed", lambda view: "/album/old.jpg" in view.blobs and bool(view.trash))
 
 
@@ -276,7 +276,7 @@ def let_the_trash_expire(session: Session) -> None:
 def restore_an_original(session: Session) -> None:
     session.shrink()
     session.record.promise("kept", lambda view: NEW in view.trash or view.files.get("/years/new.jpg") == NEW)
-    session.owner.restore("album/new.jpg", "years")
+    session.owner.services.restore("album/new.jpg", "years")
     session.record.promise("kept", lambda view: "/years/new.jpg" not in view.blobs)
     session.promise("/years/new.jpg", NEW)
     session.shrink()
@@ -360,7 +360,7 @@ def recover(outcome: Outcome, root: Path) -> None:
     try:
         found = look(owner)
         assert broken(outcome, found) == [], f"{where}: {found}"
-        owner.sync(lambda done, total: None)
+        owner.services.sync(lambda done, total: None)
         shrunk = look(owner)
         assert broken(outcome, shrunk) == [], f"{where}, and then shrunk: {shrunk}"
         assert shrunk.files == found.files, where

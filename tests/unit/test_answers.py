@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
+import math
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -14,11 +16,16 @@ from typing import Any
 
 import pytest
 
-from sdfs.control import ControlClient
+from sdfs.control import ControlClient, ControlServer
 from sdfs.control import client as client_module
+from sdfs.control.requests import REQUESTS, VERSION, Access
 from sdfs.errors import StoreBusy, UserError
-from sdfs.store import Identity, Store, init, read_identity
+from sdfs.file_id import Identity
+from sdfs.store import Store, init, read_identity
+from sdfs.tree.owner import Owner
+from sdfs.tree.services import Services
 from sdfs.tree.status import Wish
+from tests.lossless_engine import LosslessEngine
 
 IDENTITY = Identity(1, 2, "a" * 64)
 LISTED = {"path": "/a/b", "state": "plain", "logical_bytes": 1, "stored_bytes": 1, "mtime_ns": 1}
@@ -26,7 +33,7 @@ STATUS = {"path": "/x", "state": "latent", "logical_bytes": 1, "stored_bytes": 1
 
 
 @contextlib.contextmanager
-def answering(path: Path, shown: object, answer: bytes) -> Iterator[ControlClient]:
+def answering(path: Path, shown: object, answer: bytes, version: int = VERSION) -> Iterator[ControlClient]:
     """A process that shows an identity, and then says `answer` to any request."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
@@ -38,7 +45,7 @@ def answering(path: Path, shown: object, answer: bytes) -> Iterator[ControlClien
                     connection, _ = listening.accept()
                     with connection, connection.makefile("rb") as asked, contextlib.suppress(OSError):
                         asked.readline()
-                        connection.sendall(json.dumps({"ok": shown}).encode() + b"\n")
+                        connection.sendall(line(sdfs=version, ok=shown))
                         if asked.readline():
                             connection.sendall(answer)
 
@@ -52,7 +59,7 @@ def answering(path: Path, shown: object, answer: bytes) -> Iterator[ControlClien
 
 
 def line(**answer: object) -> bytes:
-    return json.dumps(answer).encode() + b"\n"
+    return json.dumps({"sdfs": VERSION, **answer}).encode() + b"\n"
 
 
 def test_the_owner_is_known_by_what_it_shows(tmp_path: Path) -> None:
@@ -96,7 +103,7 @@ def test_who_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.
 
 def test_who_stops_within_an_answer_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "_LINE_SECONDS", 0.2)
-    with answering(tmp_path / "socket", asdict(IDENTITY), b'{"data": 100}\nabc') as client, pytest.raises(StoreBusy):
+    with answering(tmp_path / "socket", asdict(IDENTITY), line(data=100) + b"abc") as client, pytest.raises(StoreBusy):
         client.read_to("x", io.BytesIO())
 
 
@@ -121,7 +128,7 @@ WRONG = [
         for path in ("/a/..", "/a/", "/a/.", "", "/", "/b/c", "/a/b/c", "a/b", "/a/b\0", "//b")
     ),
     *(("list", line(part=[{**LISTED, "mtime_ns": value}])) for value in (1e300, 10**30, "1", None, True)),
-    ("list", b'{"part": [{"path": "/a/b", "state": "plain", "logical_bytes": 1, "stored_bytes": 1, "mtime_ns": NaN}]}\n'),
+    ("list", line(part=[{**LISTED, "mtime_ns": math.nan}])),
     *(("list", line(part=part)) for part in (None, 5, {}, [None], [5], [{"path": "/a/b"}], [{**LISTED, "state": "evil"}])),
     *(("stat", line(ok=status)) for status in (None, 5, [], {}, {**STATUS, "path": 1}, {**STATUS, "scores": {"psnr": "96"}})),
     *(("stat", line(ok={**STATUS, "path": path})) for path in ("/..", "x", "/a/../x")),
@@ -192,3 +199,78 @@ class TestTheSecret:
         (root / ".sdfs" / "secret").chmod(0o644)
         assert read_identity(root).secret == ""
         store.close()
+
+
+class TestAnotherVersion:
+    """Neither side ends in anything but a sentence that names both versions."""
+
+    def test_of_the_owner_is_told_to_the_client(self, tmp_path: Path) -> None:
+        with answering(tmp_path / "socket", asdict(IDENTITY), line(ok=None), version=VERSION + 1) as client:
+            for ask in (client.probe, client.empty_trash):
+                with pytest.raises(StoreBusy, match=f"speaks version {VERSION + 1} .* this program version {VERSION}"):
+                    ask()
+
+    def test_of_the_client_is_told_to_it(self, asking: Callable[[bytes], dict[str, Any]]) -> None:
+        name, message = asking(json.dumps({"sdfs": VERSION + 1, "request": "status", "arguments": {}}).encode())["error"]
+        assert name == "StoreBusy"
+        assert f"version {VERSION} " in message
+        assert f"version {VERSION + 1} " in message
+
+
+@pytest.fixture
+def asking(tmp_path: Path) -> Iterator[Callable[[bytes], dict[str, Any]]]:
+    """Send a line to the owner of a store, and return its last answer."""
+    init(tmp_path / "store")
+    owner = Owner(tmp_path / "store", engine=LosslessEngine)
+    server = ControlServer(owner.services, lambda: owner.store.identity, str(tmp_path / "owner"))
+
+    def ask(line: bytes) -> dict[str, Any]:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(tmp_path / "owner"))
+            connection.sendall(line + b"\n")
+            *_, last = connection.makefile()
+        answer: dict[str, Any] = json.loads(last)
+        return answer
+
+    yield ask
+    server.close()
+    owner.close()
+
+
+def request_line(request: str, **arguments: object) -> bytes:
+    return json.dumps({"sdfs": VERSION, "request": request, "arguments": arguments}).encode()
+
+
+def test_an_argument_of_another_version_is_passed_over(asking: Callable[[bytes], dict[str, Any]]) -> None:
+    assert "ok" in asking(request_line("list", path="/", later=1))
+
+
+def test_an_argument_that_is_missing_takes_its_default(asking: Callable[[bytes], dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(b"text")
+    assert asking(request_line("add", source=str(tmp_path / "text"), destination="a"))["ok"] == "/a"
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (request_line("thumbnail"), "knows no request 'thumbnail'"),
+        (request_line("stat"), "no path"),
+        (request_line("stat", path=5), "no str"),
+        (request_line("settle", path="x", seconds="long"), "no float"),
+        (request_line("recompress", path="x", wish={"changes": 5, "accept_loss": False}), "a wrong changes of Wish"),
+        (json.dumps({"sdfs": VERSION, "request": "stat"}).encode(), "arguments that are no object"),
+    ],
+)
+def test_a_wrong_request_is_refused_in_a_sentence(asking: Callable[[bytes], dict[str, Any]], line: bytes, why: str) -> None:
+    name, message = asking(line)["error"]
+    assert name == "UserError"
+    assert why in message
+
+
+def test_client_and_owner_have_the_methods_of_the_table() -> None:
+    assert len(REQUESTS) == 16
+    for name, request in REQUESTS.items():
+        assert request.signature == inspect.signature(getattr(Access, name))
+        names = list(request.signature.parameters)
+        assert names == list(inspect.signature(getattr(Services, name)).parameters)
+        assert request.result is not inspect.Parameter.empty

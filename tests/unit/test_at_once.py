@@ -109,7 +109,7 @@ class Actors:
     def _until_shrunk(self, name: str) -> None:
         """The worker, who met an opener or a chmod, would wait longer each time: it is told that somebody waits, as `sync` does."""
         end, pending = time.monotonic() + SHRUNK_SECONDS, self.tree.pending
-        while self.owner.stat(name).state != "exact" and not self._errors:
+        while self.owner.services.stat(name).state != "exact" and not self._errors:
             assert time.monotonic() < end, f"{name} is not shrunk"
             pending.retry_all()
             pending.hurry(1)
@@ -121,9 +121,9 @@ class Actors:
         self.steps["chmods"] += 1
 
     def _recompress(self, chance: random.Random) -> None:
-        blobs = [name for name in NAMES if self.owner.stat(name).state == "exact"]
+        blobs = [name for name in NAMES if self.owner.services.stat(name).state == "exact"]
         try:
-            self.owner.recompress(chance.choice(blobs or NAMES), chance.choice(WISHES))
+            self.owner.services.recompress(chance.choice(blobs or NAMES), chance.choice(WISHES))
             self.steps["recompressions"] += 1
         except UserError as error:
             if not any(reason in str(error) for reason in ("changed meanwhile", "is open", "no shrunk picture")):
@@ -167,7 +167,7 @@ def test_what_was_acknowledged_is_in_the_tree_or_the_trash(
     owner.tree.pending.hurry(1)
     try:
         actors.work()
-        owner.sync(lambda done, total: None)
+        owner.services.sync(lambda done, total: None)
         for name in NAMES:
             handle = owner.tree.open(f"/{name}", os.O_RDONLY)
             assert handle.read(1 << 20, 0) == actors.brought[name][-1]

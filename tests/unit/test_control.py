@@ -22,6 +22,7 @@ from sdfs.control import ControlClient, server, socket_path
 from sdfs.errors import DamagedError, NameTaken, NotAStore, StoreBusy, UserError
 from sdfs.store import Store, init
 from sdfs.tree.owner import Owner
+from sdfs.tree.services import Services
 from tests.lossless_engine import LosslessEngine
 
 PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
@@ -193,7 +194,9 @@ def test_a_store_that_is_not_mounted_cannot_be_shut_down(client: Access) -> None
         client.shutdown()
 
 
-@pytest.mark.parametrize("request_", [b"no JSON\n", b"{}\n", b'{"request": "format", "arguments": {}}\n', b"\n"])
+@pytest.mark.parametrize(
+    "request_", [b"no JSON\n", b"{}\n", b'{"sdfs": 1, "request": "format", "arguments": {}}\n', b'{"sdfs": 1, "request": []}\n', b"\n"]
+)
 def test_nonsense_is_answered_and_harms_nobody(owner: Access, root: Path, request_: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(socket_path(str(root)))
@@ -211,7 +214,7 @@ def test_a_client_that_never_asks_does_not_keep_the_owner(root: Path, monkeypatc
             with open_store(root) as client:
                 client.status()
         with open_store(root) as next_owner:
-            assert isinstance(next_owner, Owner)
+            assert isinstance(next_owner, Services)
 
 
 class TestContentThatIsThere:
@@ -239,7 +242,7 @@ class TestContentThatIsThere:
             owner.sync(lambda done, total: None)
             assert owner.find(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE)) is not None
 
-    def test_is_found_where_it_was_renamed_to(self, owner: Owner, picture: Path) -> None:
+    def test_is_found_where_it_was_renamed_to(self, owner: Services, picture: Path) -> None:
         owner.add(picture, "a/b.jpg")
         owner.sync(lambda done, total: None)
         owner.tree.rename("/a", "/c")
@@ -256,13 +259,13 @@ class TestContentThatIsThere:
         (root / "b.jpg").write_bytes(blob)
         assert client.find(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE)) is None
 
-    def test_is_not_found_once_it_was_removed(self, owner: Owner, picture: Path) -> None:
+    def test_is_not_found_once_it_was_removed(self, owner: Services, picture: Path) -> None:
         owner.add(picture, "b.jpg")
         owner.sync(lambda done, total: None)
         owner.tree.unlink("/b.jpg")
         assert owner.find(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE)) is None
 
-    def test_is_not_found_in_the_trash(self, owner: Owner, picture: Path) -> None:
+    def test_is_not_found_in_the_trash(self, owner: Services, picture: Path) -> None:
         owner.add(picture, "b.jpg")
         owner.sync(lambda done, total: None)
         owner.tree.truncate("/b.jpg", 0)
@@ -275,7 +278,7 @@ def test_settle_waits_until_a_picture_is_a_blob(client: Access, picture: Path) -
     assert client.settle("b.jpg", 60).state == "exact"
 
 
-def test_settle_waits_no_longer_than_it_is_told_to(owner: Owner, picture: Path) -> None:
+def test_settle_waits_no_longer_than_it_is_told_to(owner: Services, picture: Path) -> None:
     owner.add(picture, "b.jpg")
     handle = owner.tree.open("/b.jpg", os.O_RDONLY)
     try:
@@ -307,6 +310,6 @@ class TestTakingOver:
         thread.join()
         assert asked.is_set()
 
-    def test_an_owner_that_needs_the_store_for_itself_keeps_it(self, root: Path, owner: Owner) -> None:
+    def test_an_owner_that_needs_the_store_for_itself_keeps_it(self, root: Path, owner: Services) -> None:
         with pytest.raises(StoreBusy, match=f"process {os.getpid()}"):
             take_over(root, become_owner=partial(Owner, engine=LosslessEngine))

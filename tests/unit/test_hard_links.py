@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,14 +20,15 @@ def owner(tmp_path: Path) -> Iterator[Owner]:
     init(tmp_path / "store")
     owner = Owner(tmp_path / "store", engine=LosslessEngine)
     (tmp_path / "picture").write_bytes(PICTURE)
-    owner.add(tmp_path / "picture", "/a.jpg")
+    owner.services.add(tmp_path / "picture", "/a.jpg")
     owner.tree.link("/a.jpg", "/b.jpg")
     sync(owner)
     yield owner
     owner.close()
 
 
-sync = partial(Owner.sync, progress=lambda done, total: None)
+def sync(owner: Owner) -> None:
+    owner.services.sync(lambda done, total: None)
 
 
 def is_blob(owner: Owner, name: str) -> bool:

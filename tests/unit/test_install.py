@@ -86,7 +86,7 @@ def read(tree: Tree, path: str) -> bytes:
 
 
 def shrink(owner: Owner) -> None:
-    owner.sync(lambda done, total: None)
+    owner.services.sync(lambda done, total: None)
 
 
 def trash(root: Path) -> list[bytes]:
@@ -98,7 +98,7 @@ def mode_of(tree: Tree, path: str) -> int:
 
 
 def find(owner: Owner, content: bytes) -> str | None:
-    found = owner.find(hashlib.sha256(content).hexdigest(), len(content))
+    found = owner.services.find(hashlib.sha256(content).hexdigest(), len(content))
     return found.path if found is not None else None
 
 
@@ -188,13 +188,13 @@ class TestChmodOfABlob:
 class TestRecompress:
     def test_leaves_a_blob_with_two_names_alone_and_says_why(self, owner: Owner, two_names: list[Path]) -> None:
         with pytest.raises(UserError, match="several names"):
-            owner.recompress("a.jpg", WISH)
+            owner.services.recompress("a.jpg", WISH)
         assert two_names[0].samefile(two_names[1])
 
     def test_leaves_what_it_did_not_replace_out_of_the_trash(self, owner: Owner, root: Path, two_names: list[Path]) -> None:
         before = trash(root)
         with pytest.raises(UserError):
-            owner.recompress("a.jpg", WISH)
+            owner.services.recompress("a.jpg", WISH)
         assert trash(root) == before
 
     def test_keeps_a_file_that_is_renamed_over_it_meanwhile(
@@ -210,7 +210,7 @@ class TestRecompress:
 
         monkeypatch.setattr(tree.store.trash, "sync", sync_slowly)
         with pytest.raises(UserError, match="changed meanwhile"):
-            owner.recompress("a.jpg", WISH)
+            owner.services.recompress("a.jpg", WISH)
         assert read(tree, "/a.jpg") == EDITED
 
 
@@ -286,7 +286,7 @@ class TestAnImportWhoseFolderCannotBeSynced:
         with monkeypatch.context() as patch:
             patch.setattr(tree.folders, "_sync_folder", fail)
             with pytest.raises(UserError, match="broken"):
-                owner.add(source, "a.jpg")
+                owner.services.add(source, "a.jpg")
 
     def test_is_queued(self, owner: Owner, tree: Tree, root: Path) -> None:
         status = (root / "a.jpg").stat()
@@ -297,13 +297,13 @@ class TestAnImportWhoseFolderCannotBeSynced:
 
     @pytest.mark.parametrize("sha256", [hashlib.sha256(PICTURE).hexdigest(), None], ids=["known by its hash", "unknown"])
     def test_is_made_durable_by_the_next_one(self, owner: Owner, source: Path, sha256: str | None) -> None:
-        assert owner.add(source, "a.jpg", sha256) == "/a.jpg"
+        assert owner.services.add(source, "a.jpg", sha256) == "/a.jpg"
         assert owner.tree.folders._changes == {}
 
     def test_has_the_name_all_the_same_so_that_another_content_does_not_get_it(self, owner: Owner, source: Path) -> None:
         source.write_bytes(EDITED)
         with pytest.raises(NameTaken):
-            owner.add(source, "a.jpg")
+            owner.services.add(source, "a.jpg")
 
 
 @pytest.mark.parametrize(
@@ -332,14 +332,14 @@ class TestFindKnows:
     def test_what_was_restored(self, owner: Owner, blob: Path) -> None:
         find(owner, PICTURE)
         owner.tree.unlink("/a.jpg")
-        owner.restore("a.jpg", "back")
+        owner.services.restore("a.jpg", "back")
         assert find(owner, PICTURE) == "/back/a.jpg"
 
     def test_what_was_restored_by_an_owner_that_did_not_see_it_go(self, root: Path, owner: Owner, tree: Tree) -> None:
         name = f"{time.time_ns()}-0.b.jpg"
         (root / ".sdfs" / "trash" / name).write_bytes(EDITED)
         assert find(owner, EDITED) is None
-        owner.restore(name, "back")
+        owner.services.restore(name, "back")
         assert find(owner, EDITED) == "/back/b.jpg"
 
     @pytest.mark.parametrize("content", [b"text", PICTURE, LIKE_A_BLOB], ids=["text", "picture", "begins like a blob"])
@@ -356,7 +356,7 @@ class TestFindKnows:
         tree.release(handle)
 
     def test_where_a_recompressed_picture_is(self, owner: Owner, blob: Path) -> None:
-        owner.recompress("a.jpg", WISH)
+        owner.services.recompress("a.jpg", WISH)
         assert find(owner, PICTURE) == "/a.jpg"
 
 

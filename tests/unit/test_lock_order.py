@@ -130,7 +130,7 @@ def test_the_owner_takes_its_locks_in_one_order(tmp_path: Path, monkeypatch: pyt
         for worker in workers:
             worker.start()
         for _ in range(5):
-            owner.sync(lambda done, total: None)
+            owner.services.sync(lambda done, total: None)
         stop.wait(SECONDS)
         stop.set()
         for worker in workers:
@@ -160,10 +160,10 @@ def load(owner: Owner, source: Path, seed: int, stop: threading.Event, unexpecte
             lambda path=path: tree.truncate(path, chance.choice([0, 10, 3000])),
             lambda path=path, other=other: tree.link(path, other),
             lambda path=path: tree.utimens(path, 5, 5),
-            lambda path=path: owner.stat(path),
-            lambda path=path: owner.recompress(path, Wish({"quality": 30}, accept_loss=True)),
-            lambda path=path: owner.add(source, path),
-            lambda path=path: owner.restore(path, chance.choice([None, "back"])),
+            lambda path=path: owner.services.stat(path),
+            lambda path=path: owner.services.recompress(path, Wish({"quality": 30}, accept_loss=True)),
+            lambda path=path: owner.services.add(source, path),
+            lambda path=path: owner.services.restore(path, chance.choice([None, "back"])),
         ]
         try:
             chance.choice(operations)()

@@ -48,9 +48,9 @@ def test_pictures_are_shrunk_and_found(root: Path) -> None:
         handle.write(PICTURE, 0)
         handle.flush()
         owner.tree.release(handle)
-        owner.sync(lambda done, total: None)
+        owner.services.sync(lambda done, total: None)
         assert (root / "store/a.jpg").read_bytes().startswith(MAGIC)
-        found = owner.find(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE))
+        found = owner.services.find(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE))
         assert found is not None
         assert (found.path, found.state) == ("/a.jpg", "exact")
     finally:
@@ -62,7 +62,7 @@ def test_pictures_that_were_there_before_are_found(root: Path) -> None:
     (root / "store/a.jpg").write_bytes(PICTURE)
     owner = Owner(root / "store", engine=LosslessEngine)
     try:
-        owner.sync(lambda done, total: None)
+        owner.services.sync(lambda done, total: None)
         assert (root / "store/a.jpg").read_bytes().startswith(MAGIC)
     finally:
         owner.close()

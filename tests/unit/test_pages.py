@@ -26,7 +26,7 @@ def owner(tmp_path: Path, engine: Engine) -> Iterator[Owner]:
     init(tmp_path / "store")
     (tmp_path / "store" / "a.jpg").write_bytes(PICTURE)
     owner = Owner(tmp_path / "store", engine=lambda: engine, cache_bytes=0)
-    owner.sync(lambda done, total: None)
+    owner.services.sync(lambda done, total: None)
     yield owner
     owner.close()
 

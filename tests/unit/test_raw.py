@@ -92,7 +92,7 @@ def disk_bytes(path: Path) -> int:
 class TestReading:
     def test_it_takes_no_memory_for_a_cache(self, owner: Owner, tree: Tree, blob: Path) -> None:
         assert read(tree, "/a") == CONTENT
-        assert owner.status().cache_bytes == 0
+        assert owner.services.statistics().memory_bytes == 0
 
     def test_any_range(self, tree: Tree, blob: Path) -> None:
         assert read(tree, "/a", 10, 5000) == CONTENT[5000:5010]
@@ -183,13 +183,13 @@ class TestWriting:
 
 class TestHoles:
     def test_they_stay_in_what_is_imported(self, owner: Owner, tree: Tree, sparse: Path, root: Path) -> None:
-        owner.add(sparse, "a")
+        owner.services.add(sparse, "a")
         assert tree.getattr("/a").size == sparse.stat().st_size
         assert disk_bytes(root / "a") < 1 << 20
         assert read(tree, "/a", 100, HOLE - 5) == (bytes(5) + b"the end").ljust(100, b"\0")
 
     def test_they_stay_in_what_is_copied_up(self, owner: Owner, tree: Tree, sparse: Path, root: Path) -> None:
-        owner.add(sparse, "a")
+        owner.services.add(sparse, "a")
         handle = tree.open("/a", os.O_RDWR)
         handle.write(b"text", 0)
         handle.flush()
@@ -200,7 +200,7 @@ class TestHoles:
 
     def test_they_stay_in_an_imported_file_that_is_no_blob(self, owner: Owner, sparse: Path, root: Path) -> None:
         flip(sparse, 0)
-        owner.add(sparse, "a")
+        owner.services.add(sparse, "a")
         assert (root / "a").stat().st_size == sparse.stat().st_size
         assert disk_bytes(root / "a") < 1 << 20
 
@@ -220,7 +220,7 @@ def written(path, flags, content, offset):
 owner = Owner(Path(sys.argv[1]), engine=LosslessEngine)
 tree = owner.tree
 before = peak()
-owner.add(Path(sys.argv[2]), "a")
+owner.services.add(Path(sys.argv[2]), "a")
 handle = tree.open("/a", os.O_RDONLY)
 assert len(handle.read(1 << 20, 0)) == 1 << 20
 tree.release(handle)

@@ -61,25 +61,29 @@ def engine() -> Engine:
 
 
 @pytest.fixture
-def owner(tmp_path: Path, engine: Engine) -> Iterator[Owner]:
-    """Of a store with the shrunk pictures NAMES in the folder `f`, some of them followed by a text, and none of them in memory."""
+def store(tmp_path: Path, engine: Engine) -> Path:
+    """One with the shrunk pictures NAMES in the folder `f`, some of them followed by a text, and none of them in memory."""
     init(tmp_path / "store")
     (tmp_path / "store" / "f").mkdir()
     for name in NAMES:
         (tmp_path / "store" / "f" / name).write_bytes(b"\xff\xd8\xff" + name.encode() + b" picture" * 1000 + b"END")
         (tmp_path / "store" / "f" / f"{name}.txt").write_bytes(b"text")
     with_pictures = Owner(tmp_path / "store", engine=lambda: engine)
-    with_pictures.sync(lambda done, total: None)
+    with_pictures.services.sync(lambda done, total: None)
     with_pictures.close()
-    owner = Owner(tmp_path / "store", engine=lambda: engine)
-    owner.read_ahead(PICTURES)
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def owner(store: Path, engine: Engine) -> Iterator[Owner]:
+    owner = Owner(store, engine=lambda: engine, read_ahead=PICTURES)
     yield owner
     owner.close()
 
 
 def read(owner: Owner, name: str) -> bytes:
     file = io.BytesIO()
-    owner.read_to(f"f/{name}", file)
+    owner.services.read_to(f"f/{name}", file)
     return file.getvalue()
 
 
@@ -92,8 +96,8 @@ def until(condition: Callable[[], bool]) -> None:
 
 def settled(owner: Owner, engine: Engine) -> list[str]:
     """What was decoded ahead once nothing more comes of it."""
-    assert owner._read_ahead is not None
-    owner._read_ahead.close()
+    assert owner.tree.read_ahead is not None
+    owner.tree.read_ahead.close()
     return sorted(engine.ahead())
 
 
@@ -133,13 +137,13 @@ def test_a_whole_folder_is_decoded_once(owner: Owner, engine: Engine) -> None:
         assert read(owner, name)[3:9].decode() == name
     assert sorted(name for _, name in engine.decodes) == NAMES
     assert len(engine.ahead()) > len(NAMES) // 2
-    assert owner.statistics().decoded_ahead == len(engine.ahead())
+    assert owner.services.statistics().decoded_ahead == len(engine.ahead())
 
 
 def test_who_reads_what_is_decoded_ahead_waits_for_that_and_hurries_it(owner: Owner, engine: Engine) -> None:
     read(owner, "05.jpg")
     read(owner, "06.jpg")
-    until(lambda: owner.renders.cache.misses == 2 + PICTURES and owner.statistics().decoded == 2 + PICTURES)
+    until(lambda: owner.renders.cache.misses == 2 + PICTURES and owner.services.statistics().decoded == 2 + PICTURES)
     engine.may_decode.clear()
     read(owner, "07.jpg")
     until(lambda: "11.jpg" in engine.ahead())
@@ -163,12 +167,12 @@ def test_what_fails_ahead_of_a_reader_harms_nobody(owner: Owner, engine: Engine,
     assert not caplog.records
 
 
-def test_pictures_too_large_for_the_cache_are_left_alone(tmp_path: Path, owner: Owner, engine: Engine) -> None:
-    owner.renders.cache.max_bytes = 2 * PICTURES * 5000
-    owner.read_ahead(PICTURES)
+def test_pictures_too_large_for_the_cache_are_left_alone(store: Path, engine: Engine) -> None:
+    owner = Owner(store, engine=lambda: engine, read_ahead=PICTURES, cache_bytes=2 * PICTURES * 5000)
     read(owner, "05.jpg")
     read(owner, "06.jpg")
     assert settled(owner, engine) == []
+    owner.close()
 
 
 def test_a_folder_that_changes_is_looked_at_again(owner: Owner, engine: Engine, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -63,20 +64,20 @@ def begin(tmp_path: Path, engine: Engine) -> Iterator[Callable[[], Owner]]:
     def next_owner() -> Owner:
         if owners:
             owners.pop().close()
-        owners.append(Owner(tmp_path / "store", engine=lambda: engine, cache_bytes=0))
-        owners[0].renders.disk = DiskCache(str(tmp_path / "cache"))
+        disk_cache = partial(DiskCache, str(tmp_path / "cache"))
+        owners.append(Owner(tmp_path / "store", engine=lambda: engine, cache_bytes=0, disk_cache=disk_cache))
         return owners[0]
 
     init(tmp_path / "store")
     (tmp_path / "store" / "a.jpg").write_bytes(PICTURE)
-    next_owner().sync(lambda done, total: None)
+    next_owner().services.sync(lambda done, total: None)
     yield next_owner
     owners.pop().close()
 
 
 def read(owner: Owner) -> bytes:
     file = io.BytesIO()
-    owner.read_to("a.jpg", file)
+    owner.services.read_to("a.jpg", file)
     return file.getvalue()
 
 
@@ -92,7 +93,7 @@ def test_what_does_not_wait_for_the_engine_is_told_so(begin: Callable[[], Owner]
     read(begin())
     owner = begin()
     read(owner)
-    it = owner.statistics()
+    it = owner.services.statistics()
     assert (it.decoded, it.decoded_reads, it.cached_reads) == (0, 0, 1)
     assert (it.memory_misses, it.disk_hits, it.disk_misses) == (1, 1, 0)
 

@@ -159,11 +159,11 @@ def test_the_end_of_the_owner_ends_a_count() -> None:
 @pytest.mark.parametrize(
     ("stats", "state"),
     [
-        (EngineStats("unloaded", None, 0, 0, 0, 0, 0, 0), "unloaded"),
-        (EngineStats("unloaded", None, 2, 2, 0, 0, 0, 0), "backing off"),
-        (EngineStats("loading", os.getpid(), 1, 0, 1, 0, 0, 0), "starting"),
-        (EngineStats("ready", os.getpid(), 1, 0, 0, 0, 1, 0), "running"),
-        (EngineStats("ready", os.getpid(), 1, 0, 0, 0, 0, 9), "idle"),
+        (EngineStats("unloaded", None, 0, 0, 0), "unloaded"),
+        (EngineStats("unloaded", None, 2, 2, 0), "backing off"),
+        (EngineStats("loading", os.getpid(), 1, 0, 0), "starting"),
+        (EngineStats("ready", os.getpid(), 1, 0, 1), "running"),
+        (EngineStats("ready", os.getpid(), 1, 0, 0), "idle"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -191,21 +191,21 @@ def owner(tmp_path: Path) -> Iterator[Owner]:
     init(tmp_path / "store")
     (tmp_path / "picture").write_bytes(PICTURE)
     owner = Owner(tmp_path / "store", engine=LosslessEngine)
-    owner.add(tmp_path / "picture", "a.jpg")
+    owner.services.add(tmp_path / "picture", "a.jpg")
     yield owner
     owner.close()
 
 
 def read(owner: Owner) -> None:
     with open(os.devnull, "wb") as nothing:
-        owner.read_to("a.jpg", nothing)
+        owner.services.read_to("a.jpg", nothing)
 
 
 def test_the_first_read_decodes_and_the_next_does_not(owner: Owner) -> None:
-    owner.sync(lambda done, total: None)
+    owner.services.sync(lambda done, total: None)
     for _ in range(3):
         read(owner)
-    it = owner.statistics()
+    it = owner.services.statistics()
     assert (it.decoded, it.decoded_reads, it.cached_reads) == (1, 1, 2)
     assert (it.memory_hits, it.memory_misses, it.memory_bytes) == (2, 1, len(PICTURE))
     assert it.decoded_p50_seconds is not None
@@ -213,21 +213,21 @@ def test_the_first_read_decodes_and_the_next_does_not(owner: Owner) -> None:
 
 
 def test_decoded_pixels_are_those_of_the_picture(owner: Owner) -> None:
-    owner.sync(lambda done, total: None)
+    owner.services.sync(lambda done, total: None)
     read(owner)
-    it = owner.statistics()
+    it = owner.services.statistics()
     assert it.decoded_megapixels == pytest.approx(4 * 3 / 1e6)
     assert it.decode_megapixels_per_second == pytest.approx(it.decoded_megapixels / it.decode_seconds)
 
 
 def test_a_plain_file_is_no_read_of_a_picture(owner: Owner) -> None:
     read(owner)
-    it = owner.statistics()
+    it = owner.services.statistics()
     assert (it.decoded_reads, it.cached_reads, it.decoded_p50_seconds) == (0, 0, None)
 
 
 def test_what_is_queued_is_told_beside_the_files(owner: Owner) -> None:
-    it = owner.statistics()
+    it = owner.services.statistics()
     assert (it.queued, it.pending, it.logical_bytes) == (1, 1, len(PICTURE))
-    owner.sync(lambda done, total: None)
-    assert owner.statistics().queued == 0
+    owner.services.sync(lambda done, total: None)
+    assert owner.services.statistics().queued == 0

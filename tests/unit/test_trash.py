@@ -10,10 +10,10 @@ import pytest
 
 from sdfs import container
 from sdfs.control import ControlClient, ControlServer
+from sdfs.control.requests import Access
 from sdfs.errors import DamagedError, UserError
 from sdfs.store import Store, init
 from sdfs.tree.owner import Owner
-from sdfs.tree.status import Access
 from tests.lossless_engine import LosslessEngine
 from tests.unit.memory import CHUNKS_KIB, taken_kib, write_large_raw_blob
 
@@ -40,16 +40,16 @@ def owner(root: Path) -> Iterator[Owner]:
 @pytest.fixture(params=["in the owner", "through its socket"])
 def access(request: pytest.FixtureRequest, owner: Owner, tmp_path: Path) -> Iterator[Access]:
     if request.param == "in the owner":
-        yield owner
+        yield owner.services
         return
     owner.store.announce(str(tmp_path / "socket"))
-    server = ControlServer(owner, str(tmp_path / "socket"))
+    server = ControlServer(owner.services, lambda: owner.store.identity, str(tmp_path / "socket"))
     yield ControlClient(str(tmp_path / "socket"), owner.store.identity)
     server.close()
 
 
 def shrink(owner: Owner) -> None:
-    owner.sync(lambda done, total: None)
+    owner.services.sync(lambda done, total: None)
 
 
 def write(owner: Owner, path: str, content: bytes) -> None:
@@ -66,7 +66,7 @@ def test_the_original_of_a_shrunk_picture_is_listed_with_its_path(access: Access
 
 def test_a_blob_that_was_written_over_is_listed_with_the_size_that_readers_knew(owner: Owner) -> None:
     write(owner, "/2024/photo.jpg", b"text")
-    trashed = owner.trashed()[-1]
+    trashed = owner.services.trashed()[-1]
     assert (trashed.path, trashed.logical_bytes) == ("/2024/photo.jpg", len(PICTURE))
     assert trashed.stored_bytes < len(PICTURE)
 
@@ -86,7 +86,7 @@ def test_it_can_be_named_as_it_is_in_the_trash(access: Access, root: Path) -> No
 
 def test_a_path_means_the_newest_of_that_path(owner: Owner, root: Path) -> None:
     write(owner, "/2024/photo.jpg", b"text")
-    owner.restore("2024/photo.jpg", "back")
+    owner.services.restore("2024/photo.jpg", "back")
     assert container.is_blob((root / "back" / "photo.jpg").read_bytes())
 
 
@@ -119,16 +119,16 @@ def test_what_is_not_in_the_trash_is_refused(access: Access) -> None:
 
 
 def test_where_no_path_is_recorded_a_folder_has_to_be_named(owner: Owner, root: Path) -> None:
-    os.removexattr(root / ".sdfs" / "trash" / owner.trashed()[0].name, "user.sdfs.path")
+    os.removexattr(root / ".sdfs" / "trash" / owner.services.trashed()[0].name, "user.sdfs.path")
     with pytest.raises(UserError, match="--to"):
-        owner.restore(owner.trashed()[0].name, None)
-    assert owner.restore(owner.trashed()[0].name, "back") == "/back/photo.jpg"
+        owner.services.restore(owner.services.trashed()[0].name, None)
+    assert owner.services.restore(owner.services.trashed()[0].name, "back") == "/back/photo.jpg"
 
 
 def test_user_bytes_that_begin_like_a_blob_do_not_get_into_the_tree(owner: Owner, root: Path) -> None:
     (root / ".sdfs" / "trash" / "1-0.rescued").write_bytes(container.MAGIC + b"user bytes")
     with pytest.raises(DamagedError):
-        owner.restore("1-0.rescued", "back")
+        owner.services.restore("1-0.rescued", "back")
 
 
 LARGE_BLOB = """
@@ -138,7 +138,7 @@ from sdfs.tree.owner import Owner
 from tests.lossless_engine import LosslessEngine
 owner = Owner(Path(sys.argv[1]), engine=LosslessEngine)
 before = peak()
-owner.restore("1-0.raw", "back")
+owner.services.restore("1-0.raw", "back")
 print(peak() - before)
 owner.close()
 """
@@ -154,12 +154,12 @@ def test_no_more_than_chunks_of_a_large_raw_blob_are_in_memory(root: Path) -> No
 class TestARestoredOriginal:
     @pytest.fixture(autouse=True)
     def _restored(self, owner: Owner) -> None:
-        owner.restore("2024/photo.jpg", "back")
+        owner.services.restore("2024/photo.jpg", "back")
 
     def test_stays_plain(self, owner: Owner, root: Path) -> None:
         shrink(owner)
         assert (root / "back" / "photo.jpg").read_bytes() == PICTURE
-        assert owner.stat("back/photo.jpg").state == "plain"
+        assert owner.services.stat("back/photo.jpg").state == "plain"
 
     def test_is_nothing_that_the_scan_of_the_next_owner_wants(self, owner: Owner, root: Path) -> None:
         path = root / "back" / "photo.jpg"
@@ -168,20 +168,20 @@ class TestARestoredOriginal:
     def test_stays_plain_under_another_name(self, owner: Owner) -> None:
         owner.tree.rename("/back/photo.jpg", "/2024/photo.jpg")
         shrink(owner)
-        assert owner.stat("2024/photo.jpg").state == "plain"
+        assert owner.services.stat("2024/photo.jpg").state == "plain"
 
     def test_is_shrunk_once_it_is_written_to(self, owner: Owner) -> None:
         write(owner, "/back/photo.jpg", PICTURE)
         shrink(owner)
-        assert owner.stat("back/photo.jpg").state == "exact"
+        assert owner.services.stat("back/photo.jpg").state == "exact"
 
     def test_shows_no_mark(self, owner: Owner) -> None:
         assert owner.tree.listxattr("/back/photo.jpg") == []
 
     def test_gives_no_mark_to_a_copy(self, owner: Owner, root: Path) -> None:
-        owner.add(root / "back" / "photo.jpg", "copy.jpg")
+        owner.services.add(root / "back" / "photo.jpg", "copy.jpg")
         shrink(owner)
-        assert owner.stat("copy.jpg").state == "exact"
+        assert owner.services.stat("copy.jpg").state == "exact"
 
 
 def test_an_emptied_trash_is_empty(access: Access) -> None:

@@ -24,6 +24,7 @@ from sdfs.store import init
 from sdfs.tree import inode
 from sdfs.tree.handle import Handle
 from sdfs.tree.owner import Owner
+from sdfs.tree.services import Mount
 from sdfs.tree.tree import Tree
 from tests.lossless_engine import LosslessEngine
 
@@ -99,7 +100,7 @@ def read(tree: Tree, path: str) -> bytes:
 
 
 def shrink(owner: Owner) -> None:
-    owner.sync(lambda done, total: None)
+    owner.services.sync(lambda done, total: None)
 
 
 def is_blob(path: Path) -> bool:
@@ -433,7 +434,7 @@ class TestSwap:
         write(tree, "/a.jpg", PICTURE)
         with pytest.raises(EngineError, match="1 of 1 files stay pending: died"):
             shrink(owner)
-        assert owner.stat("a.jpg").state == "pending"
+        assert owner.services.stat("a.jpg").state == "pending"
 
     def test_a_picture_that_was_there_before_is_found(self, owner: Owner, root: Path) -> None:
         (root / "d").mkdir()
@@ -463,12 +464,14 @@ class TestSwap:
         tree.release(handle)
         eventually(lambda: not (root / ".fuse_hidden0000000200000001").exists())
 
-    def test_whoever_is_told_of_a_swap_can_open_the_file(self, owner: Owner, tree: Tree) -> None:
+    def test_whoever_is_told_of_a_swap_can_open_the_file(self, root: Path) -> None:
         seen = []
-        tree.install.on_replaced = lambda backing: seen.append(read(tree, tree.virtual(backing)))
-        write(tree, "/a.jpg", PICTURE)
+        mount = Mount("/mnt", read_only=False, unmount=lambda: None, forget=lambda path: seen.append(read(owner.tree, path)))
+        owner = Owner(root, engine=LosslessEngine, mount=mount)
+        write(owner.tree, "/a.jpg", PICTURE)
         shrink(owner)
         assert seen == [PICTURE]
+        owner.close()
 
     def test_the_kernel_keeps_no_pages_over_a_swap(self, owner: Owner, tree: Tree) -> None:
         write(tree, "/a.jpg", PICTURE)
@@ -557,7 +560,7 @@ class TestBlobs:
 
     def test_it_is_pending_again_after_a_write(self, owner: Owner, tree: Tree, blob: Path) -> None:
         write(tree, "/a.jpg", PICTURE.replace(b"picture", b"drawing"))
-        assert owner.stat("a.jpg").state == "pending"
+        assert owner.services.stat("a.jpg").state == "pending"
         shrink(owner)
         assert is_blob(blob)
 
@@ -673,7 +676,7 @@ class TestDamage:
     @pytest.mark.parametrize("offset", [20, 40], ids=["preamble", "header"])
     def test_its_status_says_so(self, owner: Owner, blob: Path, offset: int) -> None:
         damage(blob, offset)
-        assert owner.stat("a.jpg").state == "damaged"
+        assert owner.services.stat("a.jpg").state == "damaged"
 
 
 def damage(path: Path, offset: int) -> None:
@@ -787,7 +790,7 @@ class TestUserBytesThatLookLikeABlob:
     def test_they_are_wrapped_in_the_store(self, owner: Owner, tree: Tree, root: Path) -> None:
         write(tree, "/a", USER_BLOB)
         assert container.parse((root / "a").read_bytes()).sections == {"file": USER_BLOB}
-        assert owner.stat("a").reason == "begins like a blob"
+        assert owner.services.stat("a").reason == "begins like a blob"
 
     def test_the_store_never_has_them_bare(self, tree: Tree, root: Path) -> None:
         handle = tree.create("/a", 0o644, os.O_RDWR)
@@ -837,7 +840,7 @@ class TestUserBytesThatLookLikeABlob:
 
     def test_an_imported_file_comes_back(self, owner: Owner, tree: Tree, tmp_path: Path) -> None:
         (tmp_path / "source").write_bytes(USER_BLOB)
-        owner.add(tmp_path / "source", "a")
+        owner.services.add(tmp_path / "source", "a")
         assert read(tree, "/a") == USER_BLOB
 
 
@@ -903,7 +906,7 @@ class TestAccess:
         source.write_bytes(b"content")
         source.chmod(0o640)
         os.utime(source, ns=(1, 2))
-        owner.add(source, "new/folder/a")
+        owner.services.add(source, "new/folder/a")
         attributes = tree.getattr("/new/folder/a")
         assert (stat.S_IMODE(attributes.mode), attributes.mtime_ns) == (0o640, 2)
 
@@ -911,30 +914,30 @@ class TestAccess:
         (tmp_path / "a").write_bytes(b"new")
         write(tree, "/a", b"old")
         with pytest.raises(UserError, match="exists"):
-            owner.add(tmp_path / "a", "a")
+            owner.services.add(tmp_path / "a", "a")
         assert read(tree, "/a") == b"old"
 
     def test_an_added_picture_is_pending(self, owner: Owner, tmp_path: Path) -> None:
         (tmp_path / "a").write_bytes(PICTURE)
-        owner.add(tmp_path / "a", "a")
-        assert owner.stat("a").state == "pending"
+        owner.services.add(tmp_path / "a", "a")
+        assert owner.services.stat("a").state == "pending"
 
     def test_a_path_through_a_symbolic_link_is_refused(self, owner: Owner, tree: Tree, tmp_path: Path) -> None:
         (tmp_path / "secret").write_text("secret")
         tree.symlink(str(tmp_path), "/out")
         with pytest.raises(UserError, match="symbolic link"):
-            owner.stat("out/secret")
+            owner.services.stat("out/secret")
 
     def test_a_path_cannot_climb_out(self, owner: Owner, tmp_path: Path) -> None:
         (tmp_path / "secret").write_text("secret")
         with pytest.raises(UserError, match="No such file"):
-            owner.stat("../secret")
+            owner.services.stat("../secret")
 
     @pytest.mark.usefixtures("blob")
     def test_status_counts(self, owner: Owner, tree: Tree, root: Path) -> None:
         write(tree, "/plain", b"content")
         write(tree, "/pending", PICTURE)
-        status = owner.status()
+        status = owner.services.status()
         assert (status.exact, status.pending, status.plain) == (1, 1, 1)
         assert status.logical_bytes == 2 * len(PICTURE) + 7
         assert status.stored_bytes == len(PICTURE) + 7 + (root / "a.jpg").stat().st_size
@@ -942,7 +945,7 @@ class TestAccess:
     def test_list_tells_what_is_in_a_folder(self, owner: Owner, tree: Tree) -> None:
         tree.mkdir("/d", 0o755)
         write(tree, "/a", b"content")
-        assert [(listed.path, listed.state, listed.logical_bytes) for listed in owner.list("/")] == [
+        assert [(listed.path, listed.state, listed.logical_bytes) for listed in owner.services.list("/")] == [
             ("/a", "plain", 7),
             ("/d", "folder", 0),
         ]

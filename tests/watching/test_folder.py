@@ -23,7 +23,7 @@ from daemon.ledger import Ledger, reports
 from daemon.session import Session
 from sdfs.access import Access, open_access, take_over
 from sdfs.container import MAGIC
-from sdfs.control import serving
+from sdfs.serving import serving
 from sdfs.store import init
 from sdfs.tree.owner import Owner
 from tests.lossless_engine import LosslessEngine
@@ -339,8 +339,8 @@ class TestTrouble:
         owner = own(place.store)
         with serving(owner):
             (tmp_path / "a.jpg").write_bytes(picture())
-            owner.add(tmp_path / "a.jpg", "a.jpg")
-            owner.sync(lambda done, total: None)
+            owner.services.add(tmp_path / "a.jpg", "a.jpg")
+            owner.services.sync(lambda done, total: None)
             handle = owner.tree.open("/a.jpg", os.O_RDONLY)
             owner.tree.rename("/a.jpg", "/.fuse_hidden0000000100000001")  # as libfuse does
             place.start()
@@ -362,7 +362,7 @@ class TestOwnership:
             place.start()
             (place.folder / "a.jpg").write_bytes(picture())
             place.moved("a.jpg")
-            assert owner.stat("a.jpg").state == "exact"
+            assert owner.services.stat("a.jpg").state == "exact"
 
     def test_it_passes_to_a_mount_and_back(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(session_module, "IDLE_SECONDS", 60.0)

@@ -12,7 +12,8 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from daemon.settling import LONGEST_WAIT_SECONDS, Sample, Settling
+from daemon.settling import LONGEST_WAIT_SECONDS, Settling
+from sdfs.file_id import FileId, FileState
 
 QUIET, CLOSED = 10.0, 2.0
 
@@ -24,8 +25,8 @@ class File:
     ctime_ns: int = 0
     changed_at: float = 0.0
 
-    def sample(self) -> Sample:
-        return Sample(self.inode, self.size, self.ctime_ns, self.ctime_ns)
+    def sample(self) -> FileState:
+        return FileState(FileId(*self.inode), self.size, self.ctime_ns, self.ctime_ns)
 
 
 class World:
@@ -39,7 +40,7 @@ class World:
         self.looks: list[tuple[float, str]] = []
         self.inodes = itertools.count()
 
-    def look(self, path: str) -> Sample | None:
+    def look(self, path: str) -> FileState | None:
         self.looks.append((self.now, path))
         return self.files[path].sample() if path in self.files else None
 
