@@ -4,8 +4,6 @@ Whatever listens there is believed only if it is a process of our user that show
 each answer is looked at before it is used. So a lock that was written by somebody else, or names another store's socket, does no harm.
 """
 
-# Paths need not be decodable.
-# ruff: noqa: PTH100
 from __future__ import annotations
 
 import hmac

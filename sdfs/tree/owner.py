@@ -1,7 +1,5 @@
 """All that owns a store, in one object: the store, the engine, the tree, the worker. And `Access` to it, for who is in this process."""
 
-# System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH120, PTH208
 from __future__ import annotations
 
 import contextlib
