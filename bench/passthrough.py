@@ -3,7 +3,6 @@
 python -m bench.passthrough FOLDER MOUNTPOINT
 """
 
-# ruff: noqa: PTH102, PTH104, PTH106, PTH108, PTH208
 from __future__ import annotations
 
 import os

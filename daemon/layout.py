@@ -40,7 +40,7 @@ def _date_folder(path: str) -> str:
     taken = _date_taken(path)
     if taken is None:
         try:
-            taken = datetime.datetime.fromtimestamp(os.stat(path).st_mtime)  # noqa: PTH116
+            taken = datetime.datetime.fromtimestamp(os.stat(path).st_mtime)
         except (ValueError, OverflowError):  # filesystems have room for the year 10000
             return "undated"
     return f"{taken.year:04}/{taken.month:02}"

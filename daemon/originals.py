@@ -1,7 +1,5 @@
 """What happens to a file once the store has it. And whether somebody is still writing to one."""
 
-# System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH104, PTH108, PTH111
 from __future__ import annotations
 
 import contextlib

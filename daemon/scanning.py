@@ -1,7 +1,5 @@
 """The files of a watched folder that may be taken."""
 
-# `str` paths, which need not be decodable.
-# ruff: noqa: PTH120
 from __future__ import annotations
 
 import contextlib

@@ -16,8 +16,6 @@ On a disk, in a folder that several owners may share:
 - What is in the folder under other names than ours is left alone.
 """
 
-# System calls on `str` paths and on descriptors.
-# ruff: noqa: PTH104, PTH108
 from __future__ import annotations
 
 import contextlib

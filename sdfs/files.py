@@ -1,7 +1,5 @@
 """What the standard library has no call for: whole reads and writes, holes, attributes, private folders, durable names."""
 
-# System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH102
 from __future__ import annotations
 
 import contextlib

@@ -4,8 +4,6 @@ A store relies on flock between all processes that may own it, on atomic renames
 refused keeps not all of them. A store within a mount of SDFS would, besides, have its blobs wrapped as user bytes that look like blobs.
 """
 
-# System calls on `str` paths, which need not be decodable.
-# ruff: noqa: PTH110, PTH116, PTH120
 from __future__ import annotations
 
 import contextlib

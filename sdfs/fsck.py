@@ -17,8 +17,6 @@ What can be found, and whether it is damage, that is, something that a reader do
 A damaged blob is never touched. Where the trash has what it was made of, or a file of its name, the finding says so.
 """
 
-# System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH108, PTH119, PTH208
 from __future__ import annotations
 
 import contextlib

@@ -3,7 +3,6 @@
 run → checks → (background: fork, before any thread exists) → Owner → Fuse(…), which returns once it is unmounted
 """
 
-# ruff: noqa: PTH100, PTH208
 from __future__ import annotations
 
 import contextlib

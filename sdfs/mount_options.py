@@ -5,9 +5,6 @@ those about access times, which are the backing filesystem's business, it passes
 should not believe to have it.
 """
 
-# Paths as they were given.
-# ruff: noqa: PTH117
-
 from __future__ import annotations
 
 import os

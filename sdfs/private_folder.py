@@ -10,8 +10,6 @@ is refused, in a sentence that names it, unless it is
 A folder of root may be read by all others.
 """
 
-# System calls on descriptors, and on `str` paths, which need not be decodable.
-# ruff: noqa: PTH102
 from __future__ import annotations
 
 import contextlib
@@ -97,7 +95,7 @@ class PrivateFolder:
         """Remove a plain file that may be there. Raises OSError, and UserError where it is something else."""
         with contextlib.suppress(FileNotFoundError):
             os.close(_open(self.fd, name, f"{self.path}/{name}", stat.S_IFREG, None, {self._uid}))
-            os.unlink(self.name(name))  # noqa: PTH108
+            os.unlink(self.name(name))
 
     def close(self) -> None:
         os.close(self.fd)

@@ -95,7 +95,7 @@ def mount_files(manager: Manager, programs: Path, store: Path, mountpoint: str, 
         raise NotAStore(f"{store} is no SDFS store: make it one with `sdfs init`")
     mount_options.parse(options)
     drop_in = (
-        f"{MARKER}\n[Unit]\nRequiresMountsFor={_quote(root)} {_quote(os.path.dirname(mountpoint))}\n\n"  # noqa: PTH120
+        f"{MARKER}\n[Unit]\nRequiresMountsFor={_quote(root)} {_quote(os.path.dirname(mountpoint))}\n\n"
         f"[Service]\nEnvironment={_quote(f'STORE={root}')} {_quote(f'OPTIONS={options}')}\n"
     )
     return {

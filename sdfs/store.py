@@ -27,8 +27,6 @@ Order, which a power loss at any moment relies on (`tests/crash` tries them all)
 4. A file that is kept and was not replaced, so that it has two names, loses the one in the trash when the next owner starts.
 """
 
-# System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH102, PTH104, PTH108, PTH116, PTH120, PTH208
 from __future__ import annotations
 
 import contextlib

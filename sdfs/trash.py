@@ -6,8 +6,6 @@
 docs/STORE.md is normative.
 """
 
-# System calls on `str` paths, which need not be decodable.
-# ruff: noqa: PTH104, PTH108, PTH119, PTH208
 from __future__ import annotations
 
 import contextlib

@@ -1,5 +1,3 @@
-# System calls on `str` paths by descriptors of folders.
-# ruff: noqa: PTH102, PTH108
 from __future__ import annotations
 
 import contextlib

@@ -1,7 +1,5 @@
 """The owner's side of the control socket."""
 
-# System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH108, PTH116
 from __future__ import annotations
 
 import contextlib

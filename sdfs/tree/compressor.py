@@ -14,8 +14,6 @@ The kernel's pages of the name are stale then. They are invalidated after the lo
 an opener who is faster is told not to keep them (`sdfs.tree.opening`).
 """
 
-# System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH119
 from __future__ import annotations
 
 import contextlib

@@ -4,8 +4,6 @@ Linux filesystems make a new file's name durable with the file's fsync, most of 
 does not. Whoever is told that a file is durable gets its name with it, and those of all folders above.
 """
 
-# System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH116, PTH120
 from __future__ import annotations
 
 import contextlib

@@ -1,6 +1,5 @@
 """What an opener has of a file: reads and writes at offsets, through the `Inode` that it shares with all other openers."""
 
-# System calls on descriptors.
 from __future__ import annotations
 
 import errno

@@ -1,6 +1,5 @@
 """A copy of a file from outside becomes a new file of the tree."""
 
-# System calls on descriptors.
 from __future__ import annotations
 
 import os

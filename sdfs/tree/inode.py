@@ -22,8 +22,6 @@ but that a full disk may have trash removed); leaves (the table's own, the store
 once the file's bytes are at hand. A decode for a copy-up runs under Inode.lock: all that waits for it needs its result.
 """
 
-# System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH108, PTH116, PTH119, PTH120
 from __future__ import annotations
 
 import contextlib

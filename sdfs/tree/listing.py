@@ -1,6 +1,5 @@
 """An open folder: what is in it."""
 
-# System calls on descriptors.
 from __future__ import annotations
 
 import contextlib

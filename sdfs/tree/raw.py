@@ -4,7 +4,6 @@ engine, without the cache, and with no more than a chunk of them in memory.
 A payload is served once its checksum was found right, which is remembered for the file as it is.
 """
 
-# System calls on descriptors.
 from __future__ import annotations
 
 import errno

@@ -8,8 +8,6 @@ listed, whichever the last two reads kept to.
 - No harm: what fails here fails again, and is told, when it is read.
 """
 
-# System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH116, PTH208
 from __future__ import annotations
 
 import contextlib

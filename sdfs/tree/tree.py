@@ -10,8 +10,6 @@ The operations on names and attributes are here; those on open files are `sdfs.t
                 as it was (`sdfs.tree.install`)
 """
 
-# System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH101, PTH102, PTH106, PTH108, PTH115, PTH116, PTH119, PTH120, PTH211
 from __future__ import annotations
 
 import contextlib

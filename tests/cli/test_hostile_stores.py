@@ -3,8 +3,6 @@
 The shapes of `../shared/cases/stores`, where that folder is, and some that are made here. Each is built with canaries beside it.
 """
 
-# Shapes are built, and looked at, as strangers leave them.
-# ruff: noqa: PTH208
 from __future__ import annotations
 
 import importlib.util

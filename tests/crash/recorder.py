@@ -3,8 +3,6 @@
 What the wrappers miss is noticed: `tests.crash.replay` rebuilds the folder from a whole recording, and it has to be what is there.
 """
 
-# System calls on `str` paths and on descriptors, as SDFS makes them.
-# ruff: noqa: PTH115, PTH116, PTH119, PTH120
 from __future__ import annotations
 
 import contextlib

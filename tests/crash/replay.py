@@ -10,7 +10,6 @@ What is not may be lost or not; a rename is never half done. The combinations th
 What a file loses first is what came last since its last fsync; attributes go with the content.
 """
 
-# ruff: noqa: PTH101, PTH211
 from __future__ import annotations
 
 import hashlib

@@ -172,7 +172,7 @@ def test_a_folder_of_many_files_is_listed_whole(folder: Path) -> None:
     names = {f"file with a rather long name, so that the listing takes several calls {i}" for i in range(1000)}
     for name in names:
         (folder / name).touch()
-    assert set(os.listdir(folder)) == names  # noqa: PTH208  # as programs do
+    assert set(os.listdir(folder)) == names  # as programs do
 
 
 def test_the_internal_folder_is_not_there(mounted: Mounted) -> None:

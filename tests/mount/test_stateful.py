@@ -3,7 +3,6 @@
 The lossless engine shrinks pictures bit for bit, so that everything can be compared at any time; `sync` lets swaps happen in between.
 """
 
-# ruff: noqa: PTH101, PTH104, PTH106, PTH108
 from __future__ import annotations
 
 import errno

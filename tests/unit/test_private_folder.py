@@ -1,7 +1,5 @@
 """sdfs.private_folder and sdfs.no_follow: what another user could put in the way is refused, and nothing beyond it is touched."""
 
-# As SDFS does it, by paths of descriptors.
-# ruff: noqa: PTH102, PTH208
 from __future__ import annotations
 
 import os

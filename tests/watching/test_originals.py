@@ -60,7 +60,7 @@ def test_a_file_that_changed_is_not_given_up(file: Path) -> None:
 
 def test_another_file_of_that_name_is_not_given_up(file: Path) -> None:
     before = identity(file)
-    os.rename(file, f"{file}.old")  # noqa: PTH104
+    os.rename(file, f"{file}.old")
     file.write_bytes(b"content")
     os.utime(file, ns=(before.st_mtime_ns, before.st_mtime_ns))
     with pytest.raises(ChangedError):
