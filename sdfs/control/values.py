@@ -4,7 +4,6 @@ A field that a dataclass does not have is passed over; one that is missing takes
 """
 
 # Paths need not be decodable.
-# ruff: noqa: PTH100
 from __future__ import annotations
 
 import json

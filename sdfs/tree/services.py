@@ -1,7 +1,6 @@
 """What clients may ask of a store's owner: the table of `sdfs.control.requests`, for whoever is in this process. Thread-safe."""
 
 # System calls on `str` paths, which need not be decodable, and on descriptors.
-# ruff: noqa: PTH120, PTH208
 from __future__ import annotations
 
 import contextlib
