@@ -62,7 +62,7 @@ class Renders:
     """Thread-safe; holds no lock while the engine works."""
 
     def __init__(self, engine: Engine, cache: RenderCache, disk: DiskCache | None = None) -> None:
-        """`disk`: the second tier of the cache, which is closed by who made it."""
+        """`disk`: the second tier of the cache, which whoever made this closes."""
         self.cache = cache
         self.disk = disk
         self.meters = Meters()
