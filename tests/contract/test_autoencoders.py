@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from sdfs import trade_off
 from sdfs.autoencoders import lapped, layout
 from sdfs.autoencoders.lapped import BANDS, COMPONENTS, FACTOR
-from sdfs.autoencoders.layout import CHANNELS, CHROMA_FROM, DETAIL_CHANNELS, Analysed, Group, Latents
+from sdfs.autoencoders.layout import CHANNELS, DETAIL_CHANNELS, Analysed, Group, Latents
 from sdfs.autoencoders.restoration import HALO, Restoration, from_cells, to_cells
 from sdfs.autoencoders.runner import BundledAutoencoder, thumbnail
 from sdfs.autoencoders.tiles import spans
 from sdfs.latent_coding import LearnedCoder
 
 CPU = torch.device("cpu")
+CHROMA_QUALITY = 85  # the lowest that has the last group
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -105,6 +106,14 @@ def test_a_unit_of_any_component_does_the_same_to_rgb() -> None:
         assert (lapped.to_rgb(unit) - lapped.to_rgb(0 * unit)).norm() == pytest.approx(1, abs=1e-4)
 
 
+def test_fineness_is_eighths_from_0_to_100() -> None:
+    found = [layout.fineness(quality) for quality in range(layout.QUALITIES)]
+    assert (found[0], found[-1]) == (0, 100)
+    assert found == sorted(set(found))
+    assert all((8 * q).is_integer() for q in found)
+    assert [layout.last_group(q) for q in (found[CHROMA_QUALITY - 1], found[CHROMA_QUALITY])] == [Group.HIGH, Group.CHROMA]
+
+
 def test_channels_hold_every_coefficient_once() -> None:
     coefficients = torch.randperm(COMPONENTS * BANDS).float().reshape(1, COMPONENTS, 1, 1, BANDS)
     channels = layout.to_channels(coefficients)
@@ -121,18 +130,18 @@ def test_channels_that_are_not_there_are_0() -> None:
 
 
 def test_steps_become_finer_with_quality() -> None:
-    steps = torch.stack([layout.log2_steps(torch.tensor([float(quality)]))[0] for quality in range(layout.QUALITIES)])
+    steps = torch.stack([layout.log2_steps(torch.tensor([layout.fineness(quality)]))[0] for quality in range(layout.QUALITIES)])
     assert (steps.diff(dim=0) <= 0).all()
     assert torch.equal(steps * 16, (steps * 16).round())
 
 
-@pytest.mark.parametrize("quality", [50, CHROMA_FROM])
+@pytest.mark.parametrize("quality", [50, CHROMA_QUALITY])
 def test_latents_have_the_promised_shape(autoencoder: BundledAutoencoder, photo: NDArray[np.uint8], quality: int) -> None:
     analysed = autoencoder.encode(photo[:100, :130], quality)
     assert analysed.latents.shape == (CHANNELS, 7, 9)
     assert analysed.short.shape == (7, 9)
     assert (analysed.latents.dtype, analysed.short.dtype) == (np.float32, np.bool_)
-    assert analysed.latents[Group.CHROMA.channels].any() == (quality >= CHROMA_FROM)
+    assert analysed.latents[Group.CHROMA.channels].any() == (quality >= CHROMA_QUALITY)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (17, 33), (64, 65), (65, 127), (100, 400), (481, 321)], ids=str)
@@ -173,7 +182,7 @@ def test_flat_latents_give_a_flat_picture(quality: int, autoencoder: BundledAuto
 @pytest.mark.parametrize("quality", [0, 25, 50, 75, 100])
 def test_a_flat_picture_stays_flat(quality: int, autoencoder: BundledAutoencoder, coder: LearnedCoder) -> None:
     """What is left is one error of all its pixels: that of the means."""
-    half_step = 0.5 * 2 ** float(layout.log2_steps(torch.tensor([float(quality)]))[0, 0]) / FACTOR  # of a component
+    half_step = 0.5 * 2 ** float(layout.log2_steps(torch.tensor([layout.fineness(quality)]))[0].max()) / FACTOR  # of a component
     for colour in [*GREYS[::17], *SATURATED]:
         picture = np.full((33, 50, 3), colour, np.uint8)
         latents = coder.encode(autoencoder.encode(picture, quality), quality, trade_off.worth(picture))[1]

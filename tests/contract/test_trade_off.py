@@ -34,7 +34,7 @@ def encoded(model: BundledModel, picture: np.ndarray) -> dict[Effort, Encoded]:
 
 
 def cost(picture: np.ndarray, one: Encoded) -> float:
-    log2_step = float(layout.log2_step(torch.tensor(QUALITY)))
+    log2_step = float(layout.log2_step(torch.tensor(layout.fineness(QUALITY))))
     return trade_off.cost(compare(picture, one.pixels), 8 * len(one.section) / picture[:, :, 0].size, log2_step)
 
 

@@ -138,7 +138,7 @@ def test_an_exported_codec_agrees_with_the_one_that_trained(trained: Codec, weig
     picture, quality = np.ascontiguousarray(photo[:256, 128:384]), 70
     data, latents = coder.encode(autoencoder.encode(picture, quality), quality, worth(picture))
     decoded = autoencoder.decode(latents, quality, 256, 256)
-    rgb, q = torch.from_numpy(picture).permute(2, 0, 1)[None].float(), torch.tensor([float(quality)])
+    rgb, q = torch.from_numpy(picture).permute(2, 0, 1)[None].float(), torch.tensor([layout.fineness(quality)])
     with torch.no_grad():
         coded = trained.coded(rgb, q)
         restored = lapped.to_rgb(trained.restored(trained.linear(coded, q), coded, q))

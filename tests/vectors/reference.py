@@ -12,6 +12,7 @@ import struct
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from itertools import accumulate
 from operator import mul
 from pathlib import Path
@@ -25,6 +26,7 @@ Plane = list[list[float]]
 Places = Callable[[int, int], bool]  # of a row and a column
 CHANNELS, SLICE, CLASSES, FLAG_CLASSES, CHROMA_FROM = 768, 64, 46, 17, 65
 GROUPS = {"mean": 3, "low": 25, "middle": 92, "high": 296, "chroma": 352}  # channels
+FINENESS = (0, 3, 7, 12, 19, 27, 36, 46, 57, 73, 100)  # of qualities 0, 10, …, 100
 LIMIT_4 = 2048 << 4
 
 
@@ -34,6 +36,12 @@ class Layer(NamedTuple):
     side: int
     weights: list[list[int]]  # [out][tap, in]: of all channels those of the first tap, of the next, …
     biases: list[int]
+
+
+def fineness(quality: int) -> float:
+    position = Fraction(quality, 10)
+    low = min(math.floor(position), 9)
+    return float(Fraction(round(8 * (FINENESS[low] + (FINENESS[low + 1] - FINENESS[low]) * (position - low))), 8))
 
 
 def float32(x: float) -> float:
@@ -61,10 +69,10 @@ class Weights:
             self.tables.append((reach[index], [0, *accumulate(frequencies[at : at + size])]))
             at += size
 
-    def table_8(self, name: str, quality: int) -> list[int]:
-        """The row of `name.levels` for a quality; each operation of float32, as the page says."""
+    def table_8(self, name: str, fineness: float) -> list[int]:
+        """The row of `name.levels` for a fineness; each operation of float32, as the page says."""
         (rows, width), flat = self._values[f"prior.{name}.levels"]
-        position = float32(quality * float32(0.08))
+        position = float32(fineness * float32(0.08))
         low = min(int(position), rows - 2)
         part = float32(position - low)
         rest = float32(1 - part)
@@ -246,7 +254,7 @@ class SliceDecoder:
         assert words[-1:] != b"\0"
         self.ans = Ans([number for (number,) in struct.iter_unpack("<I", words + bytes(-len(words) % 4))])
         self.escapes, self.at = data[at : at + count], 0
-        self.weights, self.quality, self.rows, self.columns = weights, quality, rows, columns
+        self.weights, self.fineness, self.rows, self.columns = weights, fineness(quality), rows, columns
         self.height, self.width = -(-rows // 4) * 4, -(-columns // 4) * 4
 
     def read(self, classes: list[int]) -> list[int]:
@@ -272,7 +280,7 @@ class SliceDecoder:
         features = self._seen("see_middle", features, middle)
         high = self._two("high", features, self._nothing("high"))
         chroma = self._nothing("chroma")
-        if self.quality >= CHROMA_FROM:
+        if self.fineness >= CHROMA_FROM:
             out_12 = self._layer("chroma", self._seen("see_high", features, high))
             scale_4 = rounded(plus(out_12, self._table("chroma_quality"), 4), 8)
             chroma = self._pass(everywhere, self._outliers("chroma"), scale_4, chroma)
@@ -288,7 +296,7 @@ class SliceDecoder:
         return rounded(convolve(x_4, self.weights.layer(name, 10), 4), 10)
 
     def _table(self, name: str) -> list[int]:
-        return self.weights.table_8(name, self.quality)
+        return self.weights.table_8(name, self.fineness)
 
     def _nothing(self, group: str) -> Grid:
         return [[[0] * self.width for _ in range(self.height)] for _ in range(GROUPS[group])]
@@ -420,7 +428,7 @@ def components(values_4: Grid, short: list[list[int]], quality: int) -> list[Pla
         for axis, ends in enumerate(ENDS):
             for u, v in BANDS[ends[group] : ends[group + 1]]:
                 tilt = min(max(((3 if axis else 8) - math.hypot(u, v)) / 8, -0.75), 0.75)
-                unit = 2.0 ** (round(16 * (8.2 - 0.05 * quality - tilt)) / 16 - 4)
+                unit = 2.0 ** (round(16 * (8.2 - 0.05 * fineness(quality) - tilt)) / 16 - 4)
                 for r, row in enumerate(next(channels)):
                     for s, value in enumerate(row):
                         blocks[axis][r][s][u][v] = value * unit
