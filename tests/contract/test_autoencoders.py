@@ -20,8 +20,7 @@ from sdfs.autoencoders.tiles import spans
 from sdfs.latent_coding import LearnedCoder
 
 CPU = torch.device("cpu")
-
-CHROMA_QUALITY = 85  # the first that has the last group
+CHROMA_QUALITY = 85  # the lowest that has the last group
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -107,6 +106,14 @@ def test_a_unit_of_any_component_does_the_same_to_rgb() -> None:
         assert (lapped.to_rgb(unit) - lapped.to_rgb(0 * unit)).norm() == pytest.approx(1, abs=1e-4)
 
 
+def test_fineness_is_eighths_from_0_to_100() -> None:
+    found = [layout.fineness(quality) for quality in range(layout.QUALITIES)]
+    assert (found[0], found[-1]) == (0, 100)
+    assert found == sorted(set(found))
+    assert all((8 * q).is_integer() for q in found)
+    assert [layout.last_group(q) for q in (found[CHROMA_QUALITY - 1], found[CHROMA_QUALITY])] == [Group.HIGH, Group.CHROMA]
+
+
 def test_channels_hold_every_coefficient_once() -> None:
     coefficients = torch.randperm(COMPONENTS * BANDS).float().reshape(1, COMPONENTS, 1, 1, BANDS)
     channels = layout.to_channels(coefficients)
@@ -123,7 +130,7 @@ def test_channels_that_are_not_there_are_0() -> None:
 
 
 def test_steps_become_finer_with_quality() -> None:
-    steps = torch.stack([layout.log2_steps(torch.tensor([float(quality)]))[0] for quality in range(layout.QUALITIES)])
+    steps = torch.stack([layout.log2_steps(torch.tensor([layout.fineness(quality)]))[0] for quality in range(layout.QUALITIES)])
     assert (steps.diff(dim=0) <= 0).all()
     assert torch.equal(steps * 16, (steps * 16).round())
 
@@ -175,7 +182,7 @@ def test_flat_latents_give_a_flat_picture(quality: int, autoencoder: BundledAuto
 @pytest.mark.parametrize("quality", [0, 25, 50, 75, 100])
 def test_a_flat_picture_stays_flat(quality: int, autoencoder: BundledAutoencoder, coder: LearnedCoder) -> None:
     """What is left is one error of all its pixels: that of the means."""
-    half_step = 0.5 * 2 ** float(layout.log2_steps(torch.tensor([layout.fineness(quality)]))[0, 0]) / FACTOR  # of a component
+    half_step = 0.5 * 2 ** float(layout.log2_steps(torch.tensor([layout.fineness(quality)]))[0].max()) / FACTOR  # of a component
     for colour in [*GREYS[::17], *SATURATED]:
         picture = np.full((33, 50, 3), colour, np.uint8)
         latents = coder.encode(autoencoder.encode(picture, quality), quality, trade_off.worth(picture))[1]

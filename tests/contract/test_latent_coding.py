@@ -19,15 +19,14 @@ from sdfs.errors import DamagedError
 from sdfs.latent_coding import GRID, LATENT_LIMIT, LearnedCoder, Worth
 from sdfs.priors.learned import LearnedPrior
 
+CHROMA_QUALITY = 85  # the lowest that has the last group
 BEYOND_WORTH = np.float32(1e9)  # bits for a squared error: the nearest symbol is always taken
-
-CHROMA_QUALITY = 85  # the first that has the last group
 
 
 @pytest.fixture(scope="module")
 def analysed(autoencoder: BundledAutoencoder, photo: NDArray[np.uint8]) -> Analysed:
     """Of 10 x 14 positions, some with short windows."""
-    found = autoencoder.encode(photo[:150, :210], 65)
+    found = autoencoder.encode(photo[:150, :210], CHROMA_QUALITY)
     assert 0 < found.short.sum() < found.short.size
     return found
 
@@ -55,8 +54,9 @@ def test_the_decoder_gets_what_the_encoder_said(coder: LearnedCoder, analysed: A
 
 def test_only_higher_qualities_have_the_last_group(coder: LearnedCoder) -> None:
     analysed = noise(2, 3)
-    qualities = (CHROMA_QUALITY - 1, CHROMA_QUALITY)
-    last = [coder.encode(analysed, quality, even(analysed))[1].values[Group.CHROMA.channels] for quality in qualities]
+    last = [
+        coder.encode(analysed, quality, even(analysed))[1].values[Group.CHROMA.channels] for quality in (CHROMA_QUALITY - 1, CHROMA_QUALITY)
+    ]
     assert not last[0].any()
     assert last[1].any()
 
@@ -68,7 +68,7 @@ def test_quantisation_is_near(coder: LearnedCoder, analysed: Analysed) -> None:
 
 
 def test_a_symbol_that_is_worth_nothing_is_not_sent(coder: LearnedCoder, analysed: Analysed) -> None:
-    sizes = [len(coder.encode(analysed, 65, even(analysed, worth))[0]) for worth in (0.0, 1.0, 10.0, BEYOND_WORTH)]
+    sizes = [len(coder.encode(analysed, CHROMA_QUALITY, even(analysed, worth))[0]) for worth in (0.0, 1.0, 10.0, BEYOND_WORTH)]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1]
 
@@ -109,7 +109,7 @@ def test_what_the_prior_never_saw_is_coded_nevertheless(coder: LearnedCoder, aut
 )
 def test_outliers_that_cannot_be_are_damage(coder: LearnedCoder, outliers: bytes) -> None:
     with pytest.raises(DamagedError):
-        coder.decode(outliers, 2, 3, 65)
+        coder.decode(outliers, 2, 3, CHROMA_QUALITY)
 
 
 def test_an_outlier_is_added_wherever_it_is(coder: LearnedCoder) -> None:
@@ -142,29 +142,29 @@ def test_extreme_latents_are_coded(coder: LearnedCoder, quality: int) -> None:
 
 
 def test_threads_change_nothing(coder: LearnedCoder, analysed: Analysed) -> None:
-    data, latents = coder.encode(analysed, 65, even(analysed))
+    data, latents = coder.encode(analysed, CHROMA_QUALITY, even(analysed))
     threads = torch.get_num_threads()
     try:
         for count in (1, 2, 5):
             torch.set_num_threads(count)
-            assert_same(coder.decode(data, *analysed.short.shape, 65), latents)
+            assert_same(coder.decode(data, *analysed.short.shape, CHROMA_QUALITY), latents)
     finally:
         torch.set_num_threads(threads)
 
 
 def test_slices_do_not_know_of_each_other(coder: LearnedCoder, analysed: Analysed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latent_coding, "SLICE", 4)
-    data, latents = coder.encode(analysed, 65, even(analysed))
-    assert_same(coder.decode(data, *analysed.short.shape, 65), latents)
+    data, latents = coder.encode(analysed, CHROMA_QUALITY, even(analysed))
+    assert_same(coder.decode(data, *analysed.short.shape, CHROMA_QUALITY), latents)
     length = int.from_bytes(data[:4], "little")
     first = Latents(latents.values[:, :4, :4], latents.short[:4, :4])
-    assert_same(coder.decode(data[4 : 4 + length], 4, 4, 65), first)
+    assert_same(coder.decode(data[4 : 4 + length], 4, 4, CHROMA_QUALITY), first)
 
 
 @pytest.mark.parametrize("last", [Group.MEAN, Group.LOW])
 def test_the_first_groups_are_read_without_the_others(coder: LearnedCoder, analysed: Analysed, last: Group) -> None:
-    data, latents = coder.encode(analysed, 65, even(analysed))
-    part = coder.decode(data, *analysed.short.shape, 65, last)
+    data, latents = coder.encode(analysed, CHROMA_QUALITY, even(analysed))
+    part = coder.decode(data, *analysed.short.shape, CHROMA_QUALITY, last)
     np.testing.assert_array_equal(part.values, latents.values[: last.channels.stop])
     if last is Group.LOW:
         np.testing.assert_array_equal(part.short, latents.short)
@@ -175,11 +175,11 @@ def test_the_first_groups_are_read_without_the_others(coder: LearnedCoder, analy
 def test_damage_is_noticed_or_decodes_to_something(coder: LearnedCoder, analysed: Analysed, flips: list[tuple[int, int]], cut: int) -> None:
     """The checksum over the latents, in the header, catches what gets through here."""
     corner = Analysed(analysed.latents[:, :3, :3], analysed.short[:3, :3])
-    data = bytearray(coder.encode(corner, 65, even(corner))[0])
+    data = bytearray(coder.encode(corner, CHROMA_QUALITY, even(corner))[0])
     for position, mask in flips:
         data[position % len(data)] ^= mask
     with contextlib.suppress(DamagedError):
-        assert coder.decode(bytes(data[: len(data) - cut]), 3, 3, 65).values.shape == (CHANNELS, 3, 3)
+        assert coder.decode(bytes(data[: len(data) - cut]), 3, 3, CHROMA_QUALITY).values.shape == (CHANNELS, 3, 3)
 
 
 @settings(max_examples=60)
@@ -191,7 +191,7 @@ def test_any_bytes_are_refused_or_decode_to_something(coder: LearnedCoder, data:
 
 def test_a_claimed_size_without_bytes_is_refused_at_once(coder: LearnedCoder) -> None:
     with pytest.raises(DamagedError, match="cannot hold"):
-        coder.decode(bytes(100), 1 << 20, 1 << 20, 65)
+        coder.decode(bytes(100), 1 << 20, 1 << 20, CHROMA_QUALITY)
 
 
 def test_the_prior_costs_at_most_240_kmac_a_position() -> None:

@@ -171,7 +171,7 @@ def test_a_search_for_the_worst_picture_finds_none_beyond_the_bound(codec: Codec
         noisy = start + random.normal(0, random.choice([0, 1, 8]), start.shape)
         pixels = torch.from_numpy(noisy.clip(0, 255)).float().permute(2, 0, 1)[None].requires_grad_()
         quality, (top, left) = int(random.choice(QUALITIES)), random.integers(0, SIDE - 16, 2)
-        q = torch.tensor([float(quality)])
+        q = torch.tensor([layout.fineness(quality)])
         step, steps = torch.exp2(layout.log2_step(q)), torch.exp2(layout.log2_steps(q))[:, :, None, None]
         for round_ in range(9):
             if round_ % 4 == 0:

@@ -12,6 +12,7 @@ import struct
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from itertools import accumulate
 from operator import mul
 from pathlib import Path
@@ -25,6 +26,7 @@ Plane = list[list[float]]
 Places = Callable[[int, int], bool]  # of a row and a column
 CHANNELS, SLICE, CLASSES, FLAG_CLASSES, CHROMA_FROM = 768, 64, 46, 17, 65
 GROUPS = {"mean": 3, "low": 25, "middle": 92, "high": 296, "chroma": 352}  # channels
+FINENESS = (0, 3, 7, 12, 19, 27, 36, 46, 57, 73, 100)  # of qualities 0, 10, …, 100
 LIMIT_4 = 2048 << 4
 
 
@@ -36,15 +38,15 @@ class Layer(NamedTuple):
     biases: list[int]
 
 
+def fineness(quality: int) -> float:
+    position = Fraction(quality, 10)
+    low = min(math.floor(position), 9)
+    return float(Fraction(round(8 * (FINENESS[low] + (FINENESS[low + 1] - FINENESS[low]) * (position - low))), 8))
+
+
 def float32(x: float) -> float:
     (rounded,) = struct.unpack("<f", struct.pack("<f", x))
     return float(rounded)
-
-
-def fineness(quality: int) -> float:
-    table = (0, 3, 7, 12, 19, 27, 36, 46, 57, 73, 100, 100)
-    below, above = table[quality // 10 : quality // 10 + 2]
-    return round(8 * (below + (above - below) * (quality % 10) / 10)) / 8
 
 
 class Weights:
@@ -62,14 +64,10 @@ class Weights:
         reach, frequencies = self._values["entropy.reach"][1], self._values["entropy.frequencies"][1]
         self.tables: list[tuple[int, list[int]]] = [(0, [])]
         at = 0
-        for index in range(1, len(reach)):
+        for index in range(1, CLASSES + FLAG_CLASSES):
             size = 2 * reach[index] + 2
             self.tables.append((reach[index], [0, *accumulate(frequencies[at : at + size])]))
             at += size
-
-    def row(self, name: str, index: int) -> list[int]:
-        (_, width), flat = self._values[f"prior.{name}"]
-        return flat[index * width : (index + 1) * width]
 
     def table_8(self, name: str, fineness: float) -> list[int]:
         """The row of `name.levels` for a fineness; each operation of float32, as the page says."""
