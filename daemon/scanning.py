@@ -9,9 +9,8 @@ from collections.abc import Iterator
 
 from daemon.names import is_skipped_folder, is_temporary
 from daemon.originals import ASIDE, put_back, trash_folder
-from sdfs.access import store_at, store_mounted_at
+from sdfs.access import is_store_of_anybody, store_at
 from sdfs.errors import NotAStore
-from sdfs.store import looks_like_store
 
 
 def is_watched(root: str, path: str) -> bool:
@@ -23,7 +22,7 @@ def is_watched(root: str, path: str) -> bool:
     if is_temporary(name) or any(map(is_skipped_folder, folders)) or path.startswith(trash_folder() + "/"):
         return False
     below = ("/".join((root, *folders[:depth])) for depth in range(1, len(folders) + 1))
-    return not any(map(_is_store, below)) and enclosing_store(root) is None
+    return not any(map(is_store_of_anybody, below)) and enclosing_store(root) is None
 
 
 def enclosing_store(folder: str) -> str | None:
@@ -61,14 +60,9 @@ def scan(folder: str) -> Iterator[tuple[str, os.stat_result]]:
             except OSError:
                 continue
             if stat.S_ISDIR(status.st_mode):
-                if not is_skipped_folder(entry.name) and not _is_store(entry.path):
+                if not is_skipped_folder(entry.name) and not is_store_of_anybody(entry.path):
                     folders.append(entry.path)
             elif entry.name.startswith(ASIDE):
                 put_back(entry.path)  # and find it in the next scan, or by its event
             elif stat.S_ISREG(status.st_mode) and not is_temporary(entry.name):
                 yield entry.path, status
-
-
-def _is_store(folder: str) -> bool:
-    """Anybody's."""
-    return looks_like_store(folder) or store_mounted_at(folder) is not None

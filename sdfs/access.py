@@ -22,7 +22,7 @@ from sdfs.files import content_sha256, opened
 from sdfs.filesystems import is_mount_of_sdfs
 from sdfs.no_follow import folder_of
 from sdfs.serving import serving
-from sdfs.store import INTERNAL, is_store, read_identity, read_owner
+from sdfs.store import INTERNAL, is_store, looks_like_store, read_identity, read_owner
 from sdfs.tree.owner import Owner
 from sdfs.tree.status import FileStatus, Listed, Statistics, StoreStatus, Trashed, Usage, Wish
 
@@ -69,6 +69,11 @@ def store_mounted_at(folder: Path | str) -> Path | None:
         return Path(os.fsdecode(store)) if is_mount_of_sdfs(os.fspath(folder)) else None
     except OSError:
         return None
+
+
+def is_store_of_anybody(folder: str) -> bool:
+    """Tell whether a folder looks like a store, or is the root of a mount of one, whoever may own it."""
+    return looks_like_store(folder) or store_mounted_at(folder) is not None
 
 
 def holds(store: Path, path: str, sha256: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -14,19 +15,31 @@ from sdfs.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 CLI = (ROOT / "docs" / "CLI.md").read_text()
-COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
+
+
+def commands_of(group: Any, before: str = "") -> dict[str, Any]:
+    """All commands by what a user types after `sdfs`, those within groups too."""
+    found = {}
+    for name, command in group.commands.items():
+        found[before + name] = command
+        if hasattr(command, "commands"):
+            found |= commands_of(command, f"{before}{name} ")
+    return found
+
+
+COMMANDS = commands_of(get_command(app))
 CODES = {name: code for name, code in vars(exit_codes).items() if name.isupper() and isinstance(code, int)}
 
 
 def section(command: str) -> str:
-    found = re.search(rf"^## sdfs {command}\n(.*?)(?=^## |\Z)", CLI, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^## sdfs {command.split()[0]}\n(.*?)(?=^## |\Z)", CLI, re.MULTILINE | re.DOTALL)
     assert found, f"docs/CLI.md has no section on sdfs {command}"
     return found[1]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_has_a_section(command: str) -> None:
-    assert f"    sdfs {command} " in section(command)
+def test_a_command_is_in_its_section(command: str) -> None:
+    assert re.search(rf"^    sdfs {command}\b", section(command), re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -34,11 +47,14 @@ def test_every_option_of_a_command_is_in_its_section(command: str) -> None:
     options = [
         parameter.opts for parameter in COMMANDS[command].params if parameter.param_type_name == "option" and parameter.name != "help"
     ]
-    assert [names for names in options if not any(re.search(rf"{name}\b", section(command)) for name in names)] == []
+    assert [names for names in options if not any(re.search(rf"(?<![\w-]){name}\b", section(command)) for name in names)] == []
 
 
-def test_every_section_is_a_command() -> None:
-    assert set(re.findall(r"^## sdfs (\w+)", CLI, re.MULTILINE)) == set(COMMANDS)
+def test_every_section_is_a_command_and_every_line_of_use_one() -> None:
+    assert set(re.findall(r"^## sdfs (\w+)", CLI, re.MULTILINE)) == {command.split()[0] for command in COMMANDS}
+    groups = {command.split()[0] for command in COMMANDS if " " in command}
+    used = {f"{group} {name}" for group, name in re.findall(r"^    sdfs (\w+) ([a-z][\w-]*)", CLI, re.MULTILINE) if group in groups}
+    assert used <= set(COMMANDS)
 
 
 def test_every_exit_status_is_in_the_table() -> None:
