@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from sdfs.autoencoders import tone
-from sdfs.autoencoders.pretrained import CLASSES, PretrainedAutoencoder
-from sdfs.generic_coding import GenericCoder
-from sdfs.quality import compare
+from sdfs.codec.autoencoders import tone
+from sdfs.codec.autoencoders.pretrained import CLASSES, PretrainedAutoencoder
+from sdfs.codec.coding.generic_coder import GenericCoder
+from sdfs.codec.quality.scores import compare
 from training.data import load, pictures
 
 SIZES = {"512 x 512": (512, 512), "12 MP": (3000, 4000), "48 MP": (6000, 8000)}

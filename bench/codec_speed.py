@@ -49,12 +49,15 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from sdfs import codec, container, entropy, latent_coding, trade_off
-from sdfs.autoencoders.runner import BundledAutoencoder, fastest_dtype
-from sdfs.codec import Codec
-from sdfs.container import KIND_LATENT
-from sdfs.latent_coding import LearnedCoder
-from sdfs.resident import model as resident_model
+from sdfs.blob import container
+from sdfs.blob.container import KIND_LATENT
+from sdfs.codec import codec
+from sdfs.codec.autoencoders.runner import BundledAutoencoder, fastest_dtype
+from sdfs.codec.codec import Codec
+from sdfs.codec.coding import entropy, learned_coder
+from sdfs.codec.coding.learned_coder import LearnedCoder
+from sdfs.codec.quality import rate_distortion
+from sdfs.codec.resident import model as resident_model
 from sdfs.settings import Effort, EncodeSettings
 from training.data import load
 
@@ -67,10 +70,10 @@ ENTROPY = "prior/entropy"
 PARTS: list[tuple[str, Any, str]] = [
     ("probe", codec, "probe"),
     ("encoder", BundledAutoencoder, "encode"),
-    ("worth", trade_off, "worth"),
+    ("worth", rate_distortion, "worth"),
     ("prior", LearnedCoder, "encode"),
     ("prior", LearnedCoder, "decode"),
-    ("entropy", latent_coding, "encode"),
+    ("entropy", learned_coder, "encode"),
     ("entropy", entropy.Decoder, "read"),
     ("decoder", BundledAutoencoder, "decode"),
     ("render", codec, "_render_for"),

@@ -36,8 +36,8 @@ from rich.table import Table
 from scipy.cluster.vq import kmeans2
 from scipy.special import gammaln
 
-from sdfs.autoencoders.pretrained import PretrainedAutoencoder
-from sdfs.generic_coding import GenericCoder, steps_for
+from sdfs.codec.autoencoders.pretrained import PretrainedAutoencoder
+from sdfs.codec.coding.generic_coder import GenericCoder, steps_for
 from training.data import pictures
 from training.generic_samples import Photo, middle
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sdfs.store import init
+from sdfs.owner.store.store import init
 
 IDLE_SECONDS = 60.0
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")

@@ -22,13 +22,13 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from sdfs import container
-from sdfs.codec import Codec, _candidate
-from sdfs.container import KIND_LATENT, KINDS
+from sdfs.blob import container
+from sdfs.blob.container import KIND_LATENT, KINDS
+from sdfs.codec.codec import Codec, _candidate
+from sdfs.codec.pictures.picture import probe
+from sdfs.codec.quality.scores import Bound, Scores
+from sdfs.codec.resident.loading import Models
 from sdfs.errors import Unsuitable
-from sdfs.picture import probe
-from sdfs.quality import Bound, Scores
-from sdfs.resident import Models
 from sdfs.settings import DEFAULTS, EncodeSettings
 
 GREYS = (0, 64, 96, 120, 124, 126, 127, 128, 130, 136, 160, 255)

@@ -12,7 +12,7 @@ import typer
 
 from daemon import config
 from sdfs.errors import SdfsError
-from sdfs.printable import printable
+from sdfs.system.escape import escape
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}  # syslog's
@@ -22,7 +22,7 @@ class _Formatter(logging.Formatter):
     """Names in a message may have characters that a terminal takes for commands, and line ends."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return printable(super().formatMessage(record))
+        return escape(super().formatMessage(record))
 
 
 class _JournalFormatter(_Formatter):

@@ -26,7 +26,7 @@ from daemon.settling import Settling
 from daemon.taking import Result, Taker
 from daemon.watching import Watcher
 from sdfs.errors import UserError
-from sdfs.file_id import FileState
+from sdfs.system.file_id import FileState
 
 CHECK_SECONDS = 5.0  # between looks at the watcher's health
 PAUSE_SECONDS = 60.0  # after the store was full

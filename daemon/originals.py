@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import send2trash
 
 from daemon.config import Originals
-from sdfs.files import rename_noreplace
+from sdfs.system.files import rename_noreplace
 
 ASIDE = ".sdfs-taking."  # before the name of a file that is being given up
 _NAME_MAX = 255  # bytes

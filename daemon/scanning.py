@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from daemon.names import is_skipped_folder, is_temporary
 from daemon.originals import ASIDE, put_back, trash_folder
-from sdfs.access import is_store_of_anybody, store_at
 from sdfs.errors import NotAStore
+from sdfs.owner.access import is_store_of_anybody, store_at
 
 
 def is_watched(root: str, path: str) -> bool:

@@ -17,7 +17,7 @@ from types import FrameType
 from daemon.config import WatchConfig
 from daemon.folder import Counts, FolderWatch
 from sdfs.errors import UserError
-from sdfs.notify import notify, watchdog_seconds
+from sdfs.system.service_manager import notify, watchdog_seconds
 
 SUMMARY_SECONDS = 3600.0
 STUCK_SECONDS = 600.0  # a watch that was not seen alive for so long is stuck: systemd is not told any more that all is well

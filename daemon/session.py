@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sdfs.access import Access, Owner, open_access, store_at
+from sdfs.control.requests import Access
 from sdfs.errors import NotAStore, StoreBusy
+from sdfs.owner.access import open_access, store_at
+from sdfs.owner.owner import Owner
 
 IDLE_SECONDS = 30.0
 _MAKING_WAY_SECONDS = 2.0  # for who asked for the store, before it is opened again

@@ -18,7 +18,7 @@ import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sdfs.file_id import FileState
+from sdfs.system.file_id import FileState
 
 LONGEST_WAIT_SECONDS = 60.0
 _SHARED = 0.25  # events within this part of `closed_seconds` share one look

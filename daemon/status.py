@@ -7,7 +7,7 @@ import json
 import typer
 
 from daemon.ledger import Report, reports
-from sdfs.printable import printable
+from sdfs.system.escape import escape
 
 
 def tell(*, as_json: bool) -> None:
@@ -34,4 +34,4 @@ def _lines(report: Report) -> list[str]:
         state = f"on hold: {facts['trouble']}"
     lines = [f"{facts['folder']}: {state}"]
     lines += [f"  {entry.path}: {entry.reason} (tried {entry.tries} times)" for entry in report.problems]
-    return list(map(printable, lines))
+    return list(map(escape, lines))

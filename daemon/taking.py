@@ -27,9 +27,10 @@ from daemon.config import WatchConfig
 from daemon.ledger import Entry, Identity, Ledger, retry_seconds
 from daemon.scanning import is_watched
 from daemon.session import Session
-from sdfs.access import STATUS_XATTR, FileStatus, holds
+from sdfs.blob.signatures import HEAD_BYTES, picture_format
+from sdfs.control.answers import FileStatus
 from sdfs.errors import NameTaken, NotAStore, SdfsError, SourceChanged, StoreBusy, StoreFull, StoreTooNew, UserError
-from sdfs.signatures import HEAD_BYTES, picture_format
+from sdfs.owner.access import STATUS_XATTR, holds
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 PATIENCE_SECONDS = 120.0  # for one picture to be shrunk, before the next is taken

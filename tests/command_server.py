@@ -23,17 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import sdfs
-from sdfs import access
-from sdfs.container import KIND_LATENT, Preamble
+from sdfs.blob.container import KIND_LATENT, Preamble
 from sdfs.engine import client
 from sdfs.errors import DamagedError
-from sdfs.store import init
-from sdfs.tree import owner
+from sdfs.owner import access
+from sdfs.owner.store.store import init
 from tests.lossless_engine import LosslessEngine
 
 MOST_BYTES = 1 << 24
 SECONDS = 30.0  # after which a command hangs
-_USED = ("sdfs.cli", "sdfs.tree", "sdfs.control", "sdfs.fsck", "sdfs.models", "sdfs.mount", "sdfs.printable")
+_USED = ("sdfs.cli", "sdfs.owner.tree", "sdfs.control", "sdfs.owner.store.fsck", "sdfs.models", "sdfs.mount.mounting", "sdfs.system.escape")
 
 
 class Engine(LosslessEngine):
@@ -52,7 +51,7 @@ class Engine(LosslessEngine):
 
 
 def main() -> None:
-    owner.ChildEngine = client.Engine = lambda memory=None: Engine()  # type: ignore[assignment, misc]
+    client.Engine = client.Engine = lambda memory=None: Engine()  # type: ignore[assignment, misc]
     access._HANDOVER_SECONDS = 0.5  # no test has an owner that is about to answer
     for module in pkgutil.walk_packages(sdfs.__path__, "sdfs."):
         if module.name.startswith(_USED):

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import lz4.frame
 
-from sdfs import container
-from sdfs.container import KIND_LZ4, KIND_RAW
-from sdfs.engine.client import EngineStats
+from sdfs.blob import container
+from sdfs.blob.container import KIND_LZ4, KIND_RAW
+from sdfs.blob.signatures import picture_format
+from sdfs.engine.interface import EngineStats
 from sdfs.errors import NotAPicture, SdfsError
 from sdfs.settings import EncodeSettings
-from sdfs.signatures import picture_format
 
 
 class LosslessEngine:
@@ -71,8 +71,8 @@ def _encode(data: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    from sdfs.mount import run
-    from sdfs.tree.owner import Owner
+    from sdfs.mount.mounting import run
+    from sdfs.owner.owner import Owner
 
     run(
         Path(sys.argv[1]),

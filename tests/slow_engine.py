@@ -13,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from sdfs.mount import run
-from sdfs.tree.owner import Owner
+from sdfs.mount.mounting import run
+from sdfs.owner.owner import Owner
 from tests.lossless_engine import LosslessEngine
 
 

@@ -1,6 +1,6 @@
 """Turn a training checkpoint into the package's weights.
 
-    python -m training.export DIR/checkpoint.pt CROPS.npy [--to sdfs/weights/bundled.safetensors]
+    python -m training.export DIR/checkpoint.pt CROPS.npy [--to sdfs/codec/weights/bundled.safetensors]
 
 The network's weights become float16, the prior's the multiples that it computes with. Entropy tables are Laplacians, bent towards the
 symbols counted over some of the crops.
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sdfs.autoencoders.runner import BundledAutoencoder
-from sdfs.entropy import CLASSES, FLAG_CLASSES, PRECISION, Classes, Symbols, class_scale
-from sdfs.latent_coding import TABLES, LearnedCoder
-from sdfs.trade_off import worth
+from sdfs.codec.autoencoders.runner import BundledAutoencoder
+from sdfs.codec.coding.entropy import CLASSES, FLAG_CLASSES, PRECISION, Classes, Symbols, class_scale
+from sdfs.codec.coding.learned_coder import TABLES, LearnedCoder
+from sdfs.codec.quality.rate_distortion import worth
 from training.objective import Codec
 
 CALIBRATION_CROPS = 240
@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("crops", type=Path, help="as training.crops makes them, to calibrate the entropy tables on")
-    parser.add_argument("--to", type=Path, default=Path("sdfs/weights/bundled.safetensors"))
+    parser.add_argument("--to", type=Path, default=Path("sdfs/codec/weights/bundled.safetensors"))
     options = parser.parse_args()
     state = torch.load(options.checkpoint, map_location="cpu", weights_only=True)
     codec = Codec().requires_grad_(False)

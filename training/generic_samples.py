@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sdfs.generic_coding import Head
+from sdfs.codec.coding.generic_coder import Head
 
 SIDE = 512  # pixels; the middle of each photo
 STAND_INS = ((8, 16, 4, 60), (8, 16, 16, 16), (32, 48, 32, 60))  # factor, window, channels, photos

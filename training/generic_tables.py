@@ -1,6 +1,6 @@
 """Fit the tables of the generic prior: profiles, contexts and the entropy tables, for latents of any autoencoder.
 
-    python -m training.generic_tables PHOTOS [--to sdfs/weights/generic.safetensors]
+    python -m training.generic_tables PHOTOS [--to sdfs/codec/weights/generic.safetensors]
 
 They are fitted to latents of photos under stand-ins for autoencoders: lapped transforms of several sizes, their channels mixed at
 random. Adding latents of a small AutoencoderKL made its own sections about 1 % smaller and the others' neither smaller nor larger;
@@ -21,9 +21,21 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from scipy.special import ndtr
 
-from sdfs.entropy import CLASSES, PRECISION, Classes, Symbols, class_scale
-from sdfs.generic_coding import GenericCoder
-from sdfs.priors.generic import CLASS_OFFSETS, LEVELS, PASSES, PROFILES, Activity, Channels, GenericPrior, Pass, Planes, Where, neighbours
+from sdfs.codec.coding.entropy import CLASSES, PRECISION, Classes, Symbols, class_scale
+from sdfs.codec.coding.generic_coder import GenericCoder
+from sdfs.codec.coding.generic_prior import (
+    CLASS_OFFSETS,
+    LEVELS,
+    PASSES,
+    PROFILES,
+    Activity,
+    Channels,
+    GenericPrior,
+    Pass,
+    Planes,
+    Where,
+    neighbours,
+)
 from training.data import pictures
 from training.generic_samples import Latents, middle, samples
 
@@ -252,7 +264,7 @@ def tensors_of(taps: Sequence[Float], contexts: Float, shape: Shape) -> Tensors:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, help="a folder of photos, searched recursively")
-    parser.add_argument("--to", type=Path, default=Path("sdfs/weights/generic.safetensors"))
+    parser.add_argument("--to", type=Path, default=Path("sdfs/codec/weights/generic.safetensors"))
     options = parser.parse_args()
     random = np.random.default_rng(0)
     files = pictures(options.photos)

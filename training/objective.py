@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdfs.autoencoders import lapped, layout
-from sdfs.autoencoders.layout import Group
-from sdfs.autoencoders.restoration import Restoration
-from sdfs.priors.learned import LearnedPrior, Places, pick, scatter
-from sdfs.trade_off import price
+from sdfs.codec.autoencoders import lapped, layout
+from sdfs.codec.autoencoders.layout import Group
+from sdfs.codec.autoencoders.restoration import Restoration
+from sdfs.codec.coding.learned_prior import LearnedPrior, Places, pick, scatter
+from sdfs.codec.quality.rate_distortion import price
 from training import perceptual
 
 CHROMA_EVERY = 4  # the largest and emptiest group is taught in every so many steps

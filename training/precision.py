@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sdfs.autoencoders.runner import fastest_dtype
+from sdfs.codec.autoencoders.runner import fastest_dtype
 
 
 def autocast(device: str) -> torch.autocast:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdfs.autoencoders import lapped
+from sdfs.codec.autoencoders import lapped
 from training.data import Crops
 from training.objective import CHROMA_EVERY, Codec, distortion
 

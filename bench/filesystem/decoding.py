@@ -19,7 +19,7 @@ import imagecodecs
 from PIL import Image
 
 if TYPE_CHECKING:
-    from sdfs.codec import Codec
+    from sdfs.codec.codec import Codec
 
 _codec: Codec  # of the process
 
@@ -46,7 +46,7 @@ def decoder() -> Iterator[Decoder]:
 def _start() -> None:
     global _codec
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the engine does, before torch is imported
-    from sdfs.codec import Codec
+    from sdfs.codec.codec import Codec
 
     _codec = Codec()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bench.filesystem.figures import Figures
 from bench.filesystem.systems import mounted, new_store, passthrough, sync
-from sdfs import container
-from sdfs.container import KIND_RAW
+from sdfs.blob import container
+from sdfs.blob.container import KIND_RAW
 
 COUNTS = (1_000, 10_000, 100_000)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sdfs
-from sdfs.store import init, is_owned, read_owner
+from sdfs.owner.store.store import init, is_owned, read_owner
 
 _ROOT = Path(sdfs.__path__[0]).parent
 _END_SECONDS = 30.0

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.gpu.measure import FULL, QUICK, Bench, Report
-from sdfs.autoencoders.runner import LARGEST_ERROR
+from sdfs.codec.autoencoders.runner import LARGEST_ERROR
 from sdfs.settings import DEFAULTS
 
 

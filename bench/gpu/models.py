@@ -14,10 +14,10 @@ from PIL import Image
 from safetensors.torch import load
 from torch import Tensor
 
-from sdfs.autoencoders import lapped, layout
-from sdfs.autoencoders.lapped import BANDS, COMPONENTS, FACTOR
-from sdfs.autoencoders.layout import DETAIL_CHANNELS
-from sdfs.autoencoders.runner import LARGEST_ERROR, BundledAutoencoder
+from sdfs.codec.autoencoders import lapped, layout
+from sdfs.codec.autoencoders.lapped import BANDS, COMPONENTS, FACTOR
+from sdfs.codec.autoencoders.layout import DETAIL_CHANNELS
+from sdfs.codec.autoencoders.runner import LARGEST_ERROR, BundledAutoencoder
 
 QUALITY = 70.0
 # a pixel: the blocks of the bundled transform, its filters across both kinds of borders, long and short ones, and colours
@@ -60,7 +60,7 @@ class Model:
 
 def bundled(device: torch.device, format: Format) -> Model:
     """Raises ValueError where the engine does not take the format."""
-    weights = load(resources.files("sdfs").joinpath("weights/bundled.safetensors").read_bytes())
+    weights = load(resources.files("sdfs").joinpath("codec/weights/bundled.safetensors").read_bytes())
     autoencoder = BundledAutoencoder(weights, "", device, format.dtype)
     if autoencoder.placed[1] != format.dtype:
         raise ValueError(f"bundled, {format.name}: off by more than {LARGEST_ERROR} of 255, so that the engine takes float32")
@@ -84,7 +84,7 @@ def bundled(device: torch.device, format: Format) -> Model:
 
 def autoencoder_kl(device: torch.device, format: Format, config: dict[str, Any]) -> Model:
     """With random weights, the same for all formats."""
-    from sdfs.autoencoders.pretrained import CLASSES
+    from sdfs.codec.autoencoders.pretrained import CLASSES
 
     torch.manual_seed(0)
     made: Any = CLASSES["AutoencoderKL"](**config).eval().requires_grad_(False)

@@ -21,11 +21,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from sdfs import container
-from sdfs.autoencoders.runner import fastest_dtype
-from sdfs.codec import Codec as BlobCodec
-from sdfs.container import KIND_LATENT
-from sdfs.resident.model import BundledModel
+from sdfs.blob import container
+from sdfs.blob.container import KIND_LATENT
+from sdfs.codec.autoencoders.runner import fastest_dtype
+from sdfs.codec.codec import Codec as BlobCodec
+from sdfs.codec.resident.model import BundledModel
 from sdfs.settings import BUNDLED, Effort, EncodeSettings
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
@@ -132,7 +132,7 @@ def _code_of_sdfs() -> bytes:
 def _weights(weights: str) -> bytes:
     """Raises SystemExit."""
     if weights == BUNDLED:
-        return resources.files("sdfs").joinpath("weights/bundled.safetensors").read_bytes()
+        return resources.files("sdfs").joinpath("codec/weights/bundled.safetensors").read_bytes()
     try:
         return Path(weights).read_bytes()
     except OSError as error:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from sdfs.quality import LUMA
+from sdfs.codec.quality.scores import LUMA
 
 CALM_STD = 2.0  # levels, in 7 x 7 pixels
 EDGE_GRADIENT = 24.0  # levels a pixel: an edge is strong from here on

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from bench.rate_distortion.noise import Ground
 from bench.rate_distortion.perceptual import Dists, Lpips, WeightsMissing
-from sdfs.quality import compare, ms_ssim
+from sdfs.codec.quality.scores import compare, ms_ssim
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Values = Mapping[str, float | None]  # by name, None: this picture has none

@@ -12,8 +12,8 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from sdfs.access import Access
     from sdfs.cli.output import Complaints
+    from sdfs.control.requests import Access
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ def run(
 
     A name that is taken is left alone, and said so.
     """
-    from sdfs.access import open_access
     from sdfs.cli.naming import folder_within, store_of
     from sdfs.cli.output import Complaints, progress
     from sdfs.cli.sync import shrink
+    from sdfs.owner.access import open_access
 
     complaints, folder = Complaints(), PurePosixPath(folder_within(to))
     copies = [copy for source in sources for copy in _plan(source, folder, complaints)]

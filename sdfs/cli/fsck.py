@@ -10,7 +10,7 @@ import typer
 from sdfs.cli import exit_codes
 
 if TYPE_CHECKING:
-    from sdfs.fsck import Decode, Finding
+    from sdfs.owner.store.fsck import Decode, Finding
 
 
 def run(
@@ -22,7 +22,7 @@ def run(
     """Check all that is stored. Changes nothing, unless told to repair."""
     from sdfs.cli.naming import store_of
     from sdfs.cli.output import note, print_json, print_line, progress
-    from sdfs.fsck import check
+    from sdfs.owner.store.fsck import check
 
     with progress() as bars, _decoder(decode) as decoder:
         task = bars.add_task("checking", total=None)

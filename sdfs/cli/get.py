@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from sdfs.access import Access, Listed
     from sdfs.cli.output import Complaints
+    from sdfs.control.answers import Listed
+    from sdfs.control.requests import Access
 
 
 def run(
@@ -26,8 +27,8 @@ def run(
     """
     from sdfs.cli.naming import each_place
     from sdfs.cli.output import Complaints
-    from sdfs.models import resolve
-    from sdfs.no_follow import open_folder
+    from sdfs.models.registry import resolve
+    from sdfs.system.no_follow import open_folder
 
     if model is not None:
         model = resolve(model).id
@@ -71,7 +72,7 @@ class _Copy:
     def _in_folder(self, names: list[str], entries: list[tuple[Listed, str]]) -> None:
         """Files into the folder that `names` lead to, which is made if it is not there."""
         from sdfs.errors import UserError
-        from sdfs.no_follow import open_folder
+        from sdfs.system.no_follow import open_folder
 
         try:
             folder = open_folder(self._folder, names, on_missing=lambda name, depth: os.mkdir(name))
@@ -90,8 +91,8 @@ class _Copy:
     def _file(self, listed: Listed, folder: int, name: str, target: str) -> None:
         from sdfs.cli.output import about
         from sdfs.errors import SdfsError, UserError
-        from sdfs.files import rename_noreplace
-        from sdfs.no_follow import name_in
+        from sdfs.system.files import rename_noreplace
+        from sdfs.system.no_follow import name_in
 
         if listed.state in ("symlink", "special"):
             self._complaints.add(f"{listed.path} is left out: it is no regular file")

@@ -23,8 +23,8 @@ def run(
     """
     from sdfs.cli.output import complain
     from sdfs.cli.settings import given
+    from sdfs.owner.store.store import init
     from sdfs.settings import BUNDLED, EncodeSettings
-    from sdfs.store import init
 
     settings = EncodeSettings.parse(given(quality=quality, model=model, effort=effort, min_psnr=min_psnr, min_ms_ssim=min_ms_ssim))
     init(store, settings)

@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sdfs.access import Listed
+    from sdfs.control.answers import Listed
 
 
 def run(

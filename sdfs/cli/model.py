@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from sdfs.models import Model, Plan
+    from sdfs.models.folder import Model
+    from sdfs.models.pulling import Plan
 
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="A short name, org/name[/subfolder][@revision], or a folder (./…).")]
 _Json = Annotated[bool, typer.Option("--json", help="As a JSON array.")]
@@ -49,7 +50,8 @@ class _Details:
 def list_(json: _Json = False) -> None:
     """List the models that are on this machine, and the names of others."""
     from sdfs.cli.output import print_json
-    from sdfs.models import KNOWN, installed
+    from sdfs.models.names import KNOWN
+    from sdfs.models.registry import installed
 
     models = installed()
     here = {model.name for model in models}
@@ -77,10 +79,10 @@ def pull(name: _Name) -> None:
 
     How much that is is told before, and an interrupted download goes on where it ended. A local folder is only checked.
     """
-    from sdfs import models
     from sdfs.cli.output import print_line
+    from sdfs.models import pulling
 
-    print_line(models.pull(name, _announce).id)
+    print_line(pulling.pull(name, _announce).id)
 
 
 def _announce(plan: Plan) -> None:
@@ -93,7 +95,7 @@ def _announce(plan: Plan) -> None:
 def info(name: _Name, json: _Json = False) -> None:
     """Tell what a model on this machine is, and what a blob of it records."""
     from sdfs.cli.output import print_fields, print_json
-    from sdfs.models import resolve
+    from sdfs.models.registry import resolve
 
     model = resolve(name)
     details = _details(model)
@@ -104,7 +106,8 @@ def info(name: _Name, json: _Json = False) -> None:
 
 
 def _details(model: Model) -> _Details:
-    from sdfs.models import KNOWN, calibration, compatible
+    from sdfs.models.names import KNOWN, compatible
+    from sdfs.models.registry import calibration
 
     return _Details(
         name=model.name,
@@ -132,11 +135,11 @@ def calibrate(
 
     Those that are stored already do not need it.
     """
-    from sdfs import models
     from sdfs.cli.output import print_line, progress
     from sdfs.errors import ModelError
+    from sdfs.models import registry
 
-    model = models.resolve(name)
+    model = registry.resolve(name)
     with progress(quiet=quiet) as bars:
         task = bars.add_task("calibrating", total=None)
         result: dict[str, Any] = {}
@@ -144,7 +147,7 @@ def calibrate(
             bars.update(task, completed=result.get("photos", 0))
     if "steps" not in result:
         raise ModelError(f"{name} could not be calibrated: {result.get('error', 'the process that measures died')}")
-    models.save_calibration(model, result)
+    registry.save_calibration(model, result)
     print_line(" ".join(f"{step:.3f}" for step in result["steps"]))
 
 
@@ -153,7 +156,7 @@ def _measured(name: str, folder: Path) -> Iterator[dict[str, Any]]:
     import json
     import subprocess
 
-    command = [sys.executable, "-P", "-m", "sdfs.calibration", name, str(folder.absolute())]
+    command = [sys.executable, "-P", "-m", "sdfs.codec.calibration", name, str(folder.absolute())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield from map(json.loads, process.stdout)
@@ -165,7 +168,7 @@ def remove(name: _Name) -> None:
 
     Pictures that were shrunk with it cannot be read until it is back.
     """
-    from sdfs import models
     from sdfs.cli.output import number, print_line
+    from sdfs.models import registry
 
-    print_line(number(models.remove(models.resolve(name))))
+    print_line(number(registry.remove(registry.resolve(name))))

@@ -27,7 +27,7 @@ def run(
     ] = None,
 ) -> None:
     """Mount a store, in the background."""
-    from sdfs.mount import run as mount
+    from sdfs.mount.mounting import run as mount
 
     chosen = [*(options or ())]
     if disk_cache is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sdfs.errors import NotAStore, UserError
 
 if TYPE_CHECKING:
-    from sdfs.access import Access
+    from sdfs.control.requests import Access
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Place:
 
 def place_of(named: Path) -> Place:
     """Raises NotAStore where `named` lies in no store, FileNotFoundError where it is not there."""
-    from sdfs.access import store_at
+    from sdfs.owner.access import store_at
 
     path = Path(os.path.realpath(named.parent)) / named.name if named.name not in ("", "..") else Path(os.path.realpath(named))
     refused = ""
@@ -62,7 +62,7 @@ def folder_within(to: str) -> str:
 
 def each_place(named: Iterable[Path]) -> Iterator[tuple[Access, Place]]:
     """Every place that is named, in order, with access to its store. All of them are looked for before the first is yielded."""
-    from sdfs.access import open_access
+    from sdfs.owner.access import open_access
 
     for store, places in groupby([place_of(path) for path in named], key=lambda place: place.store):
         with open_access(store) as access:

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 def complain(error: object) -> None:
     """One line on stderr, for a condition that is no bug."""
-    from sdfs.printable import printable
+    from sdfs.system.escape import escape
 
     text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-    print(f"sdfs: {printable(text)}", file=sys.stderr)
+    print(f"sdfs: {escape(text)}", file=sys.stderr)
 
 
 def note(text: str) -> None:
@@ -97,9 +97,9 @@ def print_table(rows: Iterable[Sequence[str]], alignment: str) -> None:
 
 
 def _shown(text: str) -> str:
-    from sdfs.printable import printable
+    from sdfs.system.escape import escape
 
-    return printable(text) if sys.stdout.isatty() else text
+    return escape(text) if sys.stdout.isatty() else text
 
 
 def print_fields(title: str, fields: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ import typer
 from sdfs.cli.settings import EffortOption, MinMsSsimOption, MinPsnrOption, ModelOption, QualityOption
 
 if TYPE_CHECKING:
-    from sdfs.access import Access
     from sdfs.cli.output import Complaints
+    from sdfs.control.requests import Access
 
 
 def run(
@@ -29,10 +29,10 @@ def run(
 
     What is not given is as the store has it.
     """
-    from sdfs.access import Wish
     from sdfs.cli.naming import each_place
     from sdfs.cli.output import Complaints, progress
     from sdfs.cli.settings import given
+    from sdfs.control.answers import Wish
     from sdfs.errors import ModelError, SdfsError
 
     changes = given(quality=quality, model=model, effort=effort, min_psnr=min_psnr, min_ms_ssim=min_ms_ssim)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from sdfs.service_units import Content, Manager
+    from sdfs.installation.units import Content, Manager
 
 _System = Annotated[bool, typer.Option("--system", help="Of the system, not the user's.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")]
@@ -28,7 +28,7 @@ def install(
     dry_run: _DryRun = False,
 ) -> None:
     """Write units for systemd, and have it start them, now and from now on."""
-    from sdfs import service_units
+    from sdfs.installation import units as service_units
 
     if not (daemon or mount or mount_helper):
         raise typer.BadParameter("name --daemon, --mount STORE MOUNTPOINT, or --mount-helper")
@@ -63,7 +63,7 @@ def remove(
     dry_run: _DryRun = False,
 ) -> None:
     """Stop what was installed, and remove what was written for it. Stores and configurations stay."""
-    from sdfs import service_units
+    from sdfs.installation import units as service_units
 
     manager = service_units.Manager(system)
     everything = not (daemon or mount or mount_helper)

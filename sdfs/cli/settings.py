@@ -23,7 +23,7 @@ MinMsSsimOption = Annotated[
 
 def given(**options: Any) -> dict[str, Any]:
     """Those that are, by the names of the settings; a model as its id on this machine. Raises ModelMissing, ModelError."""
-    from sdfs.models import resolve
+    from sdfs.models.registry import resolve
 
     settings = {name: option for name, option in options.items() if option is not None}
     if settings.get("model", BUNDLED) != BUNDLED:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from sdfs.access import FileStatus, StoreStatus
+    from sdfs.control.answers import FileStatus, StoreStatus
 
 
 def run(
@@ -29,8 +29,8 @@ def run(
 
 
 def _print(status: FileStatus | StoreStatus) -> None:
-    from sdfs.access import StoreStatus
     from sdfs.cli.output import print_fields
+    from sdfs.control.answers import StoreStatus
 
     if isinstance(status, StoreStatus):
         print_fields(status.store, _fields_of_store(status))

@@ -8,7 +8,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sdfs.access import Statistics
+    from sdfs.control.answers import Statistics
 
 
 def run(
@@ -19,9 +19,9 @@ def run(
     """Tell what a store holds, and what its mount does: reads, decodes, caches, memory."""
     import sys
 
-    from sdfs.access import open_access
     from sdfs.cli.naming import store_of
     from sdfs.cli.output import print_fields, print_json
+    from sdfs.owner.access import open_access
 
     if watch and (json or not sys.stdout.isatty()):
         raise typer.BadParameter("--watch is for a terminal: programs ask for --json as often as they like")
@@ -44,8 +44,8 @@ def _watch(store: Path) -> None:
 
     from rich.live import Live
 
-    from sdfs.access import open_access
     from sdfs.errors import StoreBusy
+    from sdfs.owner.access import open_access
 
     with Live(auto_refresh=False) as live:
         while True:
@@ -64,12 +64,12 @@ def _view(statistics: Statistics) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from sdfs.printable import printable
+    from sdfs.system.escape import escape
 
-    table = Table(title=Text(printable(statistics.store)), title_justify="left", show_header=False, box=None)
+    table = Table(title=Text(escape(statistics.store)), title_justify="left", show_header=False, box=None)
     for name, value in _fields(statistics).items():
         if value is not None:
-            table.add_row(name, Text(printable(value)))
+            table.add_row(name, Text(escape(value)))
     return table
 
 

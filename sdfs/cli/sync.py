@@ -8,14 +8,14 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from sdfs.access import Access
+    from sdfs.control.requests import Access
 
 
 def run(store: Annotated[Path, typer.Argument(metavar="STORE", help="The store, or a mount of it.")]) -> None:
     """Wait until nothing is pending."""
-    from sdfs.access import open_access
     from sdfs.cli.naming import store_of
     from sdfs.cli.output import progress
+    from sdfs.owner.access import open_access
 
     with open_access(store_of(store)) as access, progress() as bars:
         shrink(access, bars)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from sdfs.access import Trashed
+    from sdfs.control.answers import Trashed
 
 _Store = Annotated[Path, typer.Argument(metavar="STORE", help="The store, or a mount of it.")]
 
@@ -18,9 +18,9 @@ app = typer.Typer(no_args_is_help=True, help="Get back, or forget, what was repl
 @app.command("list")
 def list_(store: _Store, json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False) -> None:
     """List what is in the trash, the oldest first."""
-    from sdfs.access import open_access
     from sdfs.cli.naming import store_of
     from sdfs.cli.output import print_json
+    from sdfs.owner.access import open_access
 
     with open_access(store_of(store)) as access:
         trashed = access.trashed()
@@ -50,10 +50,10 @@ def restore(
 
     A name that is taken is left alone, and said so. An original stays unshrunk until it is written to.
     """
-    from sdfs.access import open_access
     from sdfs.cli.naming import folder_within, store_of
     from sdfs.cli.output import Complaints, print_line
     from sdfs.errors import NameTaken
+    from sdfs.owner.access import open_access
 
     complaints, folder = Complaints(), to and folder_within(to)
     with open_access(store_of(store)) as access:
@@ -69,9 +69,9 @@ def restore(
 @app.command("empty")
 def empty(store: _Store) -> None:
     """Remove everything from the trash, now."""
-    from sdfs.access import open_access
     from sdfs.cli.naming import store_of
     from sdfs.cli.output import note, number
+    from sdfs.owner.access import open_access
 
     with open_access(store_of(store)) as access:
         trashed = access.trashed()

@@ -11,6 +11,6 @@ def run(
     lazy: Annotated[bool, typer.Option("--lazy", help="Also while files are open: it goes when the last of them is closed.")] = False,
 ) -> None:
     """Unmount a store."""
-    from sdfs.mount import unmount
+    from sdfs.mount.mounting import unmount
 
     unmount(mountpoint, lazy=lazy)

@@ -28,7 +28,7 @@ from sdfs.control.values import (
     parse_record,
 )
 from sdfs.errors import StoreBusy, UserError
-from sdfs.file_id import Identity
+from sdfs.system.file_id import Identity
 
 MAX_LINE_BYTES = 1 << 23  # of an answer
 _PROBE_SECONDS = 5.0

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Protocol, get_args, get_origin, get_type_hints
 
-from sdfs.no_follow import is_path
-from sdfs.tree.status import FileStatus, Listed, Statistics, StoreStatus, Trashed, Usage, Wish
+from sdfs.control.answers import FileStatus, Listed, Statistics, StoreStatus, Trashed, Usage, Wish
+from sdfs.system.no_follow import is_path
 
 VERSION = 1  # of the protocol; another one whenever a program of the last one would misunderstand it
 MAX_DATA_BYTES = 1 << 20  # of a file that follow one line

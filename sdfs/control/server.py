@@ -19,8 +19,8 @@ from sdfs import errors
 from sdfs.control.requests import MAX_DATA_BYTES, REQUESTS, VERSION, Access, Request
 from sdfs.control.values import OtherVersionError, WrongValueError, pack, pack_line, parse_arguments, parse_line
 from sdfs.errors import SdfsError, StoreBusy, UserError
-from sdfs.file_id import Identity
-from sdfs.files import make_private
+from sdfs.system.file_id import Identity
+from sdfs.system.files import make_private
 
 PART_ENTRIES = 100  # of a list in one line
 

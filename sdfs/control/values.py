@@ -18,7 +18,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sdfs.control.requests import VERSION, Request
-from sdfs.no_follow import is_path
+from sdfs.system.no_follow import is_path
 
 _T = TypeVar("_T")
 _MAX_TEXT = 1 << 20  # characters

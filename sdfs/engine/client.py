@@ -20,12 +20,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 
-from sdfs.engine import protocol
+from sdfs.engine import messages
 from sdfs.engine.child import Child
-from sdfs.engine.protocol import Message
+from sdfs.engine.interface import EngineStats
+from sdfs.engine.messages import Message
 from sdfs.engine.requests import Request, Waiting
 from sdfs.errors import EngineError
 from sdfs.settings import EncodeSettings, Memory
@@ -40,18 +41,6 @@ def backoff_seconds(failures: int) -> float:
     return min(FIRST_BACKOFF_SECONDS * 2.0 ** min(failures - 1, 16), LAST_BACKOFF_SECONDS)
 
 
-@dataclass(frozen=True)
-class EngineStats:
-    state: str  # 'unloaded' | 'loading' | 'ready'
-    pid: int | None
-    starts: int  # children started so far
-    failures: int  # children that died or did not load since the last answer
-    in_flight: int
-    device: str | None = None  # this and the next: of the bundled model, as the child said last; None: there is none that said it
-    dtype: str | None = None
-    device_bytes: int | None = None  # that it holds there; None: of the machine's own memory
-
-
 def _service(memory: Memory) -> tuple[str, ...]:
     vram = () if memory.vram is None else ("--vram", str(memory.vram))
     return (sys.executable, "-P", "-m", "sdfs.engine.service", "--ram", str(memory.ram), *vram)
@@ -60,7 +49,7 @@ def _service(memory: Memory) -> tuple[str, ...]:
 class Engine:
     """Encodes and decodes in a child process. Thread-safe.
 
-    Futures fail with the errors of `sdfs.codec`, or with EngineError: the child died twice on this request, the model cannot be
+    Futures fail with the errors of `sdfs.codec.codec`, or with EngineError: the child died twice on this request, the model cannot be
     loaded (then every request fails at once until the next try is due), or the engine was closed.
     """
 
@@ -90,16 +79,16 @@ class Engine:
                 self._wake()
 
     def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> Future[bytes]:
-        """The blob of a picture file, once no decode waits. All as in `sdfs.codec.Codec.encode`."""
+        """The blob of a picture file, once no decode waits. All as in `sdfs.codec.codec.Codec.encode`."""
         header = {"settings": asdict(settings), "reference_size": None if reference is None else len(reference)}
-        return self._submit(Request(protocol.ENCODE, data + (reference or b""), header))
+        return self._submit(Request(messages.ENCODE, data + (reference or b""), header))
 
     def decode(self, key: str, blob: bytes, *, model: str | None = None, ahead: bool = False) -> Future[bytes]:
         """The render of a blob, before all encodes. `key` names the blob: calls with the same key meanwhile share one decode.
 
         `model`: one to use instead of the blob's; the key has to tell it. `ahead`: no reader waits for it, until `hurry` is called.
         """
-        return self._submit(Request(protocol.DECODE, blob, {"model": model}, key, ahead))
+        return self._submit(Request(messages.DECODE, blob, {"model": model}, key, ahead))
 
     def hurry(self, key: str) -> None:
         """A reader waits for what is decoded ahead under this key, if it is."""
@@ -135,7 +124,7 @@ class Engine:
 
     def _submit(self, request: Request) -> Future[bytes]:
         future: Future[bytes] = Future()
-        if len(request.payload) > protocol.MAX_PAYLOAD_BYTES:
+        if len(request.payload) > messages.MAX_PAYLOAD_BYTES:
             future.set_exception(EngineError(f"{len(request.payload)} bytes are more than the engine takes at once"))
             return future
         with self._changed:
@@ -216,7 +205,7 @@ class Engine:
 
     def _send(self, child: Child, message: Message) -> None:
         try:
-            protocol.send(child.socket, message)
+            messages.send(child.socket, message)
         except OSError as error:
             _log.debug("the engine is gone: %s", error)  # its listening thread learns it too, and acts
 
@@ -226,26 +215,26 @@ class Engine:
         load_error = ""
         try:
             with child.socket.makefile("rb") as stream:
-                while (message := protocol.receive(stream)) is not None:
-                    if message.type == protocol.ERROR and message.id == 0:
-                        load_error = str(protocol.parse_error(message))
+                while (message := messages.receive(stream)) is not None:
+                    if message.type == messages.ERROR and message.id == 0:
+                        load_error = str(messages.parse_error(message))
                     else:
                         self._receive(child, message)
-        except (OSError, protocol.ProtocolError) as error:
+        except (OSError, messages.ProtocolError) as error:
             _log.debug("the engine's socket: %s", error)
         how = child.reap()
         self._lost(child, load_error or how)
 
     def _receive(self, child: Child, message: Message) -> None:
         with self._changed:
-            if message.type in (protocol.READY, protocol.RESULT):
+            if message.type in (messages.READY, messages.RESULT):
                 child.figures = message.header
-            if message.type == protocol.READY:
+            if message.type == messages.READY:
                 child.ready = True
                 self._load_error = None
-            elif message.type == protocol.BEGUN:
+            elif message.type == messages.BEGUN:
                 child.begun.add(message.id)
-            request = self._in_flight.pop(message.id, None) if message.type in (protocol.RESULT, protocol.ERROR) else None
+            request = self._in_flight.pop(message.id, None) if message.type in (messages.RESULT, messages.ERROR) else None
             if request is not None:
                 child.begun.discard(message.id)
                 self._waiting.forget(request)
@@ -253,7 +242,7 @@ class Engine:
             self._active_at = time.monotonic()
             self._changed.notify_all()
         if request is not None:
-            request.complete(message.payload if message.type == protocol.RESULT else protocol.parse_error(message))
+            request.complete(message.payload if message.type == messages.RESULT else messages.parse_error(message))
 
     def _lost(self, child: Child | None, how: str) -> None:
         """`child` (None: it never came to be) has ended. Decide who waits again and who fails."""

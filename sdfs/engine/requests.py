@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdfs.engine.protocol import AHEAD, DECODE, DECODES_AT_ONCE, Message
+from sdfs.engine.messages import AHEAD, DECODE, DECODES_AT_ONCE, Message
 from sdfs.errors import SdfsError
 
 MAX_ENCODES_IN_FLIGHT = 1

@@ -22,8 +22,8 @@ import sys
 import threading
 from typing import Any, Protocol
 
-from sdfs.engine import protocol
-from sdfs.engine.protocol import Message
+from sdfs.engine import messages
+from sdfs.engine.messages import Message
 from sdfs.errors import SdfsError
 from sdfs.settings import EncodeSettings, Memory
 
@@ -31,15 +31,15 @@ AHEAD_NICENESS = 5  # to that of readers' decodes: a third of their share of a p
 ENCODE_NICENESS = 10  # a tenth of it
 OOM_SCORE_ADJ = 500  # the kernel takes the engine, which costs one retry, before the mount, which costs open files
 _THREADS = (
-    (protocol.DECODE, 0, protocol.DECODES_AT_ONCE),
-    (protocol.AHEAD, AHEAD_NICENESS, protocol.DECODES_AT_ONCE),
-    (protocol.ENCODE, ENCODE_NICENESS, 1),
+    (messages.DECODE, 0, messages.DECODES_AT_ONCE),
+    (messages.AHEAD, AHEAD_NICENESS, messages.DECODES_AT_ONCE),
+    (messages.ENCODE, ENCODE_NICENESS, 1),
 )
 _log = logging.getLogger("sdfs.engine")
 
 
 class Coder(Protocol):
-    """What is served: `sdfs.codec.Codec`, or a stand-in. Several calls may be under way at once, in threads."""
+    """What is served: `sdfs.codec.codec.Codec`, or a stand-in. Several calls may be under way at once, in threads."""
 
     def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> bytes: ...
 
@@ -58,7 +58,7 @@ class _Answers:
     def send(self, message: Message) -> None:
         """Raises OSError where the owner is gone."""
         with self._sending:
-            protocol.send(self._sock, message)
+            messages.send(self._sock, message)
 
 
 def serve(sock: socket.socket, codec: Coder) -> None:
@@ -70,8 +70,8 @@ def serve(sock: socket.socket, codec: Coder) -> None:
         for _ in range(threads):
             threading.Thread(target=_work, args=(answers, codec, queues[type_], niceness), daemon=True).start()
     with contextlib.suppress(OSError), sock.makefile("rb") as stream:
-        answers.send(Message(protocol.READY, header=codec.figures()))
-        while (message := protocol.receive(stream)) is not None:
+        answers.send(Message(messages.READY, header=codec.figures()))
+        while (message := messages.receive(stream)) is not None:
             queues[message.type].put(message)
 
 
@@ -80,24 +80,24 @@ def _work(answers: _Answers, codec: Coder, requests: queue.SimpleQueue[Message],
     with contextlib.suppress(OSError):  # the owner is gone; the reading thread ends the process
         while True:
             request = requests.get()
-            answers.send(Message(protocol.BEGUN, request.id))
+            answers.send(Message(messages.BEGUN, request.id))
             answers.send(_answer(codec, request))
 
 
 def _answer(codec: Coder, request: Message) -> Message:
     try:
-        if request.type == protocol.ENCODE:
+        if request.type == messages.ENCODE:
             data, reference = _parts(request)
             settings = EncodeSettings.parse(request.header["settings"])
             result = codec.encode(data, settings, reference=reference)
         else:
             result = codec.decode(request.payload, model=request.header["model"])
-        return Message(protocol.RESULT, request.id, codec.figures(), result)
+        return Message(messages.RESULT, request.id, codec.figures(), result)
     except SdfsError as error:
-        return protocol.pack_error(request.id, error)
+        return messages.pack_error(request.id, error)
     except Exception as error:
         _log.exception("request %d failed", request.id)
-        return protocol.pack_error(request.id, error)
+        return messages.pack_error(request.id, error)
 
 
 def _parts(request: Message) -> tuple[bytes, bytes | None]:
@@ -129,12 +129,12 @@ def main() -> None:
     # read when torch is imported: threads that spin while they wait for each other are slow, at times tenfold, where other programs run
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        from sdfs.codec import Codec
+        from sdfs.codec.codec import Codec
 
         codec = Codec(memory=Memory(options.ram, options.vram))
     except Exception as error:
         _log.exception("the model could not be loaded")
-        protocol.send(sock, protocol.pack_error(0, error))
+        messages.send(sock, messages.pack_error(0, error))
         sys.exit(1)
     serve(sock, codec)
     os._exit(0)  # not sys.exit: the working thread may be deep inside torch

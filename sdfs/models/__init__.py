@@ -1,24 +1,11 @@
 """Autoencoders of the public hub, and of local folders, by name: what is on this machine, getting it, removing it. No torch here.
 
 Their files are where huggingface_hub keeps them, or in the user's own folder; what SDFS itself notes of them is in `records`.
+Both processes run it, and commands do. It imports `system` and `settings`.
+
+names      what a user may call a model
+folder     a model's files, checked without loading them
+records    what SDFS notes of models
+pulling    getting one
+registry   which are here
 """
-
-from sdfs.models.folder import Model
-from sdfs.models.names import KNOWN, Known, compatible
-from sdfs.models.pulling import Plan, pull
-from sdfs.models.registry import calibration, installed, of_blob, remove, resolve, save_calibration
-
-__all__ = [
-    "KNOWN",
-    "Known",
-    "Model",
-    "Plan",
-    "calibration",
-    "compatible",
-    "installed",
-    "of_blob",
-    "pull",
-    "remove",
-    "resolve",
-    "save_calibration",
-]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sdfs import container
+from sdfs.blob import container
+from sdfs.blob.container import MAGIC
 from sdfs.cli import exit_codes
-from sdfs.container import MAGIC
 from tests.cli.conftest import COMMAND, ENVIRONMENT, done, fails, on_terminal, sdfs
 
 # init
@@ -318,7 +318,7 @@ def test_a_reader_that_stops_is_no_error(store: Path) -> None:
 
 
 def test_a_bug_gets_a_traceback(store: Path) -> None:
-    script = "import sdfs.access; sdfs.access.open_access = None; from sdfs.cli import main; main()"
+    script = "import sdfs.owner.access; sdfs.owner.access.open_access = None; from sdfs.cli import main; main()"
     completed = subprocess.run([sys.executable, "-c", script, "ls", store], capture_output=True, text=True, env=ENVIRONMENT)
     assert completed.returncode == exit_codes.BUG
     assert "Traceback" in completed.stderr

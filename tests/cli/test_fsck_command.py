@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from sdfs.blob.container import MAGIC
 from sdfs.cli import exit_codes
-from sdfs.container import MAGIC
-from sdfs.store import Store
+from sdfs.owner.store.store import Store
 from tests.cli.conftest import done, fails, sdfs, told_on_terminal
 
 

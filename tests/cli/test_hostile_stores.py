@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from sdfs.access import open_access
-from sdfs.store import init, read_owner
+from sdfs.owner.access import open_access
+from sdfs.owner.store.store import init, read_owner
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = ROOT.parent / "shared" / "cases" / "stores"

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sdfs.cli import exit_codes
-from sdfs.store import is_owned
+from sdfs.owner.store.store import is_owned
 from tests.cli.conftest import COMMAND, ENVIRONMENT, done, fails
 
 pytestmark = pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse")

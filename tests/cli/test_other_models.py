@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdfs.access import open_access
 from sdfs.cli import exit_codes
+from sdfs.owner.access import open_access
 from tests.cli.conftest import ENVIRONMENT, done, fails, sdfs
 from tests.hub_server import HubServer
 

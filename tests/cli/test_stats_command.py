@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.access import Statistics
 from sdfs.cli import exit_codes
+from sdfs.control.answers import Statistics
 from tests.cli.conftest import COMMAND, ENVIRONMENT, done, fails, sdfs
 from tests.cli.test_docs import section
 from tests.cli.test_mounted import mounted

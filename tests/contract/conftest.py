@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load
 
-from sdfs.autoencoders.runner import BundledAutoencoder
-from sdfs.latent_coding import LearnedCoder
+from sdfs.codec.autoencoders.runner import BundledAutoencoder
+from sdfs.codec.coding.learned_coder import LearnedCoder
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,7 +28,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def weights() -> dict[str, torch.Tensor]:
-    tensors: dict[str, torch.Tensor] = load(resources.files("sdfs").joinpath("weights/bundled.safetensors").read_bytes())
+    tensors: dict[str, torch.Tensor] = load(resources.files("sdfs").joinpath("codec/weights/bundled.safetensors").read_bytes())
     return tensors
 
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sdfs import trade_off
-from sdfs.autoencoders import lapped, layout
-from sdfs.autoencoders.lapped import BANDS, COMPONENTS, FACTOR
-from sdfs.autoencoders.layout import CHANNELS, DETAIL_CHANNELS, Analysed, Group, Latents
-from sdfs.autoencoders.restoration import HALO, Restoration, from_cells, to_cells
-from sdfs.autoencoders.runner import BundledAutoencoder, thumbnail
-from sdfs.autoencoders.tiles import spans
-from sdfs.latent_coding import LearnedCoder
+from sdfs.codec.autoencoders import lapped, layout
+from sdfs.codec.autoencoders.lapped import BANDS, COMPONENTS, FACTOR
+from sdfs.codec.autoencoders.layout import CHANNELS, DETAIL_CHANNELS, Analysed, Group, Latents
+from sdfs.codec.autoencoders.restoration import HALO, Restoration, from_cells, to_cells
+from sdfs.codec.autoencoders.runner import BundledAutoencoder, thumbnail
+from sdfs.codec.autoencoders.tiles import spans
+from sdfs.codec.coding.learned_coder import LearnedCoder
+from sdfs.codec.quality import rate_distortion
 
 CPU = torch.device("cpu")
 CHROMA_QUALITY = 85  # the lowest that has the last group
@@ -185,7 +185,7 @@ def test_a_flat_picture_stays_flat(quality: int, autoencoder: BundledAutoencoder
     half_step = 0.5 * 2 ** float(layout.log2_steps(torch.tensor([layout.fineness(quality)]))[0].max()) / FACTOR  # of a component
     for colour in [*GREYS[::17], *SATURATED]:
         picture = np.full((33, 50, 3), colour, np.uint8)
-        latents = coder.encode(autoencoder.encode(picture, quality), quality, trade_off.worth(picture))[1]
+        latents = coder.encode(autoencoder.encode(picture, quality), quality, rate_distortion.worth(picture))[1]
         decoded = autoencoder.decode(latents, quality, 33, 50).astype(int)
         assert np.ptp(decoded, (0, 1)).max() <= 1, colour
         assert np.abs(decoded - colour).max() <= 1 + 3**0.5 * half_step, colour

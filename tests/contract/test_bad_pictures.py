@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from sdfs import container
-from sdfs.autoencoders.layout import Latents
-from sdfs.autoencoders.runner import TILE, BundledAutoencoder
-from sdfs.codec import Codec
-from sdfs.container import KIND_JXL, KIND_LATENT, KIND_LZ4, KIND_RAW
-from sdfs.quality import compare
-from sdfs.resident import Models, ResidentModel
+from sdfs.blob import container
+from sdfs.blob.container import KIND_JXL, KIND_LATENT, KIND_LZ4, KIND_RAW
+from sdfs.codec.autoencoders.layout import Latents
+from sdfs.codec.autoencoders.runner import TILE, BundledAutoencoder
+from sdfs.codec.codec import Codec
+from sdfs.codec.quality.scores import compare
+from sdfs.codec.resident.loading import Models
+from sdfs.codec.resident.model import ResidentModel
 from sdfs.settings import Effort, EncodeSettings
 from tests.unit.memory import taken_kib
 
@@ -112,7 +113,7 @@ def test_tiles_as_large_as_they_are_leave_no_seams(
 ENCODE = """
 import sys
 from pathlib import Path
-from sdfs.codec import Codec
+from sdfs.codec.codec import Codec
 from sdfs.settings import Effort, EncodeSettings
 Path(sys.argv[2]).write_bytes(Codec("cpu").encode(Path(sys.argv[1]).read_bytes(), EncodeSettings(effort=Effort.FAST)))
 print(peak())
@@ -120,7 +121,7 @@ print(peak())
 DECODE = """
 import sys
 from pathlib import Path
-from sdfs.codec import Codec
+from sdfs.codec.codec import Codec
 Path(sys.argv[1]).write_bytes(Codec("cpu").decode(Path(sys.argv[2]).read_bytes()))
 print(peak())
 """

@@ -1,4 +1,4 @@
-"""sdfs.autoencoders.blending: tiles put together."""
+"""sdfs.codec.autoencoders.blending: tiles put together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdfs.autoencoders.blending import blend, tiles
+from sdfs.codec.autoencoders.blending import blend, tiles
 
 sizes = st.integers(8, 40)
 

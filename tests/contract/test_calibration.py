@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from sdfs import calibration, models
-from sdfs.resident import Encoded
-from sdfs.resident.pretrained import PretrainedModel
+from sdfs.codec import calibration
+from sdfs.codec.resident.model import Encoded
+from sdfs.codec.resident.pretrained import PretrainedModel
+from sdfs.models import registry
+from sdfs.models.folder import Model
 from sdfs.settings import Effort
 from tests.small_models import kl, saved
 
@@ -45,8 +47,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def model(folder: Path) -> models.Model:
-    return models.resolve(str(folder))
+def model(folder: Path) -> Model:
+    return registry.resolve(str(folder))
 
 
 @pytest.fixture
@@ -68,12 +70,12 @@ def photos(tmp_path: Path, photo: NDArray[np.uint8], part: NDArray[np.uint8]) ->
 
 def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: Path) -> list[dict[str, Any]]:
     """What the process that the command starts tells it."""
-    monkeypatch.setattr(sys, "argv", ["sdfs.calibration", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["sdfs.codec.calibration", *map(str, arguments)])
     calibration.main()
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_channel_that_matters_more_gets_finer_steps(model: models.Model, photos: Path) -> None:
+def test_a_channel_that_matters_more_gets_finer_steps(model: Model, photos: Path) -> None:
     *_, result = calibration.measure(model, calibration.photos_of(photos))
     steps = result["steps"]
     assert math.prod(steps) == pytest.approx(1)
@@ -102,21 +104,21 @@ def test_an_empty_folder_is_an_error(
     assert line["error"].startswith("there is no photo in the folder")
 
 
-def encoded(model: models.Model, picture: NDArray[np.uint8]) -> Encoded:
+def encoded(model: Model, picture: NDArray[np.uint8]) -> Encoded:
     return PretrainedModel(model, CPU, torch.float32).encode(picture, 40, Effort.NORMAL)
 
 
-def test_the_next_encode_uses_the_steps(model: models.Model, part: NDArray[np.uint8]) -> None:
+def test_the_next_encode_uses_the_steps(model: Model, part: NDArray[np.uint8]) -> None:
     sizes = [len(encoded(model, part).section)]
     for steps in ([0.5] * 4, [0.5, 0.5, 0.5, 0.25]):
-        models.save_calibration(model, {"steps": steps})
+        registry.save_calibration(model, {"steps": steps})
         sizes.append(len(encoded(model, part).section))
     assert sizes == sorted(set(sizes))
 
 
-def test_no_blob_needs_them(model: models.Model, part: NDArray[np.uint8]) -> None:
+def test_no_blob_needs_them(model: Model, part: NDArray[np.uint8]) -> None:
     before = encoded(model, part)
-    models.save_calibration(model, {"steps": [2.0, 1.0, 0.25, 2.0]})
+    registry.save_calibration(model, {"steps": [2.0, 1.0, 0.25, 2.0]})
     header = {"latents_crc32": before.latents_crc32, **before.header}
     decoded = PretrainedModel(model, CPU, torch.float32).decode(before.section, header, *part.shape[:2])
     assert np.array_equal(decoded, before.pixels)

@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from sdfs import container
-from sdfs.codec import LARGEST_SHARE, Codec
-from sdfs.container import KIND_JXL, KIND_LATENT, KIND_LZ4, KIND_RAW
+from sdfs.blob import container
+from sdfs.blob.container import KIND_JXL, KIND_LATENT, KIND_LZ4, KIND_RAW
+from sdfs.codec.codec import LARGEST_SHARE, Codec
+from sdfs.codec.quality.scores import Bound, Scores, compare, worst_place
 from sdfs.errors import DamagedError, ModelError, NotAPicture, StoreTooNew
-from sdfs.quality import Bound, Scores, compare, worst_place
 from sdfs.settings import EncodeSettings
 
 LATENT_FORMATS: dict[str, dict[str, Any]] = {

@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from sdfs import container, latent_coding
-from sdfs.autoencoders import Pixels, lapped, layout
-from sdfs.autoencoders.layout import CHANNELS, Analysed, Latents
-from sdfs.autoencoders.runner import LARGEST_ERROR, TILE, BundledAutoencoder
-from sdfs.codec import Codec
-from sdfs.container import KIND_LATENT, Blob
-from sdfs.generic_coding import GenericCoder
-from sdfs.latent_coding import LearnedCoder, Worth
-from sdfs.metadata import pack_metadata
-from sdfs.resident.model import latents_crc32
+from sdfs.blob import container
+from sdfs.blob.container import KIND_LATENT, Blob
+from sdfs.blob.metadata import pack_metadata
+from sdfs.codec.autoencoders import lapped, layout
+from sdfs.codec.autoencoders.interface import Pixels
+from sdfs.codec.autoencoders.layout import CHANNELS, Analysed, Latents
+from sdfs.codec.autoencoders.runner import LARGEST_ERROR, TILE, BundledAutoencoder
+from sdfs.codec.codec import Codec
+from sdfs.codec.coding import learned_coder
+from sdfs.codec.coding.generic_coder import GenericCoder
+from sdfs.codec.coding.learned_coder import LearnedCoder, Worth
+from sdfs.codec.resident.model import latents_crc32
 from sdfs.settings import Effort, EncodeSettings
 from tests.vectors import reference
 from tests.vectors.make import picture
@@ -137,7 +139,7 @@ def assert_reference_agrees(coder: LearnedCoder, analysed: Analysed, quality: in
 
 
 def test_the_reference_decoder_puts_slices_together_in_the_same_way(coder: LearnedCoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (latent_coding, reference):
+    for module in (learned_coder, reference):
         monkeypatch.setattr(module, "SLICE", 4)
     assert_reference_agrees(coder, spread_latents(5, 6), 50)
 

@@ -1,4 +1,4 @@
-"""sdfs.autoencoders.pretrained: every class of diffusers' image autoencoders, small and with random weights."""
+"""sdfs.codec.autoencoders.pretrained: every class of diffusers' image autoencoders, small and with random weights."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from sdfs.autoencoders import pretrained
-from sdfs.autoencoders.pretrained import PretrainedAutoencoder
+from sdfs.codec.autoencoders import pretrained
+from sdfs.codec.autoencoders.pretrained import PretrainedAutoencoder
 from sdfs.errors import ModelError
 from tests.small_models import MODELS, kl, saved
 

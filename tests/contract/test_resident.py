@@ -1,4 +1,4 @@
-"""sdfs.resident: the models in memory, with real diffusers autoencoders, small and with random weights."""
+"""sdfs.codec.resident: the models in memory, with real diffusers autoencoders, small and with random weights."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from sdfs import container, models
-from sdfs.codec import Codec
-from sdfs.container import KIND_LATENT, Blob
+from sdfs.blob import container
+from sdfs.blob.container import KIND_LATENT, Blob
+from sdfs.codec.codec import Codec
+from sdfs.codec.resident import loading as resident_models
+from sdfs.codec.resident.loading import Models
+from sdfs.codec.resident.model import HASH_DIGITS, Encoded, ResidentModel
+from sdfs.codec.resident.pretrained import PretrainedModel
 from sdfs.errors import DamagedError, ModelError, ModelMissing
-from sdfs.resident import HASH_DIGITS, Models
-from sdfs.resident import models as resident_models
-from sdfs.resident.model import Encoded, ResidentModel
-from sdfs.resident.pretrained import PretrainedModel
+from sdfs.models.folder import Model
 from sdfs.settings import BUNDLED, Effort, EncodeSettings
 from tests.small_models import kl, saved, tiny
 
@@ -149,7 +150,7 @@ class Logbook(Models):
         self.tries: list[float] = []
         self._clock = clock
 
-    def _load_pretrained(self, model: models.Model) -> PretrainedModel:
+    def _load_pretrained(self, model: Model) -> PretrainedModel:
         self.tries.append(self._clock.now)
         return super()._load_pretrained(model)
 

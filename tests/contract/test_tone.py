@@ -1,4 +1,4 @@
-"""sdfs.autoencoders.tone: the shades of tiles put right."""
+"""sdfs.codec.autoencoders.tone: the shades of tiles put right."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdfs.autoencoders import tone
-from sdfs.autoencoders.tone import CELL
+from sdfs.codec.autoencoders import tone
+from sdfs.codec.autoencoders.tone import CELL
 
 
 def noise(height: int, width: int) -> np.ndarray:

@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sdfs.autoencoders import lapped, layout
-from sdfs.autoencoders.layout import CHROMA_FROM, Group
-from sdfs.autoencoders.runner import BundledAutoencoder
-from sdfs.entropy import CLASSES, FLAG_CLASSES, PRECISION, Tables
-from sdfs.latent_coding import TABLES, LearnedCoder
-from sdfs.trade_off import worth
+from sdfs.codec.autoencoders import lapped, layout
+from sdfs.codec.autoencoders.layout import CHROMA_FROM, Group
+from sdfs.codec.autoencoders.runner import BundledAutoencoder
+from sdfs.codec.coding.entropy import CLASSES, FLAG_CLASSES, PRECISION, Tables
+from sdfs.codec.coding.learned_coder import TABLES, LearnedCoder
+from sdfs.codec.quality.rate_distortion import worth
 from training import export, perceptual
 from training.data import Crops
 from training.export import calibrated, tables, weights_of

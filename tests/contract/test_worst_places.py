@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from sdfs import container
-from sdfs.autoencoders import lapped, layout
-from sdfs.autoencoders.layout import DETAIL_CHANNELS, Latents
-from sdfs.autoencoders.restoration import Restoration
-from sdfs.autoencoders.runner import BundledAutoencoder
-from sdfs.codec import Codec
-from sdfs.container import KIND_LATENT
-from sdfs.quality import Bound, Scores, worst_place
+from sdfs.blob import container
+from sdfs.blob.container import KIND_LATENT
+from sdfs.codec.autoencoders import lapped, layout
+from sdfs.codec.autoencoders.layout import DETAIL_CHANNELS, Latents
+from sdfs.codec.autoencoders.restoration import Restoration
+from sdfs.codec.autoencoders.runner import BundledAutoencoder
+from sdfs.codec.codec import Codec
+from sdfs.codec.quality.scores import Bound, Scores, worst_place
 from sdfs.settings import DEFAULTS, EncodeSettings
 
 Pixels = NDArray[np.uint8]

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from sdfs import files
+from sdfs.system import files
 
 Number = int  # names an inode for good: st_ino may be used again
 Place = tuple[Number, str]  # a name in a folder

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from sdfs import container
-from sdfs.container import MAGIC
-from sdfs.files import stays_plain
-from sdfs.fsck import check
+from sdfs.blob import container
+from sdfs.blob.container import MAGIC
+from sdfs.blob.signatures import picture_format
+from sdfs.control.answers import Wish
+from sdfs.owner.owner import Owner
+from sdfs.owner.store.attributes import stays_plain
+from sdfs.owner.store.fsck import check
+from sdfs.owner.store.store import init
+from sdfs.owner.tree.handle import Handle
 from sdfs.settings import DEFAULTS
-from sdfs.signatures import picture_format
-from sdfs.store import init
-from sdfs.tree.handle import Handle
-from sdfs.tree.owner import Owner
-from sdfs.tree.status import Wish
 from tests.crash.recorder import Recording, View, recording
 from tests.crash.replay import Disk, Outcome, outcomes
 from tests.lossless_engine import LosslessEngine

@@ -14,13 +14,13 @@ from types import TracebackType
 
 import pytest
 
-from sdfs.access import open_access
-from sdfs.mount import unmount
-from sdfs.store import init, is_store
+from sdfs.mount.mounting import unmount
+from sdfs.owner.access import open_access
+from sdfs.owner.store.store import init, is_store
 
 ROOT = Path(__file__).resolve().parents[2]
 LOSSLESS = (sys.executable, str(ROOT / "tests" / "lossless_engine.py"))
-RUN = "import sys; from pathlib import Path; from sdfs.mount import run; run(Path(sys.argv[1]), Path(sys.argv[2]), {})"
+RUN = "import sys; from pathlib import Path; from sdfs.mount.mounting import run; run(Path(sys.argv[1]), Path(sys.argv[2]), {})"
 REAL = (sys.executable, "-c", RUN.format("foreground=True"))
 BACKGROUND = (sys.executable, "-c", RUN.format("options=''.join(sys.argv[3:])"))
 

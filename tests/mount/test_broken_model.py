@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.store import init
+from sdfs.owner.store.store import init
 from tests.mount.mounting import REAL, ROOT, Mounted, eventually, needs_fuse
 
 pytestmark = needs_fuse

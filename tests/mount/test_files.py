@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sdfs import container
+from sdfs.blob import container
 from tests.mount.mounting import Mounted, needs_fuse
 
 pytestmark = needs_fuse

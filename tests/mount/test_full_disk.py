@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.access import open_access
-from sdfs.store import Store, init
+from sdfs.owner.access import open_access
+from sdfs.owner.store.store import Store, init
 from tests.mount.mounting import Mounted, eventually, needs_fuse
 
 pytestmark = [needs_fuse, pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small tmpfs"), pytest.mark.timeout(120)]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdfs.picture import find_marker
+from sdfs.codec.pictures.picture import find_marker
 from tests.mount.mounting import REAL, Mounted, needs_fuse
 from tests.mount.test_real_engine import photo
 

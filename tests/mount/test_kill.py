@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.container import MAGIC
-from sdfs.control import ControlClient
+from sdfs.blob.container import MAGIC
+from sdfs.control.answers import Wish
+from sdfs.control.client import ControlClient
 from sdfs.errors import DamagedError, SdfsError, UserError
-from sdfs.fsck import check
-from sdfs.store import read_identity, read_owner
-from sdfs.tree.status import Wish
+from sdfs.owner.store.fsck import check
+from sdfs.owner.store.store import read_identity, read_owner
 from tests.mount.mounting import Mounted, needs_fuse
 
 pytestmark = needs_fuse

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from sdfs import container
-from sdfs.access import open_access
+from sdfs.blob import container
 from sdfs.errors import MountError, NotAStore, StoreBusy, UserError
-from sdfs.mount import run, unmount
-from sdfs.store import init
+from sdfs.mount.mounting import run, unmount
+from sdfs.owner.access import open_access
+from sdfs.owner.store.store import init
 from tests.mount.mounting import BACKGROUND, LOSSLESS, ROOT, Mounted, eventually, is_mounted, needs_fuse
 
 pytestmark = needs_fuse

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from sdfs import container
-from sdfs.cache import DEFAULT_BYTES
+from sdfs.blob import container
+from sdfs.owner.renders.cache import DEFAULT_BYTES
 from tests.mount.mounting import REAL, Mounted, needs_fuse
 from tests.mount.test_real_engine import engine_pids
 

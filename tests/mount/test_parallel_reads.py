@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.access import Statistics, open_access
-from sdfs.mount import unmount
+from sdfs.control.answers import Statistics
+from sdfs.mount.mounting import unmount
+from sdfs.owner.access import open_access
 from tests.mount.mounting import REAL, ROOT, Mounted, eventually, needs_fuse
 from tests.mount.test_real_engine import photo
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.access import Statistics, open_access
+from sdfs.control.answers import Statistics
+from sdfs.owner.access import open_access
 from tests.mount.mounting import BACKGROUND, Mounted, needs_fuse
 
 pytestmark = needs_fuse

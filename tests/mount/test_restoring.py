@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.access import open_access
 from sdfs.errors import StoreBusy
-from sdfs.fsck import check
+from sdfs.owner.access import open_access
+from sdfs.owner.store.fsck import check
 from tests.mount.mounting import Mounted, needs_fuse
 
 pytestmark = needs_fuse

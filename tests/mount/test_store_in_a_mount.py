@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdfs.errors import UserError
-from sdfs.store import Store, init
+from sdfs.owner.store.store import Store, init
 from tests.mount.mounting import Mounted, needs_fuse
 
 pytestmark = needs_fuse

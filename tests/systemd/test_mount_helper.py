@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.store import init
+from sdfs.owner.store.store import init
 from tests.systemd.machine import ROOT, Machine, eventually, needs_machine
 
 pytestmark = needs_machine

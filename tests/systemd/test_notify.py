@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.notify import notify, watchdog_seconds
+from sdfs.system.service_manager import notify, watchdog_seconds
 
 
 @pytest.fixture

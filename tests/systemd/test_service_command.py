@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.store import init
+from sdfs.owner.store.store import init
 from tests.systemd.machine import Machine, needs_machine
 
 Service = Callable[..., subprocess.CompletedProcess[str]]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sdfs.errors import NotAStore, UserError
-from sdfs.service_units import (
+from sdfs.installation.units import (
     DAEMON,
     MARKER,
     Manager,
@@ -26,7 +26,7 @@ from sdfs.service_units import (
     unit_files,
     write,
 )
-from sdfs.store import init
+from sdfs.owner.store.store import init
 
 PATHS = [
     "/",

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.service_units import DAEMON, Manager, daemon_files, mount_files, mount_unit, write
-from sdfs.store import init
+from sdfs.installation.units import DAEMON, Manager, daemon_files, mount_files, mount_unit, write
+from sdfs.owner.store.store import init
 
 pytestmark = pytest.mark.skipif(
     not Path("/dev/fuse").exists() or shutil.which("fusermount3") is None, reason="needs /dev/fuse and fusermount3"

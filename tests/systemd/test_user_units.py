@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.service_units import DAEMON, MARKER, mount_unit
-from sdfs.store import init
+from sdfs.installation.units import DAEMON, MARKER, mount_unit
+from sdfs.owner.store.store import init
 from tests.systemd.machine import Machine, eventually, needs_machine, needs_systemd
 
 pytestmark = [needs_machine, needs_systemd]

@@ -8,8 +8,8 @@ import sys
 import zlib
 from pathlib import Path
 
-from sdfs import container
-from sdfs.container import KIND_RAW, MAGIC
+from sdfs.blob import container
+from sdfs.blob.container import KIND_RAW, MAGIC
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGE = 100 << 20

@@ -16,15 +16,16 @@ from typing import Any
 
 import pytest
 
-from sdfs.control import ControlClient, ControlServer
 from sdfs.control import client as client_module
+from sdfs.control.answers import Wish
+from sdfs.control.client import ControlClient
 from sdfs.control.requests import REQUESTS, VERSION, Access
+from sdfs.control.server import ControlServer
 from sdfs.errors import StoreBusy, UserError
-from sdfs.file_id import Identity
-from sdfs.store import Store, init, read_identity
-from sdfs.tree.owner import Owner
-from sdfs.tree.services import Services
-from sdfs.tree.status import Wish
+from sdfs.owner.owner import Owner
+from sdfs.owner.services import Services
+from sdfs.owner.store.store import Store, init, read_identity
+from sdfs.system.file_id import Identity
 from tests.lossless_engine import LosslessEngine
 
 IDENTITY = Identity(1, 2, "a" * 64)

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import pytest
 
-from sdfs import container
+from sdfs.blob import container
+from sdfs.control.answers import Wish
 from sdfs.errors import UserError
-from sdfs.fsck import check
-from sdfs.store import init
-from sdfs.tree.owner import Owner
-from sdfs.tree.status import Wish
+from sdfs.owner.owner import Owner
+from sdfs.owner.store.fsck import check
+from sdfs.owner.store.store import init
 from tests.lossless_engine import LosslessEngine
 
 NAMES = ("a.jpg", "b.jpg", "c.jpg")

@@ -14,9 +14,10 @@ import torch
 from bench.gpu.__main__ import main
 from bench.gpu.measure import QUICK
 from bench.gpu.models import FORMATS, LINEAR_FLOP
-from sdfs.autoencoders.lapped import BANDS, COMPONENTS, FACTOR
-from sdfs.autoencoders.restoration import CELL, DETAIL, Restoration
-from sdfs.autoencoders.runner import LARGEST_ERROR
+from sdfs.codec.autoencoders.lapped import BANDS, COMPONENTS, FACTOR
+from sdfs.codec.autoencoders.layout import DETAIL
+from sdfs.codec.autoencoders.restoration import CELL, Restoration
+from sdfs.codec.autoencoders.runner import LARGEST_ERROR
 
 
 @pytest.fixture(scope="module")

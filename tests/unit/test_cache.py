@@ -1,4 +1,4 @@
-"""sdfs.cache: bounded in bytes, one load per key, pinned keys stay."""
+"""sdfs.owner.renders.cache: bounded in bytes, one load per key, pinned keys stay."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sdfs.cache import RenderCache
+from sdfs.owner.renders.cache import RenderCache
 
 
 def never() -> bytes:

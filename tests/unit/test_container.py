@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdfs import container
-from sdfs.container import HEADER_DICTIONARY, KIND_LATENT, KIND_RAW, MODE_OF_BACKING, PREAMBLE_BYTES, Preamble
+from sdfs.blob import container
+from sdfs.blob.container import KIND_LATENT, KIND_RAW, MODE_OF_BACKING, PREAMBLE_BYTES, Preamble
+from sdfs.blob.dictionaries import HEADER_DICTIONARY
 from sdfs.errors import DamagedError, SdfsError, StoreTooNew
 
 BLOB = container.pack(KIND_LATENT, 7, {"quality": 50, "note": "ü"}, {"file": b"content", "more": b""})

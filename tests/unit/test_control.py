@@ -1,4 +1,4 @@
-"""sdfs.control and sdfs.access: a store used by several processes at once, through the one that owns it."""
+"""sdfs.control and sdfs.owner.access: a store used by several processes at once, through the one that owns it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.access import Access, open_access, take_over
-from sdfs.control import ControlClient, server, socket_path
+from sdfs.control import server
+from sdfs.control.client import ControlClient
+from sdfs.control.requests import Access
+from sdfs.control.server import socket_path
 from sdfs.errors import DamagedError, NameTaken, NotAStore, StoreBusy, UserError
-from sdfs.store import Store, init
-from sdfs.tree.owner import Owner
-from sdfs.tree.services import Services
+from sdfs.owner.access import open_access, take_over
+from sdfs.owner.owner import Owner
+from sdfs.owner.services import Services
+from sdfs.owner.store.store import Store, init
 from tests.lossless_engine import LosslessEngine
 
 PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
@@ -80,7 +83,7 @@ def test_without_an_owner_one_becomes_it(root: Path, picture: Path) -> None:
 
 
 def test_an_owner_that_does_not_listen_is_busy(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdfs.access._HANDOVER_SECONDS", 0.1)
+    monkeypatch.setattr("sdfs.owner.access._HANDOVER_SECONDS", 0.1)
     store = Store(root)
     with pytest.raises(StoreBusy), open_store(root):
         pass
@@ -90,7 +93,7 @@ def test_an_owner_that_does_not_listen_is_busy(root: Path, monkeypatch: pytest.M
 OWN = """
 import sys
 from pathlib import Path
-from sdfs.access import open_access
+from sdfs.owner.access import open_access
 with open_access(Path(sys.argv[1])):
     print(flush=True)
     sys.stdin.read()
@@ -98,7 +101,7 @@ with open_access(Path(sys.argv[1])):
 
 
 def test_an_owner_that_is_stopped_is_busy(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdfs.access._HANDOVER_SECONDS", 0.1)
+    monkeypatch.setattr("sdfs.owner.access._HANDOVER_SECONDS", 0.1)
     monkeypatch.setattr("sdfs.control.client._PROBE_SECONDS", 0.1)
     with subprocess.Popen([sys.executable, "-c", OWN, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

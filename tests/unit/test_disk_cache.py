@@ -1,4 +1,4 @@
-"""sdfs.cache.DiskCache: it never gives a byte that was not put, and never takes more than it may."""
+"""sdfs.owner.renders.disk_cache.DiskCache: it never gives a byte that was not put, and never takes more than it may."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.cache import DiskCache
 from sdfs.errors import UserError
+from sdfs.owner.renders.disk_cache import DiskCache
 
 RENDER = bytes(range(256)) * 8
 SIZE = len(RENDER)

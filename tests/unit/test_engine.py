@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from sdfs import errors
-from sdfs.engine import protocol
+from sdfs.engine import messages as protocol
 from sdfs.engine.client import Engine, backoff_seconds
-from sdfs.engine.protocol import DECODES_AT_ONCE, Message
+from sdfs.engine.messages import DECODES_AT_ONCE, Message
 from sdfs.engine.service import AHEAD_NICENESS, ENCODE_NICENESS
 from sdfs.errors import EngineError, NotAPicture
 from sdfs.settings import DEFAULTS, Effort, EncodeSettings
@@ -374,7 +374,7 @@ def test_a_child_that_does_not_start_is_not_tried_in_a_busy_loop(tmp_path: Path,
 def test_a_model_that_does_not_load_says_why() -> None:
     script = textwrap.dedent("""
         import socket, sys
-        from sdfs.engine import protocol
+        from sdfs.engine import messages as protocol
         protocol.send(socket.socket(fileno=int(sys.argv[1])), protocol.pack_error(0, ImportError("no torch")))
     """)
     engine = Engine(command=[sys.executable, "-c", script])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdfs.entropy import CLASSES, FLAG_CLASSES, PRECISION, Decoder, Tables, encode, flag_class, scale_class
+from sdfs.codec.coding.entropy import CLASSES, FLAG_CLASSES, PRECISION, Decoder, Tables, encode, flag_class, scale_class
 from sdfs.errors import DamagedError
 
 SYMBOLS = st.integers(-70_000, 70_000)

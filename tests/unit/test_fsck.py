@@ -1,4 +1,4 @@
-"""sdfs.fsck: what is found, what is repaired, and that nothing else changes."""
+"""sdfs.owner.store.fsck: what is found, what is repaired, and that nothing else changes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from sdfs import container
-from sdfs.container import KIND_RAW, MAGIC
+from sdfs.blob import container
+from sdfs.blob.container import KIND_RAW, MAGIC
 from sdfs.errors import DamagedError, ModelMissing, NotAStore, StoreBusy
-from sdfs.fsck import Finding, check
+from sdfs.owner.store.fsck import Finding, check
+from sdfs.owner.store.store import Store, init
 from sdfs.settings import DEFAULTS
-from sdfs.store import Store, init
 from tests.lossless_engine import LosslessEngine
 from tests.unit.memory import CHUNKS_KIB, taken_kib, write_large_raw_blob
 
@@ -256,7 +256,7 @@ class TestDecoding:
 LARGE_BLOB = """
 import sys
 from pathlib import Path
-from sdfs.fsck import check
+from sdfs.owner.store.fsck import check
 before = peak()
 assert check(Path(sys.argv[1]), decode=lambda key, blob: sys.exit("no engine can take it")) == []
 print(peak() - before)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.container import MAGIC
-from sdfs.store import init
-from sdfs.tree.owner import Owner
+from sdfs.blob.container import MAGIC
+from sdfs.owner.owner import Owner
+from sdfs.owner.store.store import init
 from tests.lossless_engine import LosslessEngine
 
 PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"

@@ -1,4 +1,4 @@
-"""sdfs.tree.inode.InodeTable: numbers that the filesystem gives to another file."""
+"""sdfs.owner.tree.inode.InodeTable: numbers that the filesystem gives to another file."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.store import init
-from sdfs.tree.inode import Inode, InodeTable
-from sdfs.tree.owner import Owner
+from sdfs.owner.owner import Owner
+from sdfs.owner.store.store import init
+from sdfs.owner.tree.inode import Inode, InodeTable
 from tests.lossless_engine import LosslessEngine
 
 OLD, NEW = (1, 10), (1, 11)

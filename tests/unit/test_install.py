@@ -1,4 +1,4 @@
-"""sdfs.tree.install: a name of the tree gets another content only if it is what was meant to be replaced; and all who remember it know."""
+"""sdfs.owner.tree.install: a name gets another content only if it is what was meant to be replaced; all who remember it know."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from sdfs import container
-from sdfs.container import MAGIC
+from sdfs.blob import container
+from sdfs.blob.container import MAGIC
+from sdfs.control.answers import Wish
 from sdfs.errors import NameTaken, UserError
-from sdfs.files import read_all
-from sdfs.store import STAGED, init
-from sdfs.tree.owner import Owner
-from sdfs.tree.status import Wish
-from sdfs.tree.tree import Tree
+from sdfs.owner.owner import Owner
+from sdfs.owner.store.store import STAGED, init
+from sdfs.owner.tree.tree import Tree
+from sdfs.system.files import read_all
 from tests.lossless_engine import LosslessEngine
 
 PICTURE, EDITED = (b"\xff\xd8\xff" + word * 1000 + b"END" for word in (b"picture ", b"edited "))
@@ -399,23 +399,23 @@ def test_a_rename_that_fails_leaves_no_second_name_of_the_blob_it_was_to_replace
     assert blob.stat().st_nlink == 1
 
 
-PACKAGE = Path(container.__file__).parent
+PACKAGE = Path(container.__file__).parents[1]
 
 
 @pytest.mark.parametrize(
     ("call", "places"),
     [
-        (r"store\.replace\(", {"tree/install.py"}),
-        (r"[._]store\.add\(", {"tree/install.py"}),
-        (r"rename_noreplace", {"store.py", "tree/tree.py", "cli/get.py"}),
-        (r"\bos\.rename\b", {"tree/tree.py", "store.py", "trash.py", "cache.py"}),
+        (r"store\.replace\(", {"owner/tree/install.py"}),
+        (r"[._]store\.add\(", {"owner/tree/install.py"}),
+        (r"rename_noreplace", {"owner/store/store.py", "owner/tree/tree.py", "cli/get.py"}),
+        (r"\bos\.rename\b", {"owner/tree/tree.py", "owner/store/store.py", "owner/store/trash.py", "owner/renders/disk_cache.py"}),
     ],
     ids=["replace", "add", "rename_noreplace", "rename"],
 )
 def test_files_get_their_names_in_one_place(call: str, places: set[str]) -> None:
     """Besides: what users rename (tree), the renames themselves (store), what goes into the trash or out of a store, renders on a disk."""
     found = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if re.search(call, path.read_text())}
-    assert found - {"files.py"} == places
+    assert found - {"system/files.py"} == places
 
 
 def test_the_copy_that_a_chmod_installs_is_the_same_blob_but_for_the_mode(tree: Tree, blob: Path) -> None:

@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 
 import sdfs
-from sdfs import container, store
+from sdfs.blob import container
+from sdfs.control.answers import Wish
 from sdfs.errors import UserError
-from sdfs.tree.owner import Owner
-from sdfs.tree.status import Wish
+from sdfs.owner.owner import Owner
+from sdfs.owner.store import store
 from tests.lossless_engine import LosslessEngine
 
 PICTURE = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 8 + b"END"

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from sdfs.blob.dictionaries import metadata_dictionary
+from sdfs.blob.metadata import pack_metadata, unpack_metadata
+from sdfs.codec.pictures.picture import probe
 from sdfs.errors import DamagedError
-from sdfs.metadata import dictionary, pack_metadata, unpack_metadata
-from sdfs.picture import probe
 
 
 def picture(pillow_format: str, **options: object) -> bytes:
@@ -28,7 +29,7 @@ def test_everything_comes_back(metadata: bytes) -> None:
 
 
 def test_the_dictionary_never_changes() -> None:
-    assert hashlib.sha256(dictionary()).hexdigest() == "78bda2220a2afadec20b3cc017ae451f14b22cf6fc50edd208f02080bfc50d68"
+    assert hashlib.sha256(metadata_dictionary()).hexdigest() == "78bda2220a2afadec20b3cc017ae451f14b22cf6fc50edd208f02080bfc50d68"
 
 
 @pytest.mark.parametrize("quality", [75, 85, 92, 95, 100])
@@ -44,8 +45,8 @@ def test_a_plain_png_has_little() -> None:
 
 
 def test_the_usual_profile_is_in_the_dictionary() -> None:
-    start = dictionary().index(b"Lino") - 4
-    profile = dictionary()[start : start + 3144]
+    start = metadata_dictionary().index(b"Lino") - 4
+    profile = metadata_dictionary()[start : start + 3144]
     assert "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
     assert len(pack_metadata(probe(picture("JPEG", quality=85, icc_profile=profile)).metadata)) < 60
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sdfs.errors import UserError
-from sdfs.mount_options import MountOptions, parse
+from sdfs.mount.options import MountOptions, parse
 from sdfs.settings import Memory
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sdfs.errors import DamagedError
-from sdfs.store import init
-from sdfs.tree.handle import Handle
-from sdfs.tree.owner import Owner
+from sdfs.owner.owner import Owner
+from sdfs.owner.store.store import init
+from sdfs.owner.tree.handle import Handle
 from tests.unit.test_renders_on_disk import PICTURE, RENDERS, Engine
 
 

@@ -1,4 +1,4 @@
-"""sdfs.tree.pending: which file is next, and when."""
+"""sdfs.owner.index.pending: which file is next, and when."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from sdfs.tree import pending as module
-from sdfs.tree.pending import Pending
+from sdfs.owner.index import pending as module
+from sdfs.owner.index.pending import Pending
 
 A, B = (1, 1), (1, 2)
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from picture_samples import SUITABLE, photo, save, suitable
 
-from sdfs.container import KIND_JXL, KIND_LATENT, KIND_LZ4, KIND_RAW
+from sdfs.blob.container import KIND_JXL, KIND_LATENT, KIND_LZ4, KIND_RAW
+from sdfs.codec.pictures.exact import unwrap_exact, wrap_exact
+from sdfs.codec.pictures.formats import jpegxl
 from sdfs.errors import DamagedError
-from sdfs.formats import jpegxl
-from sdfs.picture import unwrap_exact, wrap_exact
 
 JPEG = suitable("jpeg with metadata")
 

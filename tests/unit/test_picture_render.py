@@ -12,8 +12,8 @@ import pytest
 from picture_samples import ICC, MARKER, SUITABLE, XMP, decode, exif, photo, save, segment, suitable, with_segments
 from PIL import Image, ImageFilter
 
+from sdfs.codec.pictures.picture import Picture, find_marker, probe, render
 from sdfs.errors import DoesNotFit
-from sdfs.picture import Picture, find_marker, probe, render
 
 PADDED = [name for name in SUITABLE if name.split()[0] in ("jpeg", "png", "webp")]
 UNPADDED = [name for name in SUITABLE if name not in PADDED]

@@ -1,4 +1,4 @@
-"""sdfs.private_folder and sdfs.no_follow: what another user could put in the way is refused, and nothing beyond it is touched."""
+"""sdfs.owner.store.private_folder, sdfs.system.no_follow: what another user could put in the way is refused, nothing beyond it touched."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sdfs.errors import UserError
-from sdfs.no_follow import folder_of, is_name, name_in, open_folder
-from sdfs.private_folder import PrivateFolder
+from sdfs.owner.store.private_folder import PrivateFolder
+from sdfs.system.no_follow import folder_of, is_name, name_in, open_folder
 
 STRANGER = 12345
 

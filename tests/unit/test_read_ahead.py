@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from sdfs.errors import DamagedError
-from sdfs.store import init
-from sdfs.tree.owner import Owner
+from sdfs.owner.owner import Owner
+from sdfs.owner.store.store import init
 from tests.lossless_engine import LosslessEngine
 
 NAMES = [f"{n:02}.jpg" for n in range(20)]
@@ -116,7 +116,7 @@ def test_two_reads_in_the_order_of_names_bring_the_following(owner: Owner, engin
 
 
 def test_two_reads_in_the_order_of_the_listing_bring_the_following(owner: Owner, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdfs.tree.read_ahead.os.listdir", lambda path: NAMES[::-1])
+    monkeypatch.setattr("sdfs.owner.renders.read_ahead.os.listdir", lambda path: NAMES[::-1])
     read(owner, "06.jpg")
     read(owner, "05.jpg")
     until(lambda: len(engine.ahead()) == PICTURES)
@@ -125,7 +125,7 @@ def test_two_reads_in_the_order_of_the_listing_bring_the_following(owner: Owner,
 
 @pytest.mark.parametrize(("first", "second"), [("05.jpg", "15.jpg"), ("05.jpg", "05.jpg")], ids=["far apart", "the same"])
 def test_reads_in_no_order_bring_nothing(owner: Owner, engine: Engine, first: str, second: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdfs.tree.read_ahead.os.listdir", lambda path: NAMES)
+    monkeypatch.setattr("sdfs.owner.renders.read_ahead.os.listdir", lambda path: NAMES)
     read(owner, first)
     read(owner, second)
     assert settled(owner, engine) == []

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from sdfs import container
-from sdfs.cache import DiskCache
-from sdfs.container import KIND_LATENT
+from sdfs.blob import container
+from sdfs.blob.container import KIND_LATENT
 from sdfs.errors import DamagedError
+from sdfs.owner.owner import Owner
+from sdfs.owner.renders.disk_cache import DiskCache
+from sdfs.owner.store.store import init
 from sdfs.settings import EncodeSettings
-from sdfs.store import init
-from sdfs.tree.owner import Owner
 from tests.lossless_engine import LosslessEngine
 
 PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"

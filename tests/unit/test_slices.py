@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sdfs import slices
+from sdfs.codec.coding import slices
 from sdfs.errors import DamagedError
 
 

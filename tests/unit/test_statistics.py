@@ -1,4 +1,4 @@
-"""sdfs.tree.statistics, and what an owner tells of itself."""
+"""sdfs.owner.census, and what an owner tells of itself."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.engine.client import EngineStats
+from sdfs.control.answers import FileStatus
+from sdfs.engine.interface import EngineStats
 from sdfs.errors import StoreBusy
-from sdfs.store import init
-from sdfs.tree.owner import Owner
-from sdfs.tree.statistics import BOUNDS, Census, Decodes, Histogram, engine_figures, resident_bytes
-from sdfs.tree.status import FileStatus
+from sdfs.owner.census import Census, engine_figures, resident_bytes
+from sdfs.owner.owner import Owner
+from sdfs.owner.renders.meters import BOUNDS, Decodes, Histogram
+from sdfs.owner.store.store import init
 from tests.lossless_engine import LosslessEngine
 
 PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
@@ -96,8 +97,8 @@ def test_a_small_store_is_counted_for_every_answer() -> None:
 
 
 def test_while_a_long_count_runs_the_last_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdfs.tree.statistics.PATIENCE_SECONDS", 0.01)
-    monkeypatch.setattr("sdfs.tree.statistics.REST", 0)
+    monkeypatch.setattr("sdfs.owner.census.PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("sdfs.owner.census.REST", 0)
     go = threading.Event()
 
     def walk() -> Iterable[FileStatus]:

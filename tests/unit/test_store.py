@@ -1,4 +1,4 @@
-"""sdfs.store: layout, ownership, staging, trash."""
+"""sdfs.owner.store.store: layout, ownership, staging, trash."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from sdfs.errors import NotAStore, StoreBusy, StoreTooNew, UserError
-from sdfs.files import read_all, rename_noreplace
+from sdfs.owner.store.store import Store, init, is_owned, is_store, read_config, read_owner
 from sdfs.settings import Effort, EncodeSettings
-from sdfs.store import Store, init, is_owned, is_store, read_config, read_owner
+from sdfs.system.files import read_all, rename_noreplace
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sdfs import container
-from sdfs.control import ControlClient, ControlServer
+from sdfs.blob import container
+from sdfs.control.client import ControlClient
 from sdfs.control.requests import Access
+from sdfs.control.server import ControlServer
 from sdfs.errors import DamagedError, UserError
-from sdfs.store import Store, init
-from sdfs.tree.owner import Owner
+from sdfs.owner.owner import Owner
+from sdfs.owner.store.store import Store, init
 from tests.lossless_engine import LosslessEngine
 from tests.unit.memory import CHUNKS_KIB, taken_kib, write_large_raw_blob
 
@@ -134,7 +135,7 @@ def test_user_bytes_that_begin_like_a_blob_do_not_get_into_the_tree(owner: Owner
 LARGE_BLOB = """
 import sys
 from pathlib import Path
-from sdfs.tree.owner import Owner
+from sdfs.owner.owner import Owner
 from tests.lossless_engine import LosslessEngine
 owner = Owner(Path(sys.argv[1]), engine=LosslessEngine)
 before = peak()

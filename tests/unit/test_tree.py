@@ -1,4 +1,4 @@
-"""sdfs.tree: every operation of a filesystem, copy-up, and the swap; without FUSE, with an engine that loses nothing."""
+"""sdfs.owner.tree: every operation of a filesystem, copy-up, and the swap; without FUSE, with an engine that loses nothing."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from typing import Any
 
 import pytest
 
-from sdfs import container
-from sdfs.container import MAGIC
+from sdfs.blob import container
+from sdfs.blob.container import MAGIC
 from sdfs.errors import DamagedError, EngineError, StoreTooNew, UserError
+from sdfs.owner.owner import Owner
+from sdfs.owner.services import Mount
+from sdfs.owner.store.attributes import forget_plain
+from sdfs.owner.store.store import init
+from sdfs.owner.tree import inode
+from sdfs.owner.tree.handle import Handle
+from sdfs.owner.tree.tree import Tree
 from sdfs.settings import EncodeSettings
-from sdfs.store import init
-from sdfs.tree import inode
-from sdfs.tree.handle import Handle
-from sdfs.tree.owner import Owner
-from sdfs.tree.services import Mount
-from sdfs.tree.tree import Tree
 from tests.lossless_engine import LosslessEngine
 
 PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
@@ -378,7 +379,7 @@ class TestSwap:
     def test_a_file_that_is_renamed_or_removed_amid_its_close(
         self, owner: Owner, tree: Tree, root: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Tree], None]
     ) -> None:
-        forget, left = inode.forget_plain, [change]
+        forget, left = forget_plain, [change]
 
         def forget_late(fd: int) -> None:
             forget(fd)

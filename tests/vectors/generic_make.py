@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from sdfs.generic_coding import GenericCoder
+from sdfs.codec.coding.generic_coder import GenericCoder
 
 FOLDER = Path(__file__).parent / "generic"
 

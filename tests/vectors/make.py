@@ -21,9 +21,9 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from sdfs import container
-from sdfs.codec import Codec
-from sdfs.container import KIND_RAW, PREAMBLE_BYTES
+from sdfs.blob import container
+from sdfs.blob.container import KIND_RAW, PREAMBLE_BYTES
+from sdfs.codec.codec import Codec
 from sdfs.settings import EncodeSettings
 
 HERE = Path(__file__).parent

@@ -18,8 +18,7 @@ from operator import mul
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sdfs.container import HEADER_DICTIONARY
-from sdfs.metadata import dictionary
+from sdfs.blob.dictionaries import HEADER_DICTIONARY, metadata_dictionary
 
 Grid = list[list[list[int]]]
 Plane = list[list[float]]
@@ -508,7 +507,7 @@ def decode_latents(blob: bytes, weights: Weights) -> tuple[dict[str, Any], Grid,
         assert zlib.crc32(sections[name]) == section_crc
         at += size
     assert at == len(blob)
-    inflater = zlib.decompressobj(-15, dictionary())
+    inflater = zlib.decompressobj(-15, metadata_dictionary())
     metadata = inflater.decompress(sections["metadata"], header["metadata_size"] + 1)
     assert len(metadata) == header["metadata_size"]
     assert inflater.eof

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdfs.generic_coding import GenericCoder, Head
+from sdfs.codec.coding.generic_coder import GenericCoder, Head
 from tests.vectors import generic_reference
 from tests.vectors.reference import Weights, leb128
 
 HERE = Path(__file__).parent / "generic"
 GOLDEN = json.loads((HERE / "index.json").read_text())
-WEIGHTS = resources.files("sdfs").joinpath("weights/generic.safetensors")
+WEIGHTS = resources.files("sdfs").joinpath("codec/weights/generic.safetensors")
 
 
 @pytest.fixture(scope="module")

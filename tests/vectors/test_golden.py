@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdfs import container, errors
-from sdfs.codec import Codec
-from sdfs.container import KIND_LATENT
-from sdfs.latent_coding import LearnedCoder
+from sdfs import errors
+from sdfs.blob import container
+from sdfs.blob.container import KIND_LATENT
+from sdfs.codec.codec import Codec
+from sdfs.codec.coding.learned_coder import LearnedCoder
 from tests.vectors.reference import Weights, decode_latents
 
 HERE = Path(__file__).parent
 GOLDEN = json.loads((HERE / "golden.json").read_text())
 BAD = json.loads((HERE / "bad.json").read_text())
 LATENT = [name for name in GOLDEN if name.startswith("latent")]
-WEIGHTS = resources.files("sdfs").joinpath("weights/bundled.safetensors")
+WEIGHTS = resources.files("sdfs").joinpath("codec/weights/bundled.safetensors")
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])

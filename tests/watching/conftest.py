@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sdfs.store import init
+from sdfs.owner.store.store import init
 
 ROOT = Path(__file__).resolve().parents[2]
 

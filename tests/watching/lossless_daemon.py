@@ -14,8 +14,8 @@ from daemon import folder, service
 from daemon.config import load
 from daemon.folder import FolderWatch
 from daemon.session import Session
+from sdfs.owner.owner import Owner
 from sdfs.settings import EncodeSettings
-from sdfs.tree.owner import Owner
 from tests.lossless_engine import LosslessEngine
 
 

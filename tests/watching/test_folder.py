@@ -21,11 +21,12 @@ from daemon.config import make
 from daemon.folder import FolderWatch
 from daemon.ledger import Ledger, reports
 from daemon.session import Session
-from sdfs.access import Access, open_access, take_over
-from sdfs.container import MAGIC
-from sdfs.serving import serving
-from sdfs.store import init
-from sdfs.tree.owner import Owner
+from sdfs.blob.container import MAGIC
+from sdfs.control.requests import Access
+from sdfs.owner.access import open_access, take_over
+from sdfs.owner.owner import Owner
+from sdfs.owner.serving import serving
+from sdfs.owner.store.store import init
 from tests.lossless_engine import LosslessEngine
 
 own = partial(Owner, engine=LosslessEngine)

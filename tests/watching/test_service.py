@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sdfs import container
+from sdfs.blob import container
 from tests.watching.conftest import ROOT, Daemon
 
 
@@ -96,7 +96,7 @@ class TestAFullDisk:
         for path in sorted(daemon.store.rglob("*"), reverse=True):
             path.unlink() if path.is_file() else path.rmdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", daemon.store], check=True)
-        from sdfs.store import init
+        from sdfs.owner.store.store import init
 
         init(daemon.store)
         return daemon.store

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from daemon.settling import LONGEST_WAIT_SECONDS, Settling
-from sdfs.file_id import FileId, FileState
+from sdfs.system.file_id import FileId, FileState
 
 QUIET, CLOSED = 10.0, 2.0
 

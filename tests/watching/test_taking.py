@@ -13,10 +13,11 @@ import pytest
 from daemon.config import make
 from daemon.ledger import Ledger
 from daemon.taking import Taker
-from sdfs.access import FileStatus, holds
-from sdfs.container import MAGIC
-from sdfs.store import Store, init
-from sdfs.tree.raw import wrap
+from sdfs.blob.container import MAGIC
+from sdfs.control.answers import FileStatus
+from sdfs.owner.access import holds
+from sdfs.owner.store.store import Store, init
+from sdfs.owner.store.wrapping import wrap
 
 PICTURE = b"\xff\xd8\xff" + b"picture" * 100
 SHA256 = hashlib.sha256(PICTURE).hexdigest()

@@ -1,9 +1,0 @@
-"""Pixels to latents and back: the bundled autoencoder, and those of diffusers."""
-
-from __future__ import annotations
-
-import numpy as np
-from numpy.typing import NDArray
-
-Pixels = NDArray[np.uint8]  # (H, W, 3), RGB
-Latents = NDArray[np.float32]  # (channels, ceil(H / factor), ceil(W / factor)), of a pretrained autoencoder

@@ -1,0 +1,59 @@
+"""File bytes ↔ pixels and metadata: probing, and rendering at an exact size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sdfs.blob.signatures import HEAD_BYTES, picture_format
+from sdfs.codec.pictures.formats import bmp, jpeg, png, tiff, webp
+from sdfs.codec.pictures.formats.shared import MAX_MARKER_BYTES, Format
+from sdfs.errors import NotAPicture
+
+_FORMATS: dict[str, Format] = {"jpeg": jpeg, "png": png, "webp": webp, "bmp": bmp, "tiff": tiff}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file taken apart: pixels to be replaced, and all that a render takes from the file."""
+
+    format: str  # 'jpeg' | 'png' | 'webp' | 'bmp' | 'tiff'
+    pixels: npt.NDArray[np.uint8]  # (H, W, 3) RGB, or (H, W) grey; as coded: neither rotated nor colour-managed
+    recipe: dict[str, Any]  # JSON-able: how to render
+    metadata: bytes  # everything of the file that is not pixels
+
+
+def probe(data: bytes) -> Picture:
+    """Take a picture file apart.
+
+    Raises NotAPicture (no complete, decodable picture) and Unsuitable (the structure of a picture is whole, but not of the
+    kind that a render can stand for), nothing else, whatever `data` is.
+    """
+    name = picture_format(data[:HEAD_BYTES])
+    if name is None:
+        raise NotAPicture("it begins like no JPEG, PNG, WebP, BMP or TIFF")
+    return Picture(name, *_FORMATS[name].read(data))
+
+
+def render(picture: Picture, size: int | None, marker: bytes) -> bytes:
+    """The picture file again, from `picture.pixels`: exactly `size` bytes, or DoesNotFit; with None the format's natural size.
+
+    `marker`, at most 64 bytes, is embedded where the format has room for it: see `find_marker`.
+    """
+    if len(marker) > MAX_MARKER_BYTES:
+        raise ValueError(f"a marker of {len(marker)} bytes: at most {MAX_MARKER_BYTES}")
+    return _FORMATS[picture.format].write(picture.pixels, picture.recipe, picture.metadata, size, marker)
+
+
+def pixels_of_render(data: bytes) -> npt.NDArray[np.uint8]:
+    """What a reader sees of what `render` made."""
+    return jpeg.pixels_of_render(data) if picture_format(data[:HEAD_BYTES]) == "jpeg" else probe(data).pixels
+
+
+def find_marker(data: bytes) -> bytes | None:
+    """The marker of the render that `data` is or derives from, if it carries one."""
+    name = picture_format(data[:HEAD_BYTES])
+    return _FORMATS[name].find_marker(data) if name is not None else None
