@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import subprocess
@@ -84,6 +85,8 @@ def remove(
         _say("removed", files)
     if units:
         _systemctl(manager, ["daemon-reload"], dry_run=dry_run)
+        if not dry_run:
+            _forget_failures(manager, units)
     elif not helper:
         print("sdfs: nothing of this is installed", file=sys.stderr)
 
@@ -91,6 +94,12 @@ def remove(
 def _say(what: str, paths: list[Path]) -> None:
     for path in paths:
         print(f"sdfs: {what} {path}", file=sys.stderr)
+
+
+def _forget_failures(manager: Manager, units: list[str]) -> None:
+    """Have systemd list those no more that failed while they were stopped. It complains of the others, which it has forgotten already."""
+    with contextlib.suppress(FileNotFoundError):  # there is no systemd here
+        subprocess.run([*manager.systemctl, "reset-failed", *units], check=False, stderr=subprocess.DEVNULL)
 
 
 def _systemctl(manager: Manager, *commands: list[str], dry_run: bool) -> None:
