@@ -74,7 +74,7 @@ def test_training_lowers_the_bits(crops: Path, tmp_path: Path) -> None:
 
 def test_training_keeps_the_prior_exact(crops: Path, tmp_path: Path) -> None:
     """However far a step would go."""
-    run = Run(tmp_path, 300)
+    run = Run(tmp_path, 100)
     steps(run, crops, 1)
     exported = weights_of(run.codec)
     LearnedCoder(exported | tables())._prior.check()
