@@ -26,7 +26,7 @@ import sdfs
 from sdfs.blob.container import KIND_LATENT, Preamble
 from sdfs.engine import client
 from sdfs.errors import DamagedError
-from sdfs.owner import access
+from sdfs.owner import access, owner
 from sdfs.owner.store.store import init
 from tests.lossless_engine import LosslessEngine
 
@@ -51,7 +51,7 @@ class Engine(LosslessEngine):
 
 
 def main() -> None:
-    client.Engine = client.Engine = lambda memory=None: Engine()  # type: ignore[assignment, misc]
+    owner.ChildEngine = client.Engine = lambda memory=None: Engine()  # type: ignore[assignment, misc]
     access._HANDOVER_SECONDS = 0.5  # no test has an owner that is about to answer
     for module in pkgutil.walk_packages(sdfs.__path__, "sdfs."):
         if module.name.startswith(_USED):

@@ -23,11 +23,11 @@ INSTALLED = ROOT / "sdfs"
 def installed_with_damaged_weights(folder: Path) -> Path:
     """This SDFS in `folder`; the weights of its bundled model, whose path is returned, are no weights."""
     package = folder / "sdfs"
-    (package / "weights").mkdir(parents=True)
-    for part in [*INSTALLED.iterdir(), *(INSTALLED / "weights").iterdir()]:
-        if part.name not in ("weights", "bundled.safetensors"):
+    (package / "codec" / "weights").mkdir(parents=True)
+    for part in [*INSTALLED.iterdir(), *(INSTALLED / "codec").iterdir(), *(INSTALLED / "codec" / "weights").iterdir()]:
+        if part.name not in ("codec", "weights", "bundled.safetensors"):
             (package / part.relative_to(INSTALLED)).symlink_to(part)
-    weights = package / "weights" / "bundled.safetensors"
+    weights = package / "codec" / "weights" / "bundled.safetensors"
     weights.write_bytes(b"no weights")
     return weights
 
@@ -45,7 +45,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[
     for name in ("latent-jpeg-q80", "exact-jxl", "exact-lz4"):
         shutil.copy(GOLDEN / f"{name}.sdfs", folder / "store" / name)
     python, option, program = REAL
-    with Mounted(folder, command=(python, option, f"import sys; sys.path.insert(0, {str(weights.parents[2])!r}); {program}")) as mounted:
+    with Mounted(folder, command=(python, option, f"import sys; sys.path.insert(0, {str(weights.parents[3])!r}); {program}")) as mounted:
         yield mounted
 
 
@@ -63,7 +63,7 @@ def test_latents_are_errors_that_are_logged_once_until_the_weights_are_back(brok
     lines = [line for line in broken.log.read_text().splitlines() if "the bundled model cannot be loaded: SafetensorError" in line]
     assert [line.startswith("sdfs engine: ") for line in lines] == [True, False]  # of the model, and of the file
 
-    shutil.copy(INSTALLED / "weights" / "bundled.safetensors", weights)
+    shutil.copy(INSTALLED / "codec" / "weights" / "bundled.safetensors", weights)
 
     def is_read() -> bool:
         with suppress(OSError):

@@ -63,10 +63,14 @@ class Weights:
         reach, frequencies = self._values["entropy.reach"][1], self._values["entropy.frequencies"][1]
         self.tables: list[tuple[int, list[int]]] = [(0, [])]
         at = 0
-        for index in range(1, CLASSES + FLAG_CLASSES):
+        for index in range(1, len(reach)):
             size = 2 * reach[index] + 2
             self.tables.append((reach[index], [0, *accumulate(frequencies[at : at + size])]))
             at += size
+
+    def row(self, name: str, index: int) -> list[int]:
+        (_, width), flat = self._values[f"prior.{name}"]
+        return flat[index * width : (index + 1) * width]
 
     def table_8(self, name: str, fineness: float) -> list[int]:
         """The row of `name.levels` for a fineness; each operation of float32, as the page says."""
