@@ -167,7 +167,7 @@ def distortion(rgb: Tensor, decoded: Tensor) -> Distortion:
     """Of decoded from rgb, both (B, 3, H, W) in 0..255, sides of at least 128: the last of MS-SSIM's scales is a sixteenth."""
     error = decoded - rgb
     a, b = (lapped.to_components(x) for x in (rgb, decoded))
-    a, b = (x / torch.tensor([3**0.5, 1.805, 1.573]).view(1, 3, 1, 1) for x in (a, b))
+    a, b = (x / lapped.COMPONENT_NORMS.float().view(1, 3, 1, 1) for x in (a, b))
     structure, chroma = _structure(a, b)
     tone = _windows(error, 16).square().flatten(1).mean(1)
     top, left = (random.randrange(0, size - SEEN_SIDE + 1) if size > SEEN_SIDE else 0 for size in rgb.shape[2:])

@@ -22,6 +22,7 @@ FACTOR = 16  # pixels a position, per side
 BANDS = 256  # coefficients of a position and component, lowest frequencies first
 COMPONENTS = 3
 _HALF = FACTOR // 2
+_BIAS = 2.8  # nats: what short windows have to save: what saying so costs, and then some, because neighbours expect long ones
 _MIDDLE = 128.0  # the level whose coefficients are 0
 
 # Givens rotations of neighbouring antisymmetric samples, from the outermost pair to the border, in radians. They maximise the coding
@@ -31,14 +32,14 @@ _SHORT_ANGLES = (0.5516, 0.3799, 0.1808)
 
 _TO_COMPONENTS = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], dtype=torch.float64)
 # the norm of what one unit of a component adds to (R, G, B)
-_COMPONENT_NORMS = torch.linalg.inv(_TO_COMPONENTS).norm(dim=0)
+COMPONENT_NORMS = torch.linalg.inv(_TO_COMPONENTS).norm(dim=0)
 
 
 @functools.cache
 @torch.inference_mode(False)  # or whoever trains later could not use it
 def _colour(device: torch.device) -> tuple[Tensor, Tensor]:
     """RGB to components and back: (3, 3) float32 each."""
-    matrix = _TO_COMPONENTS * _COMPONENT_NORMS[:, None]
+    matrix = _TO_COMPONENTS * COMPONENT_NORMS[:, None]
     return matrix.float().to(device), torch.linalg.inv(matrix).float().to(device)
 
 
@@ -177,6 +178,3 @@ def choose(components: Tensor, step: Tensor) -> Tensor:
         torch.log1p(forward(luma, kind).abs() / step[:, None, None, None, None]).sum((1, 4)) for kind in (~every, every)
     )
     return short_cost + _BIAS < long_cost
-
-
-_BIAS = 2.8  # nats: what saying so costs, and then some, because a long window is what its neighbours expect

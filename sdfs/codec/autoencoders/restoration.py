@@ -68,7 +68,7 @@ class Restoration(nn.Module):
         return from_cells(self.cells(to_cells(components), detail, short, step, q))
 
     def cells(self, cells: Tensor, detail: Tensor, short: Tensor, step: Tensor, q: Tensor) -> Tensor:
-        """The same on cells (B, H/8, W/8, 192), as `to_cells` makes them; these are changed in place where no gradient is asked for."""
+        """The same on cells (B, H/8, W/8, 192), as `to_cells` makes them."""
         dtype = self.into.weight.dtype
         unit = (step * _UNIT)[:, None, None, None]
         x = squash((_deviations(cells) / unit).to(dtype)).permute(0, 3, 1, 2)

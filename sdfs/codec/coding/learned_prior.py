@@ -112,9 +112,12 @@ def merge(even: Tensor, odd: Tensor) -> Tensor:
     return torch.stack([rows0, rows1], 3).flatten(2, 3)
 
 
-def neighbours(x: Tensor) -> Tensor:
-    """Up, down, left and right neighbours (zero outside), stacked as channels: (B, 4C, H, W)."""
-    p = F.pad(x, (1, 1, 1, 1))
+def neighbours(x: Tensor, outside: str = "constant") -> Tensor:
+    """Up, down, left and right neighbours, stacked as channels: (B, 4C, H, W).
+
+    `outside`: a mode of `torch.nn.functional.pad`: zeros, or with "reflect" the neighbour on the other side.
+    """
+    p = F.pad(x, (1, 1, 1, 1), mode=outside)
     return torch.cat([p[:, :, :-2, 1:-1], p[:, :, 2:, 1:-1], p[:, :, 1:-1, :-2], p[:, :, 1:-1, 2:]], 1)
 
 
@@ -318,7 +321,7 @@ class LearnedPrior(nn.Module):
         means = step(Group.MEAN, Places.FAR_CORNERS, torch.zeros_like(scale), scale)
         for layers, places in ((self.refined[:2], (Places.FAR_CENTRES, Places.FAR_ODD)), (self.refined[2:], (Places.CENTRES, Places.ODD))):
             even = interleave(means, step(Group.MEAN, places[0], *layers[0](diagonals(means), q)))
-            around = pick(neighbours_repeated(merge(even, torch.zeros_like(even))), Places.ODD)
+            around = pick(neighbours(merge(even, torch.zeros_like(even)), "reflect"), Places.ODD)
             means = merge(even, step(Group.MEAN, places[1], *layers[1](around, q)))
         return means
 
@@ -358,12 +361,6 @@ class LearnedPrior(nn.Module):
         scale, nothing = scales(features, q, None), torch.zeros(1, 1, 1, 1)
         even = step(group, Places.EVEN, nothing, scale)
         return merge(even, step(group, Places.ODD, nothing, scales(features, q, even)))
-
-
-def neighbours_repeated(x: Tensor) -> Tensor:
-    """As `neighbours`, for even positions; outside is what lies two positions back, which is known, too."""
-    p = F.pad(x, (1, 1, 1, 1), mode="reflect")
-    return torch.cat([p[:, :, :-2, 1:-1], p[:, :, 2:, 1:-1], p[:, :, 1:-1, :-2], p[:, :, 1:-1, 2:]], 1)
 
 
 def _differences(means: Tensor) -> Tensor:
