@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from sdfs.errors import UserError
+from sdfs.system.files import is_locked
 
 State = Literal["taken", "left", "waiting", "failed"]
 _SCHEMA = """
@@ -181,12 +182,9 @@ def _is_locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return is_locked(fd)
     finally:
         os.close(fd)
-    return False
 
 
 def _facts(database: sqlite3.Connection) -> dict[str, object]:

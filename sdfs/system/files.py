@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import hashlib
 import os
 import stat
@@ -76,6 +77,15 @@ def opened(path: str, *, folder: int | None = None) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def is_locked(fd: int) -> bool:
+    """Tell whether another open file holds the flock of this one exclusively. Where none does, this one shares it until it is closed."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def fsync_path(path: str | Path) -> None:

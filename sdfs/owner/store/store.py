@@ -52,7 +52,7 @@ from sdfs.owner.store.private_folder import PrivateFolder
 from sdfs.owner.store.trash import Trash
 from sdfs.settings import DEFAULTS, EncodeSettings
 from sdfs.system.file_id import Identity
-from sdfs.system.files import data_ranges, fsync_path, rename_noreplace, write_all
+from sdfs.system.files import data_ranges, fsync_path, is_locked, rename_noreplace, write_all
 from sdfs.system.no_follow import folder_of, name_in, open_folder
 
 FORMAT = 1
@@ -202,12 +202,9 @@ def is_owned(root: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return is_locked(fd)
     finally:
         os.close(fd)
-    return False
 
 
 def open_log(root: Path) -> int:
