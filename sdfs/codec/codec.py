@@ -219,7 +219,9 @@ def _render_of(picture: Picture, rendered: bytes) -> dict[str, Any]:
 
 
 def _kept(picture: Picture) -> dict[str, bytes]:
-    """The sections of a picture's blob that hold what stays as it was."""
+    """The sections of a picture's blob that hold what stays as it was. Raises Unsuitable: no reader takes so much."""
+    if len(picture.metadata) > MAX_METADATA_BYTES:
+        raise Unsuitable(f"{len(picture.metadata)} bytes of metadata are more than {MAX_METADATA_BYTES}")
     sections = {"metadata": pack_metadata(picture.metadata)}
     if picture.behind:
         sections["behind"] = behind.pack(picture.behind)
