@@ -236,7 +236,7 @@ def _render_for(picture: Picture, decoded: NDArray[np.uint8], size: int, marker:
         fitted, rendered = fit(replace(picture, pixels=decoded), size, marker)
     except DoesNotFit as reason:
         raise Unsuitable(str(reason)) from reason
-    return fitted, rendered, pixels_of_render(rendered)
+    return fitted, rendered, pixels_of_render(rendered, picture)
 
 
 def _largest_render(picture: Picture) -> int:

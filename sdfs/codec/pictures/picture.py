@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sdfs.blob.signatures import HEAD_BYTES, picture_format
+from sdfs.codec.pictures import hidden
 from sdfs.codec.pictures.formats import bmp, jpeg, png, tiff, webp
 from sdfs.codec.pictures.formats.shared import MAX_MARKER_BYTES, Format
 from sdfs.errors import DoesNotFit, NotAPicture
@@ -22,7 +23,7 @@ class Picture:
     """A picture file taken apart: pixels to be replaced, and all that a render takes from the file."""
 
     format: str  # 'jpeg' | 'png' | 'webp' | 'bmp' | 'tiff'
-    pixels: npt.NDArray[np.uint8]  # (H, W, 3) RGB, or (H, W) grey; as coded: neither rotated nor colour-managed
+    pixels: npt.NDArray[np.uint8]  # (H, W, 3) RGB, or (H, W) grey; as coded: neither rotated nor colour-managed; but see `hidden`
     recipe: dict[str, Any]  # JSON-able: how to render
     metadata: bytes  # what the picture has besides its pixels
     behind: bytes = b""  # what the file has behind the picture
@@ -38,7 +39,11 @@ def probe(data: bytes) -> Picture:
     name = picture_format(data[:HEAD_BYTES])
     if name is None:
         raise NotAPicture("it begins like no JPEG, PNG, WebP, BMP or TIFF")
-    return Picture(name, *_FORMATS[name].read(data))
+    picture = Picture(name, *_FORMATS[name].read(data))
+    colour = None if picture.alpha is None else hidden.colour(picture.pixels, picture.alpha)
+    if picture.alpha is None or colour is None:
+        return picture
+    return replace(picture, pixels=hidden.fill(picture.pixels, picture.alpha), recipe=picture.recipe | {"hidden": colour})
 
 
 def render(picture: Picture, size: int | None, marker: bytes, spare: int = 0) -> bytes:
@@ -49,7 +54,11 @@ def render(picture: Picture, size: int | None, marker: bytes, spare: int = 0) ->
     """
     if len(marker) > MAX_MARKER_BYTES:
         raise ValueError(f"a marker of {len(marker)} bytes: at most {MAX_MARKER_BYTES}")
-    pixels = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
+    pixels = picture.pixels
+    if picture.alpha is not None:
+        pixels = np.dstack([pixels, picture.alpha])
+        if "hidden" in picture.recipe:
+            pixels[picture.alpha == 0, :-1] = picture.recipe["hidden"]
     own = None if size is None else size - len(picture.behind)
     return _FORMATS[picture.format].write(pixels, picture.recipe, picture.metadata, own, marker, spare) + picture.behind
 
@@ -69,9 +78,10 @@ def fit(picture: Picture, size: int, marker: bytes) -> tuple[Picture, bytes]:
     raise last
 
 
-def pixels_of_render(data: bytes) -> npt.NDArray[np.uint8]:
-    """What a reader sees of what `render` made, opacity apart."""
-    return jpeg.pixels_of_render(data) if picture_format(data[:HEAD_BYTES]) == "jpeg" else probe(data).pixels
+def pixels_of_render(data: bytes, source: Picture) -> npt.NDArray[np.uint8]:
+    """What a reader sees of what `render` made of `source` with other pixels, opacity apart. What nobody sees is as in the source."""
+    seen = jpeg.pixels_of_render(data) if source.format == "jpeg" else probe(data).pixels
+    return hidden.put(seen, source.pixels, source.alpha) if source.alpha is not None and "hidden" in source.recipe else seen
 
 
 def find_marker(data: bytes) -> bytes | None:
