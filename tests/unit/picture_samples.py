@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import struct
 import zlib
@@ -13,7 +14,9 @@ from typing import Any
 import numpy as np
 import skimage
 import sklearn.datasets
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, ImageFilter, PngImagePlugin
+
+from sdfs.codec.pictures.picture import Picture
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
 SKLEARN = Path(sklearn.datasets.__file__).parent / "images"
@@ -32,6 +35,12 @@ def save(image: Image.Image, format_: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format_, **options)
     return buffer.getvalue()
+
+
+def smoothed(picture: Picture) -> Picture:
+    """As latents leave a picture: a little smoother."""
+    image = Image.fromarray(picture.pixels).filter(ImageFilter.GaussianBlur(0.7))
+    return dataclasses.replace(picture, pixels=np.asarray(image))
 
 
 def decode(data: bytes) -> np.ndarray:

@@ -67,32 +67,18 @@ UNSUITABLE = {
     "an arithmetically coded JPEG": JPEG.replace(b"\xff\xc0", b"\xff\xc9", 1),
     "a JPEG with its height behind": JPEG.replace(struct.pack(">BHH", 8, 167, 197), struct.pack(">BHH", 8, 0, 197), 1),
     "a small JPEG": save(photo().resize((63, 200)), "JPEG"),
-    "a PNG with alpha": save(photo("RGBA"), "PNG"),
-    "a grey PNG with alpha": save(photo("LA"), "PNG"),
-    "a PNG with a palette": save(photo("P"), "PNG"),
     "a PNG with two colours": save(photo("1"), "PNG"),
     "a PNG with 16 bits": save(deep(), "PNG"),
-    "a PNG with a transparent colour": save(photo(), "PNG", transparency=(1, 2, 3)),
     "an animated PNG": save(photo(), "PNG", save_all=True, append_images=[photo().rotate(9)]),
     "a PNG with an unknown critical chunk": with_chunk(PNG, b"CrIt", b"", before=b"IDAT"),
-    "a PNG with a chunk unsafe to copy": with_chunk(PNG, b"iDOT", bytes(28), before=b"IDAT"),
-    "an interlaced PNG": PNG[:8] + chunk(b"IHDR", PNG[16:28] + b"\1") + PNG[33:],
-    "a PNG with one byte behind": PNG + b"\0",
-    "a WebP with alpha": save(photo("RGBA").rotate(9), "WEBP"),
-    "a lossless WebP with alpha": save(photo("RGBA").rotate(9), "WEBP", lossless=True),
+    "a PNG with a chunk unsafe to copy": with_chunk(PNG, b"prVT", bytes(28), before=b"IDAT"),
     "an animated WebP": save(photo(), "WEBP", save_all=True, append_images=[photo().rotate(9)]),
     "a signed WebP": with_riff_chunk(WEBP, b"C2PA", b"JUMB"),
-    "a WebP with one byte behind": WEBP + b"\0",
-    "a BMP with a palette": save(photo("P"), "BMP"),
-    "a BMP with 32 bits": save(photo("RGBA"), "BMP"),
-    "a BMP with more behind": BMP + b"behind",
-    "a compressed TIFF": save(photo(), "TIFF", compression="tiff_lzw"),
-    "a TIFF with alpha": save(photo("RGBA"), "TIFF"),
+    "a BMP with 32 bits, all of them used": save(photo("RGBA").rotate(9), "BMP"),
     "a CMYK TIFF": save(photo("CMYK"), "TIFF"),
     "a TIFF with 16 bits": save(deep(), "TIFF"),
     "a TIFF of several pictures": save(photo(), "TIFF", save_all=True, append_images=[photo()]),
     "a TIFF with pixels in its header": MAC_TIFF.replace(struct.pack(">HHII", 273, 4, 1, 8), struct.pack(">HHII", 273, 4, 1, 4)),
-    "a TIFF with an unknown tag": save(photo(), "TIFF", tiffinfo={50000: "?"}),
 }
 
 
@@ -104,7 +90,7 @@ def test_unsuitable(name: str) -> None:
 
 def with_pixels(png: bytes, deflated: bytes) -> bytes:
     """A PNG of IHDR, one IDAT and IEND; padded so that its dimensions stay plausible."""
-    return png[:33] + chunk(b"IDAT", deflated) + chunk(b"prVt", bytes(1000)) + png[-12:]
+    return png[:33] + chunk(b"IDAT", deflated) + chunk(b"prVt", bytes(4000)) + png[-12:]
 
 
 def _changed(data: bytes, at: int, to: bytes) -> bytes:
@@ -125,9 +111,7 @@ BROKEN = {
     "a PNG with a wrong checksum": PNG[:-20] + bytes([PNG[-20] ^ 1]) + PNG[-19:],
     "a PNG without its end": PNG[:-12],
     "a PNG that inflates to less": with_pixels(PNG, zlib.compress(bytes(167 * (1 + 3 * 197) - 1))),
-    "a PNG that inflates to more": with_pixels(PNG, zlib.compress(bytes(167 * (1 + 3 * 197) + 1))),
     "a PNG with a wrong Adler-32": with_pixels(PNG, zlib.compress(bytes(167 * (1 + 3 * 197)))[:-1] + b"?"),
-    "a PNG with bytes behind its pixels": with_pixels(PNG, zlib.compress(bytes(167 * (1 + 3 * 197))) + b"?"),
     "a PNG with its pixels in two places": with_chunk(with_chunk(PNG, b"tEXt", b"a\0b"), b"IDAT", b""),
     "a WebP cut off": WEBP[:-100],
     "a WebP without a picture": with_riff_chunk(WEBP[:12], b"EXIF", b"\0\0"),

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sdfs.errors import NotAPicture, Unsuitable
+from sdfs.errors import NotAPicture, PictureError, Unsuitable
 
 MAX_PIXELS = 256_000_000  # larger ones go exact: one decoded copy is 768 MB
 MIN_SIDE = 64  # smaller ones are icons: latents save nothing there
 MAX_PIXELS_PER_BYTE = 100  # 0.08 bits a pixel: files below that rate leave nothing to save, or are bombs
+MAX_LOSSLESS_PIXELS_PER_BYTE = 16  # of what is compressed without loss: no render of latents would fit into less
 MAX_MARKER_BYTES = 64
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3) RGB or (H, W) grey; with opacity (H, W, 4) or (H, W, 2)
@@ -51,19 +52,22 @@ def only(recipe: Recipe) -> Iterable[Recipe]:
     return (recipe,)
 
 
-def check_claims(width: int, height: int, size: int) -> None:
-    """Before anything is decoded or allocated: the dimensions that the header of a file of `size` bytes claims."""
+def check_claims(width: int, height: int, size: int, most: int = MAX_PIXELS_PER_BYTE) -> None:
+    """Before anything is decoded or allocated: the dimensions that the header of a file of `size` bytes claims.
+
+    Raises NotAPicture, and Unsuitable where they are too large, or more than `most` pixels a byte.
+    """
     if width <= 0 or height <= 0:
         raise NotAPicture(f"its header claims {width}×{height} pixels")
     if width * height > MAX_PIXELS:
         raise Unsuitable(f"{width}×{height} pixels are more than {MAX_PIXELS // 10**6} megapixels")
-    if width * height > MAX_PIXELS_PER_BYTE * size:
+    if width * height > most * size:
         raise Unsuitable(f"{width}×{height} pixels in {size} bytes")
 
 
-def check_dimensions(width: int, height: int, size: int) -> None:
+def check_dimensions(width: int, height: int, size: int, most: int = MAX_PIXELS_PER_BYTE) -> None:
     """`check_claims`, and large enough for latents."""
-    check_claims(width, height, size)
+    check_claims(width, height, size, most)
     if min(width, height) < MIN_SIDE:
         raise Unsuitable(f"{width}×{height} pixels: a side is shorter than {MIN_SIDE}")
 
@@ -101,10 +105,10 @@ def parse_marker(padding: bytes) -> bytes | None:
 
 
 def first_marker(paddings: Iterable[bytes]) -> bytes | None:
-    """The marker in the first padding, if there is one; none in what turns out, while the paddings are looked for, to be no picture."""
+    """The marker in the first padding, if there is one; none in what turns out, while the paddings are looked for, to be damaged."""
     try:
         return next((parse_marker(padding) for padding in paddings), None)
-    except NotAPicture:
+    except PictureError:
         return None
 
 

@@ -1,7 +1,10 @@
-"""WebP: one still picture, lossy (VP8) or lossless (VP8L), without alpha. Source: RFC 9649.
+"""WebP: one still picture, lossy (VP8) or lossless (VP8L), with or without opacity. Source: RFC 9649.
 
 A render keeps all other RIFF chunks byte-exact and in order around the picture's; it is padded by a private chunk at the end, or,
 where less than the 8 bytes of a chunk's header are missing, by zeros behind the coded picture, where decoders stop reading.
+
+A lossy picture's opacity is a chunk of its own (ALPH), so it stays as it is. A lossless picture's is in the picture: it is kept exactly.
+Where that is 0, encoders leave whatever colours cost least; so does a render.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ import numpy as np
 from PIL import Image
 
 from sdfs.codec.pictures.formats.shared import (
+    MAX_LOSSLESS_PIXELS_PER_BYTE,
+    MAX_PIXELS_PER_BYTE,
     Parts,
     Pixels,
     Recipe,
@@ -30,11 +35,15 @@ from sdfs.codec.pictures.formats.shared import (
 from sdfs.errors import DoesNotFit, NotAPicture, Unsuitable
 
 _LOSSY, _LOSSLESS, _EXTENDED = b"VP8 ", b"VP8L", b"VP8X"
-_ALPHA_FLAG, _ANIMATION_FLAG = 0x10, 0x02  # of VP8X
+_ALPHA = b"ALPH"
+_ANIMATION_FLAG = 0x02  # of VP8X
+_OPACITY_BIT = 1 << 28  # of the bits of a lossless picture's header: whether it has any
 _PADDING = b"sdFs"
 _RIFF_HEADER = 12
 _CHUNK_HEADER = 8
+_BITS = slice(_CHUNK_HEADER + 1, _CHUNK_HEADER + 5)  # of a lossless picture's chunk
 _MAX_CHUNK = 0xFFFF_FFF6 - _CHUNK_HEADER
+_MAX_CHUNKS = 10_000
 _LOSSLESS_ATTEMPTS = ((0, 0), (1, 0), (4, 80))  # method, effort: 5 and 12 times as slow as the first for 16 and 19 % less
 _LOSSY_METHOD = 1  # as fast as 0 and smaller
 _FIRST_QUALITY = 85
@@ -52,27 +61,31 @@ class _Chunk(NamedTuple):
     payload: bytes
 
 
+class _Header(NamedTuple):
+    width: int
+    height: int
+    opacity: bool  # in the picture itself
+
+
 def read(data: bytes) -> Parts:
     end = _CHUNK_HEADER + int.from_bytes(data[4:8], "little")
     if end > len(data):
         raise NotAPicture(f"the WebP file ends at {len(data)} of {end} bytes")
+    if end % 2:
+        raise Unsuitable(f"a WebP of {end} bytes: RIFF sizes are even")
     chunks = list(_chunks(data[:end]))
-    if end != len(data) or end % 2:
-        raise Unsuitable(f"{len(data) - end + end % 2} bytes after the end of the WebP picture")
     _check_types(chunks)
     position = next(i for i, chunk in enumerate(chunks) if chunk.type in (_LOSSY, _LOSSLESS))
     image = chunks[position]
-    width, height = _dimensions(image)
-    check_dimensions(width, height, len(data))
-    canvas = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    header, lossless = _parse_header(image), image.type == _LOSSLESS
+    check_dimensions(header.width, header.height, end, MAX_LOSSLESS_PIXELS_PER_BYTE if lossless else MAX_PIXELS_PER_BYTE)
+    canvas = (header.width - 1).to_bytes(3, "little") + (header.height - 1).to_bytes(3, "little")
     if chunks[0].type == _EXTENDED and chunks[0].payload[4:] != canvas:
         raise NotAPicture("the canvas of the WebP differs from its picture")
-    with decoding("the WebP picture"):
-        decoded = imagecodecs.webp_decode(_file(image.content))
-    pixels = check_decoded(decoded, height, width, 3)
+    pixels, alpha = _decode(chunks[: position + 1], header)
     before = b"".join(chunk.content for chunk in chunks[:position] if chunk.type != _PADDING)
     after = b"".join(chunk.content for chunk in chunks[position + 1 :] if chunk.type != _PADDING)
-    return Parts(pixels, {"lossless": image.type == _LOSSLESS, "before": len(before)}, before + after)
+    return Parts(pixels, {"lossless": lossless, "before": len(before)}, before + after, data[end:], alpha)
 
 
 recipes = only
@@ -100,13 +113,16 @@ def find_marker(data: bytes) -> bytes | None:
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
     at = _RIFF_HEADER
-    while at < len(data):
+    for _ in range(_MAX_CHUNKS):
+        if at >= len(data):
+            return
         length = int.from_bytes(data[at + 4 : at + 8], "little")
         start, end = at + _CHUNK_HEADER, at + _CHUNK_HEADER + length + length % 2
         if end > len(data):
             raise NotAPicture(f"the WebP chunk at byte {at} is cut off")
         yield _Chunk(data[at : at + 4], data[at:end], data[start : start + length])
         at = end
+    raise Unsuitable(f"a WebP of more than {_MAX_CHUNKS:,} chunks")
 
 
 def _check_types(chunks: list[_Chunk]) -> None:
@@ -114,26 +130,37 @@ def _check_types(chunks: list[_Chunk]) -> None:
     flags = chunks[0].payload[0] if types[:1] == [_EXTENDED] and len(chunks[0].payload) == 10 else 0
     if flags & _ANIMATION_FLAG or not {b"ANIM", b"ANMF"}.isdisjoint(types):
         raise Unsuitable("an animated WebP")
-    if flags & _ALPHA_FLAG or b"ALPH" in types:
-        raise Unsuitable("a WebP with an alpha channel")
     if b"C2PA" in types:
         raise Unsuitable("content credentials are bound to the exact bytes")
     if types.count(_LOSSY) + types.count(_LOSSLESS) != 1 or types[0] not in (_LOSSY, _LOSSLESS, _EXTENDED):
         raise NotAPicture("the WebP file does not hold one picture")
+    if types.count(_ALPHA) > (0 if _LOSSLESS in types else 1):
+        raise Unsuitable("a WebP with more than one opacity")
 
 
-def _dimensions(image: _Chunk) -> tuple[int, int]:
-    """Width and height, from the header of a key frame (RFC 6386, 9.1) or a lossless picture (RFC 9649, 3.4)."""
+def _parse_header(image: _Chunk) -> _Header:
+    """That of a key frame (RFC 6386, 9.1) or a lossless picture (RFC 9649, 3.4)."""
     head = image.payload[:10]
     if image.type == _LOSSY and len(head) == 10 and not head[0] & 1 and head[3:6] == b"\x9d\x01\x2a":
         width, height = struct.unpack("<HH", head[6:])
-        return width & 0x3FFF, height & 0x3FFF
+        return _Header(width & 0x3FFF, height & 0x3FFF, False)
     if image.type == _LOSSLESS and len(head) >= 5 and head[0] == 0x2F:
         bits = int.from_bytes(head[1:5], "little")
-        if bits >> 28 & 1:
-            raise Unsuitable("a WebP with an alpha channel")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        return _Header(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), bool(bits & _OPACITY_BIT))
     raise NotAPicture("the WebP picture has a broken header")
+
+
+def _decode(chunks: list[_Chunk], header: _Header) -> tuple[Pixels, Pixels | None]:
+    """Pixels, and opacity where it is in the picture, which is the last of the chunks."""
+    wanted = [chunk.content for chunk in chunks if chunk.type in (_EXTENDED, _ALPHA, _LOSSY, _LOSSLESS)]
+    with decoding("the WebP picture"):
+        decoded = imagecodecs.webp_decode(_file(b"".join(wanted)), hasalpha=True)
+    samples = check_decoded(decoded, header.height, header.width, 4)
+    pixels, alpha = np.ascontiguousarray(samples[:, :, :3]), np.ascontiguousarray(samples[:, :, 3])
+    if not header.opacity:
+        return pixels, None
+    pixels[alpha == 0] = 0
+    return pixels, alpha
 
 
 def _lossy(pixels: Pixels, room: int) -> bytes:
@@ -173,7 +200,11 @@ def _encode(pixels: Pixels, *, quality: int, method: int = _LOSSY_METHOD, lossle
     """The picture's chunk."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "WEBP", quality=quality, method=method, lossless=lossless)
-    return buffer.getvalue()[_RIFF_HEADER:]
+    image = bytearray(buffer.getvalue()[_RIFF_HEADER:])
+    if pixels.shape[2] == 4:  # libwebp leaves the bit out where all is opaque
+        bits = int.from_bytes(image[_BITS], "little") | _OPACITY_BIT
+        image[_BITS] = bits.to_bytes(4, "little")
+    return bytes(image)
 
 
 def _file(chunks: bytes) -> bytes:
