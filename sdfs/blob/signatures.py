@@ -15,6 +15,6 @@ def picture_format(head: bytes) -> str | None:
         return "webp"
     if head.startswith(b"BM") and len(head) >= 14 and head[6:10] == bytes(4):
         return "bmp"
-    if head[:4] in (b"II*\0", b"MM\0*"):
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):  # and BigTIFF
         return "tiff"
     return None

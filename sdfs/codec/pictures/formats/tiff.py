@@ -1,171 +1,232 @@
-"""TIFF: one uncompressed, chunky picture in strips, RGB or grey at 8 bits. Source: TIFF revision 6.0 (Adobe, 1992).
+"""TIFF and BigTIFF: one picture, RGB or grey at 8 bits a sample, with or without opacity, in strips or tiles, chunky or planar,
+uncompressed or by LZW, Deflate or PackBits. Source: TIFF revision 6.0 (Adobe, 1992), technical note 3.
 
-A render is the file bit for bit but for its pixels. Private and unknown tags may point anywhere, and a picture with them may be
-more than its pixels show (layers, raw data): only tags known to describe are accepted.
+A render is the file bit for bit but for its strips or tiles: every other byte stands where it stood, so that private tags may point
+wherever they want. Compressed again each begins where it began, if that works out; else they stand one behind the other. Their tags say
+where and how long they are; what they leave of their old places is zeros.
+
+Exact are files whose other bytes depend on the pixels, or which hold more than this picture: several directories, RAW files, content
+credentials, and a value that means "no data" (GDAL). So are those of JPEG strips: they were lossy before, and a third generation of them
+would need each writer's tables.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+import itertools
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from sdfs.codec.pictures.formats.shared import Parts, Pixels, Recipe, Run, check_dimensions, cut_runs, only, paste_runs
-from sdfs.errors import DoesNotFit, NotAPicture, Unsuitable
-
-_HEADER = 8
-_ENTRY = 12
-_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-_INTEGERS = {1: "B", 3: "H", 4: "I"}  # struct formats of BYTE, SHORT, LONG
-_MAX_RUNS = 64  # strips usually lie back to back, in one run
-
-_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _COUNTS = 256, 257, 258, 262, 273, 277, 278, 279
-_DEFAULTS = {_BITS: (1,), _SAMPLES: (1,), _ROWS_PER_STRIP: (0xFFFFFFFF,)}
-_ONLY = {  # NewSubfileType, SubfileType, Compression, FillOrder, PlanarConfiguration, Predictor: the values of a plain picture
-    254: 0,
-    255: 1,
-    259: 1,
-    266: 1,
-    284: 1,
-    317: 1,
-}
-_SAMPLE_FORMAT = 339  # 1, unsigned, for each sample
-_STRUCTURAL = frozenset({_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _COUNTS})
-_DESCRIPTIVE = frozenset(
-    {
-        *(269, 270, 271, 272),  # DocumentName, ImageDescription, Make, Model
-        *(274, 280, 281, 282, 283, 285, 286, 287, 296, 297),  # Orientation, sample range, resolution, page
-        *(305, 306, 315, 316),  # Software, DateTime, Artist, HostComputer
-        *(318, 319, 301, 532),  # WhitePoint, PrimaryChromaticities, TransferFunction, ReferenceBlackWhite
-        *(700, 18246, 18249, 33432, 33723, 34377, 34665, 34675, 34853),  # XMP, ratings, Copyright, IPTC, Photoshop, Exif, ICC, GPS
-        *range(40091, 40096),  # XPTitle … XPSubject
-    }
+from sdfs.codec.pictures.formats import tiff_blocks, tiff_directory
+from sdfs.codec.pictures.formats.shared import (
+    MAX_LOSSLESS_PIXELS_PER_BYTE,
+    Parts,
+    Pixels,
+    Recipe,
+    Run,
+    check_claims,
+    check_dimensions,
+    cut_runs,
+    only,
+    paste_runs,
 )
+from sdfs.codec.pictures.formats.tiff_blocks import COMPRESSIONS, DEFLATE, LZW, NONE, Layout
+from sdfs.codec.pictures.formats.tiff_directory import Directory
+from sdfs.errors import DoesNotFit, Unsuitable
 
+_MAX_RUNS = 64  # blocks usually lie back to back, in one run
+_MAX_GAP = 16  # zeros between blocks, so that each begins at an even offset
+_MAX_SAMPLES = 4
 
-class _Entry(NamedTuple):
-    type: int
-    values: int
-    region: Run  # where its values lie, within the entry or elsewhere
+_SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _PLANAR, _PREDICTOR = 254, 258, 259, 262, 266, 277, 284, 317
+_SUB_DIRECTORIES, _EXTRA, _SAMPLE_FORMAT, _DEPTH, _NO_DATA, _DNG, _CREDENTIALS = 330, 338, 339, 32997, 42113, 50706, 52545
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+_COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3}  # samples, without opacity
+_OTHER_COLOURS = {3: "a palette", 5: "CMYK", 6: "YCbCr", 8: "CIELAB", 9: "CIELAB", 10: "CIELAB"}
+_RAW_COLOURS = (32803, 34892)  # a mosaic, linear raw
+_REDUCED = 1  # of _SUBFILE: the picture is a smaller version of another
+_PREMULTIPLIED = 1  # of _EXTRA
+_JPEG = (6, 7)  # of _COMPRESSION: the first was withdrawn
+_UNSIGNED, _FLOAT = 1, 3  # of _SAMPLE_FORMAT
 
 
 def read(data: bytes) -> Parts:
-    order = "<" if data[:2] == b"II" else ">"
-    directory, entries = _parse_directory(data, order)
-    values = {tag: _integers(data, order, entry) for tag, entry in entries.items() if entry.type in _INTEGERS}
-    _check_tags(values, entries)
-    height, width, channels = _dimensions(values)
-    runs = _merge(_strips(values, height, width * channels))
+    directory = tiff_directory.parse(data)
+    _check_kind(data, directory)
+    layout = _layout(data, directory)
+    places = tiff_blocks.find(data, directory, layout)
+    coded = sum(place.length for place in places)
+    check_dimensions(layout.width, layout.height, coded, MAX_LOSSLESS_PIXELS_PER_BYTE)
+    check_claims(*layout.coded_size, coded, MAX_LOSSLESS_PIXELS_PER_BYTE)
+    runs = _merge(data, places)
     if len(runs) > _MAX_RUNS:
-        raise Unsuitable(f"a TIFF with its strips in {len(runs)} places")
-    _check_layout(runs, [Run(0, _HEADER), directory, *(entry.region for entry in entries.values())], len(data))
-    check_dimensions(width, height, len(data))
-    inside, outside = cut_runs(data, runs)
-    shape = (height, width) if channels == 1 else (height, width, channels)
-    return Parts(np.frombuffer(inside, np.uint8).reshape(shape), {"runs": [list(run) for run in runs]}, outside)
+        raise Unsuitable(f"a TIFF with its pixels in {len(runs)} places")
+    _check_apart(runs, directory.structure)
+    if 2 * coded < len(data):
+        raise Unsuitable("a TIFF that holds more than its picture")
+    pixels, alpha = _from_samples(tiff_blocks.decode(data, places, layout), directory.value(data, _PHOTOMETRIC))
+    return Parts(pixels, {"runs": [list(run) for run in runs]}, cut_runs(data, runs)[1], alpha=alpha)
 
 
 recipes = only
 
 
 def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, marker: bytes, spare: int = 0) -> bytes:
-    if size not in (None, len(metadata) + pixels.size):
-        raise DoesNotFit(f"the TIFF has {len(metadata) + pixels.size} bytes, not {size}")
-    return paste_runs(pixels.tobytes(), metadata, [Run(*run) for run in recipe["runs"]])
+    runs = [Run(*run) for run in recipe["runs"]]
+    original = paste_runs(bytes(sum(run.length for run in runs)), metadata, runs)  # but for its pixels
+    if size not in (None, len(original)):
+        raise DoesNotFit(f"the TIFF has {len(original)} bytes, not {size}")
+    directory = tiff_directory.parse(original)
+    layout = _layout(original, directory)
+    places = tiff_blocks.find(original, directory, layout)
+    samples = _to_samples(pixels, original, directory)
+    image = bytearray(original)
+    blocks, offsets = _fitted(samples, layout, places, runs, spare)
+    if offsets is None:
+        room, length = sum(run.length for run in runs), sum(map(len, blocks))
+        if size is not None:
+            raise DoesNotFit(f"a TIFF render of {length} bytes of pixels does not fit into {room}")
+        offsets = list(itertools.accumulate(map(len, blocks[:-1]), initial=len(image)))
+        image += bytes(length)
+    for offset, block in zip(offsets, blocks, strict=True):
+        image[offset : offset + len(block)] = block
+    for tag, values in zip(tiff_blocks.place_tags(layout), (offsets, [len(block) for block in blocks]), strict=True):
+        directory.put(image, tag, values)
+    return bytes(image)
 
 
 def find_marker(data: bytes) -> None:
     """A TIFF has no room for a marker."""
 
 
-def _parse_directory(data: bytes, order: str) -> tuple[Run, dict[int, _Entry]]:
-    """Where the one image file directory lies, and its entries by tag."""
-    start = struct.unpack_from(order + "I", data, 4)[0] if len(data) >= _HEADER else len(data)
-    if start + 2 > len(data):
-        raise NotAPicture("the TIFF ends before its directory")
-    (count,) = struct.unpack_from(order + "H", data, start)
-    length = 2 + count * _ENTRY + 4
-    if start + length > len(data):
-        raise NotAPicture("the TIFF ends within its directory")
-    if any(data[start + length - 4 : start + length]):
+def _check_kind(data: bytes, directory: Directory) -> None:
+    """Refuse what holds more than one picture, and what depends on the exact pixels."""
+    tags = directory.tags
+    reduced = bool(directory.value(data, _SUBFILE, 0) & _REDUCED)
+    raw_colours = _PHOTOMETRIC in tags and directory.value(data, _PHOTOMETRIC) in _RAW_COLOURS
+    if _DNG in tags or data[8:10] == b"CR" or raw_colours or (reduced and _SUB_DIRECTORIES in tags):
+        raise Unsuitable("a RAW file")
+    if directory.following or reduced or _SUB_DIRECTORIES in tags or directory.value(data, _DEPTH, 1) != 1:
         raise Unsuitable("a TIFF of several pictures")
-    entries: dict[int, _Entry] = {}
-    for at in range(start + 2, start + 2 + count * _ENTRY, _ENTRY):
-        tag, kind, values = struct.unpack_from(order + "HHI", data, at)
-        if kind not in _TYPE_BYTES or tag in entries:
-            raise Unsuitable(f"a TIFF with tag {tag} of type {kind}, or twice")
-        size = values * _TYPE_BYTES[kind]
-        offset = at + 8 if size <= 4 else struct.unpack_from(order + "I", data, at + 8)[0]
-        if offset + size > len(data):
-            raise NotAPicture(f"the TIFF ends before the values of tag {tag}")
-        entries[tag] = _Entry(kind, values, Run(offset, size))
-    return Run(start, length), entries
+    if _CREDENTIALS in tags:
+        raise Unsuitable("content credentials are bound to the exact bytes")
+    if _NO_DATA in tags:
+        raise Unsuitable("a GeoTIFF one of whose values means that there is no data")
+    if b"GDAL_STRUCTURAL_METADATA" in data[:64]:
+        raise Unsuitable("a cloud-optimised GeoTIFF: its tiles have copies of their lengths and ends")
 
 
-def _integers(data: bytes, order: str, entry: _Entry) -> tuple[int, ...]:
-    return struct.unpack_from(f"{order}{entry.values}{_INTEGERS[entry.type]}", data, entry.region.offset)
+def _layout(data: bytes, directory: Directory) -> Layout:
+    """Raises NotAPicture, and Unsuitable where samples are other ones, or compressed otherwise, than latents can replace."""
+    colours, channels = directory.value(data, _PHOTOMETRIC), directory.value(data, _SAMPLES, 1)
+    if channels > _MAX_SAMPLES:
+        raise Unsuitable(f"a TIFF of {channels} samples a pixel")
+    compression = directory.value(data, _COMPRESSION, NONE)
+    if compression in _JPEG:
+        raise Unsuitable("JPEG in TIFF")
+    formats = set(directory.values(data, _SAMPLE_FORMAT, channels)) or {_UNSIGNED}
+    bits = max(directory.values(data, _BITS, channels), default=1)
+    if formats != {_UNSIGNED}:
+        raise Unsuitable("samples of floating point" if formats == {_FLOAT} else "samples that are not unsigned integers")
+    if bits != 8:
+        raise Unsuitable(f"{bits} bit{'s' if bits > 1 else ''} a sample")
+    if colours not in _COLOURS:
+        raise Unsuitable(_OTHER_COLOURS.get(colours, f"a TIFF of photometric interpretation {colours}"))
+    if channels - _COLOURS[colours] not in (0, 1):
+        raise Unsuitable(f"a TIFF of {channels} samples a pixel, photometric interpretation {colours}")
+    predictor = directory.value(data, _PREDICTOR, 1)
+    if compression not in COMPRESSIONS:
+        raise Unsuitable(f"a TIFF of compression {compression}")
+    if predictor not in ((1, 2) if compression == LZW or compression in DEFLATE else (1,)):
+        raise Unsuitable(f"a TIFF of compression {compression}, predictor {predictor}")
+    planar, fill = directory.value(data, _PLANAR, 1), directory.value(data, _FILL_ORDER, 1)
+    if planar not in (1, 2) or fill != 1:
+        raise Unsuitable(f"a TIFF of planar configuration {planar}, fill order {fill}")
+    return tiff_blocks.parse_layout(
+        data, directory, channels, planar=planar == 2 and channels > 1, compression=compression, differences=predictor == 2
+    )
 
 
-def _check_tags(values: dict[int, tuple[int, ...]], entries: Iterable[int]) -> None:
-    for tag in entries:
-        if tag in _ONLY:
-            if values.get(tag) != (_ONLY[tag],):
-                raise Unsuitable(f"a TIFF with {values.get(tag)} in tag {tag}")
-        elif tag == _SAMPLE_FORMAT:
-            if set(values.get(tag, ())) != {1}:
-                raise Unsuitable("a TIFF of samples that are not unsigned integers")
-        elif tag not in _STRUCTURAL and tag not in _DESCRIPTIVE:
-            raise Unsuitable(f"a TIFF with tag {tag}")
+def _from_samples(samples: Pixels, photometric: int) -> tuple[Pixels, Pixels | None]:
+    """Pixels, and opacity if there is any, of (H, W, samples)."""
+    count = _COLOURS[photometric]
+    colours = 255 - samples[:, :, :count] if photometric == _WHITE_IS_ZERO else samples[:, :, :count]
+    alpha = np.ascontiguousarray(samples[:, :, count]) if samples.shape[2] > count else None
+    return np.ascontiguousarray(colours[:, :, 0] if count == 1 else colours), alpha
 
 
-def _dimensions(values: dict[int, tuple[int, ...]]) -> tuple[int, int, int]:
-    """Height, width and channels of a picture whose samples are suitable."""
-    width, height, photometric = (_one(values, tag) for tag in (_WIDTH, _HEIGHT, _PHOTOMETRIC))
-    channels, bits = _one(values, _SAMPLES), values.get(_BITS, _DEFAULTS[_BITS])
-    if (photometric, channels, bits) not in ((1, 1, (8,)), (2, 3, (8, 8, 8))):
-        raise Unsuitable(f"a TIFF of {channels} samples of {bits} bits, photometric interpretation {photometric}")
-    return height, width, channels
+def _to_samples(pixels: Pixels, data: bytes, directory: Directory) -> Pixels:
+    """The inverse of `_from_samples`."""
+    photometric = directory.value(data, _PHOTOMETRIC)
+    count = _COLOURS[photometric]
+    samples = pixels.reshape(*pixels.shape[:2], -1).copy()
+    if samples.shape[2] > count and _PREMULTIPLIED in directory.values(data, _EXTRA, 1):
+        samples[:, :, :count] = np.minimum(samples[:, :, :count], samples[:, :, count:])
+    if photometric == _WHITE_IS_ZERO:
+        samples[:, :, :count] = 255 - samples[:, :, :count]
+    return samples
 
 
-def _one(values: dict[int, tuple[int, ...]], tag: int) -> int:
-    found = values.get(tag, _DEFAULTS.get(tag, ()))
-    if len(found) != 1:
-        raise NotAPicture(f"the TIFF has {len(found)} values in tag {tag}")
-    return found[0]
-
-
-def _strips(values: dict[int, tuple[int, ...]], height: int, row_bytes: int) -> Iterator[Run]:
-    rows_per_strip = _one(values, _ROWS_PER_STRIP)
-    offsets, counts = values.get(_OFFSETS, ()), values.get(_COUNTS, ())
-    if not rows_per_strip or len(offsets) != -(-height // rows_per_strip) or len(counts) != len(offsets):
-        raise NotAPicture(f"the TIFF has {len(offsets)} strips of {rows_per_strip} rows for {height} rows")
-    for i, (offset, count) in enumerate(zip(offsets, counts, strict=True)):
-        if count != min(rows_per_strip, height - i * rows_per_strip) * row_bytes:
-            raise Unsuitable(f"a TIFF with a strip of {count} bytes")
-        yield Run(offset, count)
-
-
-def _merge(strips: Iterable[Run]) -> list[Run]:
-    """Neighbours that lie back to back as one run."""
+def _merge(data: bytes, places: Sequence[Run]) -> list[Run]:
+    """Neighbours that lie back to back, but for a few zeros, as one run. Raises Unsuitable where they overlap."""
     runs: list[Run] = []
-    for strip in strips:
-        if runs and runs[-1].offset + runs[-1].length == strip.offset:
-            runs[-1] = Run(runs[-1].offset, runs[-1].length + strip.length)
+    for offset, length in sorted(places):
+        end = sum(runs[-1]) if runs else -_MAX_GAP
+        if offset < end:
+            raise Unsuitable("a TIFF whose strips or tiles overlap")
+        if offset - end < _MAX_GAP and not any(data[end:offset]):
+            runs[-1] = Run(runs[-1].offset, offset + length - runs[-1].offset)
         else:
-            runs.append(strip)
+            runs.append(Run(offset, length))
     return runs
 
 
-def _check_layout(runs: list[Run], others: list[Run], size: int) -> None:
-    """Runs must ascend within the file, and share no byte with each other or with the file's structure."""
-    at = 0
-    for offset, length in runs:
-        if offset < at:
-            raise Unsuitable("a TIFF with strips out of order")
-        at = offset + length
-        if any(other.offset < at and offset < other.offset + other.length for other in others):
-            raise Unsuitable("a TIFF with strips over its own structure")
-    if at > size:
-        raise NotAPicture(f"the TIFF ends at {size} of {at} bytes")
+def _check_apart(runs: Sequence[Run], structure: Sequence[Run]) -> None:
+    """No run may share a byte with the file's structure."""
+    end_of_runs = end_of_structure = 0
+    for (offset, length), is_run in sorted([(run, True) for run in runs] + [(region, False) for region in structure if region.length]):
+        if offset < (end_of_structure if is_run else end_of_runs):
+            raise Unsuitable("a TIFF with pixels over its own structure")
+        if is_run:
+            end_of_runs = offset + length
+        else:
+            end_of_structure = max(end_of_structure, offset + length)
+
+
+def _fitted(
+    samples: Pixels, layout: Layout, places: Sequence[Run], runs: Sequence[Run], spare: int
+) -> tuple[list[bytes], list[int] | None]:
+    """The blocks, compressed as hard as they must be, and their offsets within the runs, if they fit."""
+    for harder in (False, True) if layout.compression in DEFLATE else (False,):
+        blocks = tiff_blocks.encode(samples, layout, harder=harder)
+        lengths = [len(block) for block in blocks]
+        share = spare / sum(lengths)
+        larger = (length + math.ceil(share * length) for length in lengths)
+        wanted = [min(pair) for pair in zip(larger, map(layout.most_bytes_of, layout.blocks()), strict=True)]
+        if _place(wanted, places, runs) is not None:
+            return blocks, _place(lengths, places, runs)
+    return blocks, None
+
+
+def _place(lengths: Sequence[int], places: Sequence[Run], runs: Sequence[Run]) -> list[int] | None:
+    """Offsets of blocks within the runs: as before if that works out, else one behind the other. What fits, fits shorter, too."""
+    before = [place.offset for place in places]
+    order = sorted(range(len(places)), key=before.__getitem__)
+    return _packed(lengths, order, runs, before) or _packed(lengths, order, runs, [0] * len(before))
+
+
+def _packed(lengths: Sequence[int], order: Iterable[int], runs: Iterable[Run], earliest: Sequence[int]) -> list[int] | None:
+    """Offsets in this order, none before its earliest; None if they do not fit."""
+    offsets, rest = [0] * len(lengths), iter(runs)
+    at = end = 0
+    for i in order:
+        at = max(at, earliest[i])
+        while at + lengths[i] > end:
+            run = next(rest, None)
+            if run is None:
+                return None
+            at, end = max(run.offset, earliest[i]), run.offset + run.length
+        offsets[i] = at
+        at += lengths[i]
+    return offsets
