@@ -13,6 +13,7 @@ import typer
 from daemon import config
 from sdfs.errors import SdfsError
 from sdfs.system.escape import escape
+from sdfs.system.places import daemon_config
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}  # syslog's
@@ -70,7 +71,7 @@ def watch(
         rescan_seconds=rescan,
     )
     _log_to_stderr()
-    Service(lambda: [named] if named else config.load(config_file or config.default_path())).run()
+    Service(lambda: [named] if named else config.load(config_file or daemon_config())).run()
 
 
 def _log_to_stderr() -> None:

@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import json
 import os
-import pwd
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from typing import Literal
 
 from sdfs.errors import UserError
 from sdfs.system.files import is_locked
+from sdfs.system.places import state_folder
 
 State = Literal["taken", "left", "waiting", "failed"]
 _SCHEMA = """
@@ -61,14 +61,6 @@ class Entry:
     reason: str | None = None
     tries: int = 0
     due: float | None = None  # seconds since the epoch
-
-
-def state_folder() -> Path:
-    """`$STATE_DIRECTORY` (systemd's) or `$XDG_STATE_HOME/sdfs`; it need not exist."""
-    if given := os.environ.get("STATE_DIRECTORY"):
-        return Path(given.split(":")[0])
-    home = os.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir
-    return Path(os.environ.get("XDG_STATE_HOME") or f"{home}/.local/state", "sdfs")
 
 
 def path_for(folder: str) -> Path:
