@@ -29,6 +29,7 @@ from sdfs.owner.services import Mount
 from sdfs.owner.serving import serving
 from sdfs.owner.store.store import is_owned, is_store, open_log, read_owner
 from sdfs.system import background
+from sdfs.system.mounts import mounts
 from sdfs.system.service_manager import telling_of_mount
 
 _OWNER_END_SECONDS = 30.0
@@ -141,11 +142,9 @@ def _metrics(owner: Owner, options: MountOptions) -> AbstractContextManager[None
 
 
 def _awaits_mount(mountpoint: Path) -> bool:
-    """Whether it is an automounter that is mounted there."""
+    """Tell whether it is an automounter that is mounted there."""
     device = mountpoint.stat().st_dev
-    mounts = (line.partition(" - ") for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").split("\n") if line)
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    return any(mount.split(" ")[2] == wanted and filesystem.startswith("autofs ") for mount, _, filesystem in mounts)
+    return any(mount.device == device and mount.type == "autofs" for mount in mounts())
 
 
 def _serve(
