@@ -19,7 +19,7 @@ import pytest
 
 from sdfs import errors
 from sdfs.engine import messages as protocol
-from sdfs.engine.client import Engine, backoff_seconds
+from sdfs.engine.client import Engine
 from sdfs.engine.messages import DECODES_AT_ONCE, Message
 from sdfs.engine.service import AHEAD_NICENESS, ENCODE_NICENESS
 from sdfs.errors import EngineError, NotAPicture
@@ -388,10 +388,6 @@ def test_a_command_that_is_not_there_is_an_engine_error() -> None:
     with pytest.raises(EngineError, match="could not be started"):
         engine.decode("key", b"").result(PATIENCE)
     engine.close()
-
-
-def test_the_back_off_doubles_from_a_tenth_of_a_second_to_half_a_minute() -> None:
-    assert [backoff_seconds(n) for n in (1, 2, 3, 9, 10, 5000)] == [0.1, 0.2, 0.4, 25.6, 30.0, 30.0]
 
 
 # the end

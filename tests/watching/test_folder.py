@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from daemon import folder as folder_module
-from daemon import ledger as ledger_module
 from daemon import session as session_module
+from daemon import taking
 from daemon.config import make
 from daemon.folder import FolderWatch
 from daemon.ledger import Ledger, reports
@@ -27,6 +27,7 @@ from sdfs.owner.access import open_access, take_over
 from sdfs.owner.owner import Owner
 from sdfs.owner.serving import serving
 from sdfs.owner.store.store import init
+from sdfs.system.backoff import Backoff
 from tests.lossless_engine import LosslessEngine
 
 own = partial(Owner, engine=LosslessEngine)
@@ -291,7 +292,7 @@ class TestTrouble:
     def test_a_file_that_could_not_be_taken_and_was_removed_is_forgotten(
         self, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(ledger_module, "FIRST_RETRY_SECONDS", 0.5)
+        monkeypatch.setattr(taking, "RETRY", Backoff(0.5, 60.0))
         (tmp_path / "file").write_bytes(b"text")
         with open_access(place.store, become_owner=own) as access:
             access.add(tmp_path / "file", "a")
