@@ -29,6 +29,7 @@ from sdfs.owner.services import Mount
 from sdfs.owner.serving import serving
 from sdfs.owner.store.store import is_owned, is_store, open_log, read_owner
 from sdfs.system import background
+from sdfs.system.logs import log_to_stderr
 from sdfs.system.mounts import mounts
 from sdfs.system.service_manager import telling_of_mount
 
@@ -57,7 +58,7 @@ def run(
     own = partial(become_owner, cache_bytes=chosen.cache_bytes, memory=chosen.memory)
     serve = partial(_serve, root, target, chosen, own)
     if foreground:
-        background.log_to_stderr()
+        log_to_stderr("sdfs")
         with telling_of_mount(str(root), str(target)) as mounted:
             serve(mounted)
     else:
