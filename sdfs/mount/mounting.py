@@ -12,7 +12,7 @@ import os
 import resource
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from sdfs.owner.store.store import is_owned, is_store, open_log, read_owner
 from sdfs.system import background
 from sdfs.system.logs import log_to_stderr
 from sdfs.system.mounts import mounts
-from sdfs.system.service_manager import telling_of_mount
+from sdfs.system.service_manager import notify, pinging_watchdog
 
 _OWNER_END_SECONDS = 30.0
 _FUSERMOUNT_SECONDS = 60.0
@@ -59,10 +59,33 @@ def run(
     serve = partial(_serve, root, target, chosen, own)
     if foreground:
         log_to_stderr("sdfs")
-        with telling_of_mount(str(root), str(target)) as mounted:
+        with _telling_service_manager(root, target) as mounted:
             serve(mounted)
     else:
         background.start(serve, str(mountpoint), partial(open_log, root))
+
+
+@contextlib.contextmanager
+def _telling_service_manager(root: Path, mountpoint: Path) -> Iterator[Callable[[], None]]:
+    """Tell it of the life of a mount. Gives what is to be called once the mount is there."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(notify, "STOPPING=1")
+
+        def mounted() -> None:
+            notify(f"READY=1\nSTATUS={root} is mounted at {mountpoint}")
+            stack.enter_context(pinging_watchdog(partial(_answers, mountpoint)))
+
+        yield mounted
+
+
+def _answers(mountpoint: Path) -> bool:
+    """Wait until a mount answers, because the kernel has no cache of statvfs. An error is an answer, and so is one of the folder beneath.
+
+    Nothing of the mount is kept open, so that it can be unmounted.
+    """
+    with contextlib.suppress(OSError):
+        os.statvfs(mountpoint)
+    return True
 
 
 def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
