@@ -45,9 +45,9 @@ class _Folder(NamedTuple):
 class ReadAhead:
     """Thread-safe. Paths are of the backing filesystem."""
 
-    def __init__(self, heads: Preambles, renders: Renders, pictures: int) -> None:
+    def __init__(self, preambles: Preambles, renders: Renders, pictures: int) -> None:
         """`pictures`: at least 1."""
-        self._heads = heads
+        self._preambles = preambles
         self._renders = renders
         self._pictures = pictures
         self._largest = renders.cache.max_bytes // (2 * pictures)
@@ -97,7 +97,7 @@ class ReadAhead:
 
     def _is_suitable(self, path: str) -> bool:
         try:
-            _, blob = self._heads.look(path)
+            _, blob = self._preambles.look(path)
         except (OSError, SdfsError):
             return False
         return blob is not None and blob.kind != KIND_RAW and blob.rendered_size <= self._largest
