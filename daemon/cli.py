@@ -52,7 +52,7 @@ def watch(
         settle_seconds=settle,
         rescan_seconds=rescan,
     )
-    log_to_stderr("sdfs")
+    log_to_stderr("sdfs", "daemon")
     Service(lambda: [named] if named else config.load(config_file or daemon_config())).run()
 
 

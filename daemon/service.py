@@ -22,7 +22,7 @@ from sdfs.system.service_manager import notify, pinging_watchdog
 SUMMARY_SECONDS = 3600.0
 STUCK_SECONDS = 600.0  # what was not seen alive for so long is stuck: systemd is not told any more that all is well
 _TICK_SECONDS = 1.0
-_log = logging.getLogger("sdfs.watch")
+_log = logging.getLogger(__name__)
 
 
 class Service:

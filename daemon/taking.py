@@ -36,7 +36,7 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 PATIENCE_SECONDS = 120.0  # for one picture to be shrunk, before the next is taken
 _CHUNK_BYTES = 1 << 22
 _WAIT_SECONDS = 1.0
-_log = logging.getLogger("sdfs.watch")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

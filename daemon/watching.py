@@ -23,7 +23,7 @@ from sdfs.system.mounts import Mount, is_within, mounts
 
 __all__ = ["Listener", "Watcher"]
 _LIMITS = {errno.ENOSPC: "max_user_watches", errno.EMFILE: "max_user_instances"}
-_log = logging.getLogger("sdfs.watch")
+_log = logging.getLogger(__name__)
 
 
 class Watcher:

@@ -25,7 +25,7 @@ PART_ENTRIES = 100  # of a list in one line
 
 _MAX_REQUEST_BYTES = 1 << 16
 _STALLED_SECONDS = 5.0  # what clients get to take their answers when the owner ends
-_log = logging.getLogger("sdfs.control")
+_log = logging.getLogger(__name__)
 
 
 def socket_path(root: str) -> str:

@@ -33,7 +33,7 @@ from sdfs.settings import EncodeSettings, Memory
 from sdfs.system.backoff import Backoff
 
 BACKOFF = Backoff(0.1, 30.0)  # before a new process is started
-_log = logging.getLogger("sdfs.engine")
+_log = logging.getLogger(__name__)
 
 
 def _service(memory: Memory) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ from sdfs.system.service_manager import notify, pinging_watchdog
 
 _OWNER_END_SECONDS = 30.0
 _FUSERMOUNT_SECONDS = 60.0
-_log = logging.getLogger("sdfs.mount")
+_log = logging.getLogger(__name__)
 
 
 def run(

@@ -13,7 +13,7 @@ from sdfs import errors
 from sdfs.errors import MountError, SdfsError, UserError
 from sdfs.system.logs import log_to_stderr
 
-_log = logging.getLogger("sdfs.mount")
+_log = logging.getLogger(__name__)
 
 Serve = Callable[[Callable[[], None]], None]  # serves until it is ended; calls its argument once it is ready
 OpenLog = Callable[[], int]  # raises OSError, UserError

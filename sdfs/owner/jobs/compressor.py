@@ -47,7 +47,7 @@ HIDDEN_SECONDS = 1.0
 SEARCH_SECONDS = 0.5  # before a search: files are rarely removed one by one
 SEARCH_PAUSE = 10.0  # times as long as the last search took
 _REFUSED = 1 << 16
-_log = logging.getLogger("sdfs.compressor")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

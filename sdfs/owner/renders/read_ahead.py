@@ -28,7 +28,7 @@ MAX_NAMES = 1 << 14  # a larger folder is not looked through
 STRIDE = 4  # names that a reader in order may pass over: some are no pictures, some it has read before
 _FOLDERS = 4  # remembered
 _MAX_NOTED = 16  # reads that wait to be looked at; readers that are faster need no read-ahead
-_log = logging.getLogger("sdfs.tree")
+_log = logging.getLogger(__name__)
 
 
 class _Order(NamedTuple):

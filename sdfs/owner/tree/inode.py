@@ -52,7 +52,7 @@ from sdfs.owner.tree.pages import Pages
 from sdfs.system.file_id import FileId
 from sdfs.system.files import opened, write_all
 
-_log = logging.getLogger("sdfs.tree")
+_log = logging.getLogger(__name__)
 BEGINS_LIKE_A_BLOB = "begins like a blob"  # why user bytes are in a raw blob
 OWNER_RW = 0o600  # every blob has these on the backing, whatever its logical mode
 
