@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 from sdfs.errors import NotAStore, UserError
-from sdfs.mount import options as mount_options
+from sdfs.mount.options import MountOptions
 from sdfs.owner.store.store import is_store
 from sdfs.system.places import config_home, daemon_config
 
@@ -90,7 +90,7 @@ def mount_files(manager: Manager, programs: Path, store: Path, mountpoint: str, 
     root = os.path.realpath(store)
     if not is_store(Path(root)):
         raise NotAStore(f"{store} is no SDFS store: make it one with `sdfs init`")
-    mount_options.parse(options)
+    MountOptions.parse(options)
     drop_in = (
         f"{MARKER}\n[Unit]\nRequiresMountsFor={_quote(root)} {_quote(os.path.dirname(mountpoint))}\n\n"
         f"[Service]\nEnvironment={_quote(f'STORE={root}')} {_quote(f'OPTIONS={options}')}\n"

@@ -19,7 +19,6 @@ from pathlib import Path
 
 from sdfs.errors import MountError, NotAStore, UserError
 from sdfs.mount import fuse
-from sdfs.mount import options as mount_options
 from sdfs.mount.operations import Operations
 from sdfs.mount.options import MountOptions
 from sdfs.owner.access import store_mounted_at, take_over
@@ -49,9 +48,9 @@ def run(
     """Mount a store.
 
     In the foreground it returns once it is unmounted; else once the mount is there, served by a process of its own that logs to
-    `.sdfs/log`. `options`: as `sdfs.mount.options` takes them. Raises UserError, NotAStore, StoreBusy, StoreTooNew, MountError.
+    `.sdfs/log`. `options`: as `MountOptions.parse` takes them. Raises UserError, NotAStore, StoreBusy, StoreTooNew, MountError.
     """
-    chosen = mount_options.parse(options)
+    chosen = MountOptions.parse(options)
     root, target = Path(os.path.realpath(store)), Path(os.path.abspath(mountpoint))
     if not is_store(root):
         raise NotAStore(f"{store} is no SDFS store: make it one with `sdfs init`")
