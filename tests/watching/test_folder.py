@@ -31,6 +31,7 @@ from sdfs.system.backoff import Backoff
 from tests.lossless_engine import LosslessEngine
 
 own = partial(Owner, engine=LosslessEngine)
+open_store = partial(open_access, become_owner=own)
 
 
 def picture(name: str = "") -> bytes:
@@ -57,7 +58,7 @@ class Place:
 
     def start(self) -> None:
         config = make(folder=str(self.folder), store=str(self.store), **self.settings)
-        self.watch = FolderWatch(config, session=partial(Session, become_owner=own))
+        self.watch = FolderWatch(config, session=partial(Session, open_store=open_store))
         self.watch.start()
         self._running.callback(self.watch.join)
         self._running.callback(self.watch.stop)
@@ -69,7 +70,7 @@ class Place:
     def taken(self) -> dict[str, bytes]:
         """What the store has, by name: the contents of files that are not pending."""
         found = {}
-        with open_access(self.store, become_owner=own) as access:
+        with open_store(self.store) as access:
             for path in _walk(access, ""):
                 content = io.BytesIO()
                 access.read_to(path, content)
@@ -280,7 +281,7 @@ class TestTrouble:
 
     def test_a_file_in_the_place_of_a_folder_stops_nothing_else(self, place: Place, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"text")
-        with open_access(place.store, become_owner=own) as access:
+        with open_store(place.store) as access:
             access.add(tmp_path / "file", "a")
         place.start()
         (place.folder / "a").mkdir()
@@ -294,7 +295,7 @@ class TestTrouble:
     ) -> None:
         monkeypatch.setattr(taking, "RETRY", Backoff(0.5, 60.0))
         (tmp_path / "file").write_bytes(b"text")
-        with open_access(place.store, become_owner=own) as access:
+        with open_store(place.store) as access:
             access.add(tmp_path / "file", "a")
         (place.folder / "a").mkdir()
         (place.folder / "a/x.jpg").write_bytes(picture())
