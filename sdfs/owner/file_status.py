@@ -37,7 +37,7 @@ def file_status(tree: Tree, compressor: Compressor, backing: str, *, with_header
     """Tell what a regular file is. Raises UserError for anything else, and OSError."""
     path = tree.virtual(backing)
     try:
-        status, preamble = tree.heads.look(backing)
+        status, preamble = tree.preambles.look(backing)
         if not stat.S_ISREG(status.st_mode):
             raise UserError(f"{path} is no regular file")
         if preamble is None:

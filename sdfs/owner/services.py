@@ -124,12 +124,12 @@ class Services:
             with self._working():
                 while not self._compressor.scanned.is_set():
                     self._wait_for_worker()
-        path = self.tree.known.by_original(sha256, size)
+        path = self.tree.content_index.by_original(sha256, size)
         if path is None:
             return None
         with _user_errors(path):
             fsync_path(path)  # an unwrapped file may be there without being durable
-            self.tree.folders.sync(path)
+            self.tree.durable_names.sync(path)
         return self.stat(self.tree.virtual(path))
 
     def hand_over(self) -> None:
@@ -282,7 +282,7 @@ class Services:
     def _make_folders(self, folder: str) -> None:
         try:
             with self.tree.install.names:  # a folder that gets another has other times then
-                self._store.make_folders(folder, self.tree.folders.changed)
+                self._store.make_folders(folder, self.tree.durable_names.changed)
         except NotADirectoryError:
             raise UserError(f"{self.tree.virtual(folder)}, or a folder above it, is in the way: it is no folder") from None
 

@@ -272,7 +272,7 @@ class TestContentThatIsThere:
         owner.add(picture, "b.jpg")
         owner.sync(lambda done, total: None)
         owner.tree.truncate("/b.jpg", 0)
-        owner.tree.known.by_id("of no blob")  # looks into the trash
+        owner.tree.content_index.by_id("of no blob")  # looks into the trash
         assert owner.find(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE)) is None
 
 

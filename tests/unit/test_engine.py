@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from sdfs import errors
-from sdfs.engine import messages as protocol
-from sdfs.engine.client import Engine, backoff_seconds
+from sdfs.engine import messages
+from sdfs.engine.client import Engine
 from sdfs.engine.messages import DECODES_AT_ONCE, Message
 from sdfs.engine.service import AHEAD_NICENESS, ENCODE_NICENESS
 from sdfs.errors import EngineError, NotAPicture
@@ -374,8 +374,8 @@ def test_a_child_that_does_not_start_is_not_tried_in_a_busy_loop(tmp_path: Path,
 def test_a_model_that_does_not_load_says_why() -> None:
     script = textwrap.dedent("""
         import socket, sys
-        from sdfs.engine import messages as protocol
-        protocol.send(socket.socket(fileno=int(sys.argv[1])), protocol.pack_error(0, ImportError("no torch")))
+        from sdfs.engine import messages
+        messages.send(socket.socket(fileno=int(sys.argv[1])), messages.pack_error(0, ImportError("no torch")))
     """)
     engine = Engine(command=[sys.executable, "-c", script])
     with pytest.raises(EngineError, match="ImportError: no torch"):
@@ -388,10 +388,6 @@ def test_a_command_that_is_not_there_is_an_engine_error() -> None:
     with pytest.raises(EngineError, match="could not be started"):
         engine.decode("key", b"").result(PATIENCE)
     engine.close()
-
-
-def test_the_back_off_doubles_from_a_tenth_of_a_second_to_half_a_minute() -> None:
-    assert [backoff_seconds(n) for n in (1, 2, 3, 9, 10, 5000)] == [0.1, 0.2, 0.4, 25.6, 30.0, 30.0]
 
 
 # the end
@@ -469,45 +465,45 @@ def test_the_child_dies_with_its_owner(work: str) -> None:
 # messages
 
 
-def pipe(*messages: Message) -> io.BytesIO:
+def pipe(*sent: Message) -> io.BytesIO:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        for message in messages:
-            protocol.send(ours, message)
+        for message in sent:
+            messages.send(ours, message)
         ours.close()
         with theirs.makefile("rb") as stream:
             return io.BytesIO(stream.read())
 
 
 def test_a_message_arrives_as_it_was_sent() -> None:
-    message = Message(protocol.ENCODE, 1 << 63, {"quality": 3}, b"payload")
+    message = Message(messages.ENCODE, 1 << 63, {"quality": 3}, b"payload")
     stream = pipe(message, message)
-    assert [protocol.receive(stream), protocol.receive(stream), protocol.receive(stream)] == [message, message, None]
+    assert [messages.receive(stream), messages.receive(stream), messages.receive(stream)] == [message, message, None]
 
 
 def test_a_message_cut_anywhere_is_a_protocol_error() -> None:
-    whole = pipe(Message(protocol.ENCODE, 1, {"quality": 3}, b"payload")).getvalue()
+    whole = pipe(Message(messages.ENCODE, 1, {"quality": 3}, b"payload")).getvalue()
     for length in range(1, len(whole)):
-        with pytest.raises(protocol.ProtocolError):
-            protocol.receive(io.BytesIO(whole[:length]))
+        with pytest.raises(messages.ProtocolError):
+            messages.receive(io.BytesIO(whole[:length]))
 
 
 @pytest.mark.parametrize(
     "frame",
     [
-        pytest.param(protocol._FRAME.pack(99, 0, 2, 0) + b"{}", id="unknown type"),
-        pytest.param(protocol._FRAME.pack(protocol.RESULT, 0, 1 << 31, 0), id="header too long"),
-        pytest.param(protocol._FRAME.pack(protocol.RESULT, 0, 2, 1 << 63), id="payload too long"),
-        pytest.param(protocol._FRAME.pack(protocol.RESULT, 0, 2, 0) + b"[]", id="header no object"),
-        pytest.param(protocol._FRAME.pack(protocol.RESULT, 0, 2, 0) + b"{,", id="header no JSON"),
+        pytest.param(messages._FRAME.pack(99, 0, 2, 0) + b"{}", id="unknown type"),
+        pytest.param(messages._FRAME.pack(messages.RESULT, 0, 1 << 31, 0), id="header too long"),
+        pytest.param(messages._FRAME.pack(messages.RESULT, 0, 2, 1 << 63), id="payload too long"),
+        pytest.param(messages._FRAME.pack(messages.RESULT, 0, 2, 0) + b"[]", id="header no object"),
+        pytest.param(messages._FRAME.pack(messages.RESULT, 0, 2, 0) + b"{,", id="header no JSON"),
     ],
 )
 def test_nonsense_is_a_protocol_error(frame: bytes) -> None:
-    with pytest.raises(protocol.ProtocolError):
-        protocol.receive(io.BytesIO(frame))
+    with pytest.raises(messages.ProtocolError):
+        messages.receive(io.BytesIO(frame))
 
 
 def test_a_long_error_text_is_cut_to_fit_the_header() -> None:
-    received = protocol.receive(pipe(protocol.pack_error(1, NotAPicture("\N{PILE OF POO}" * 100_000))))
+    received = messages.receive(pipe(messages.pack_error(1, NotAPicture("\N{PILE OF POO}" * 100_000))))
     assert received is not None
-    assert str(protocol.parse_error(received)) == "\N{PILE OF POO}" * errors.MAX_MESSAGE
+    assert str(messages.parse_error(received)) == "\N{PILE OF POO}" * errors.MAX_MESSAGE

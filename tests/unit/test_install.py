@@ -284,7 +284,7 @@ class TestAnImportWhoseFolderCannotBeSynced:
             raise OSError(errno.EIO, "broken")
 
         with monkeypatch.context() as patch:
-            patch.setattr(tree.folders, "_sync_folder", fail)
+            patch.setattr(tree.durable_names, "_sync_folder", fail)
             with pytest.raises(UserError, match="broken"):
                 owner.services.add(source, "a.jpg")
 
@@ -293,12 +293,12 @@ class TestAnImportWhoseFolderCannotBeSynced:
         assert (status.st_dev, status.st_ino) in tree.pending
 
     def test_is_known_by_its_content(self, owner: Owner) -> None:
-        assert owner.tree.known.by_original(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE)) is not None
+        assert owner.tree.content_index.by_original(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE)) is not None
 
     @pytest.mark.parametrize("sha256", [hashlib.sha256(PICTURE).hexdigest(), None], ids=["known by its hash", "unknown"])
     def test_is_made_durable_by_the_next_one(self, owner: Owner, source: Path, sha256: str | None) -> None:
         assert owner.services.add(source, "a.jpg", sha256) == "/a.jpg"
-        assert owner.tree.folders._changes == {}
+        assert owner.tree.durable_names._changes == {}
 
     def test_has_the_name_all_the_same_so_that_another_content_does_not_get_it(self, owner: Owner, source: Path) -> None:
         source.write_bytes(EDITED)

@@ -989,14 +989,14 @@ class TestAnFsyncOfTheFolderThatFails:
     def failures(self, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> list[OSError]:
         """Errors that the next syncs of names end with."""
         errors: list[OSError] = []
-        sync = tree.folders.sync
+        sync = tree.durable_names.sync
 
         def fail(path: str) -> None:
             if errors:
                 raise errors.pop()
             sync(path)
 
-        monkeypatch.setattr(tree.folders, "sync", fail)
+        monkeypatch.setattr(tree.durable_names, "sync", fail)
         return errors
 
     @pytest.fixture

@@ -460,7 +460,7 @@ def test_no_file_is_missed_when_the_queue_of_the_kernel_is_full(root: Path, capl
             super().closed(path)
 
     heard = Blocked()
-    with watching(root, heard), caplog.at_level(logging.INFO, "sdfs.watch"):
+    with watching(root, heard), caplog.at_level(logging.INFO, "daemon"):
         for number in range(int(Path("/proc/sys/fs/inotify/max_queued_events").read_text()) + 10_000):
             (root / f"{number % 2}.jpg").open("ab").close()
         paths = {write(root / f"{number}" / "a.jpg") for number in range(10)}
@@ -490,7 +490,7 @@ def test_folders_beyond_the_limit_of_watches_are_polled_until_they_can_be_watche
     with watching(root, heard, poll_seconds=0.0) as watcher:
         paths = {write(folder / "below" / "a.jpg") for folder in folders}
         eventually(lambda: heard.files == paths, watcher)
-        messages = [record.getMessage() for record in caplog.records if record.name == "sdfs.watch"]
+        messages = [record.getMessage() for record in caplog.records if record.name.startswith("daemon.")]
         assert len(messages) == 1
         assert "sudo sysctl fs.inotify.max_user_watches=" in messages[0]
 

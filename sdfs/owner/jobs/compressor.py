@@ -47,7 +47,7 @@ HIDDEN_SECONDS = 1.0
 SEARCH_SECONDS = 0.5  # before a search: files are rarely removed one by one
 SEARCH_PAUSE = 10.0  # times as long as the last search took
 _REFUSED = 1 << 16
-_log = logging.getLogger("sdfs.compressor")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Compressor:
                 self._tree.hidden.add(path)
             elif FileId.of(status) not in pending and self.wants(path, status):
                 pending.offer(FileId.of(status), path)
-            self._tree.known.note(path)
+            self._tree.content_index.note(path)
         self.scanned.set()
         pending.poke()
         self._search()
@@ -180,13 +180,13 @@ class Compressor:
 
         Where no marker tells which one, as in formats that have no room for it, it may be the one that was at `path` before.
         """
-        known = self._tree.known
+        contents = self._tree.content_index
         encode = partial(self._engine.encode, data, self._tree.store.settings)
         try:
-            reference = known.by_render(hashlib.sha256(data).hexdigest()) or self._predecessor(path)
+            reference = contents.by_render(hashlib.sha256(data).hexdigest()) or self._predecessor(path)
             return encode(reference=reference).result()
         except KnownRender as error:
-            return encode(reference=known.by_id(str(error)) or b"").result()
+            return encode(reference=contents.by_id(str(error)) or b"").result()
 
     def _predecessor(self, path: str | None) -> bytes | None:
         """The blob that was replaced by the file at `path`."""
