@@ -26,7 +26,7 @@ from sdfs.owner.access import open_access, take_over
 from sdfs.owner.owner import Owner
 from sdfs.owner.services import Services
 from sdfs.owner.store.store import Store, init
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
 
 PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
 open_store = partial(open_access, become_owner=partial(Owner, engine=LosslessEngine))

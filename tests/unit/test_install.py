@@ -23,7 +23,7 @@ from sdfs.owner.owner import Owner
 from sdfs.owner.store.store import STAGED, init
 from sdfs.owner.tree.tree import Tree
 from sdfs.system.files import read_all
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
 
 PICTURE, EDITED = (b"\xff\xd8\xff" + word * 1000 + b"END" for word in (b"picture ", b"edited "))
 LIKE_A_BLOB = MAGIC + b" user bytes"

@@ -18,8 +18,8 @@ from sdfs.owner.owner import Owner
 from sdfs.owner.renders import raw_blobs
 from sdfs.owner.store.store import init
 from sdfs.owner.tree.tree import Tree
-from tests.lossless_engine import LosslessEngine
-from tests.unit.memory import taken_kib
+from tests.support.lossless_engine import LosslessEngine
+from tests.support.memory import taken_kib
 
 CONTENT = MAGIC + bytes(range(256)) * 100
 HOLE = 8 << 20
@@ -209,7 +209,7 @@ MEMORY = """
 import os, sys
 from pathlib import Path
 from sdfs.owner.owner import Owner
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
 
 def written(path, flags, content, offset):
     handle = tree.create(path, 0o644, flags)

@@ -15,8 +15,8 @@ from sdfs.control.server import ControlServer
 from sdfs.errors import DamagedError, UserError
 from sdfs.owner.owner import Owner
 from sdfs.owner.store.store import Store, init
-from tests.lossless_engine import LosslessEngine
-from tests.unit.memory import CHUNKS_KIB, taken_kib, write_large_raw_blob
+from tests.support.lossless_engine import LosslessEngine
+from tests.support.memory import CHUNKS_KIB, taken_kib, write_large_raw_blob
 
 PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
 
@@ -136,7 +136,7 @@ LARGE_BLOB = """
 import sys
 from pathlib import Path
 from sdfs.owner.owner import Owner
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
 owner = Owner(Path(sys.argv[1]), engine=LosslessEngine)
 before = peak()
 owner.services.restore("1-0.raw", "back")

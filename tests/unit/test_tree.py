@@ -27,7 +27,8 @@ from sdfs.owner.tree import inode
 from sdfs.owner.tree.handle import Handle
 from sdfs.owner.tree.tree import Tree
 from sdfs.settings import EncodeSettings
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
+from tests.support.waiting import eventually
 
 PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
 
@@ -110,13 +111,6 @@ def is_blob(path: Path) -> bool:
 
 def trash(root: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted((root / ".sdfs" / "trash").iterdir())]
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 class TestUnwrappedFiles:
