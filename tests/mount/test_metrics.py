@@ -12,10 +12,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import ROOT
+from tests.support.lossless_engine import PICTURE
 from tests.support.mounting import BACKGROUND, Mounted, is_mounted, needs_fuse
 
 pytestmark = needs_fuse
-PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
 
 
 def free_port() -> int:

@@ -10,12 +10,14 @@ programs          programs of others
 
 lossless_engine   an engine that keeps every picture; run, a mount with it
 slow_engine       one that takes its time; run, a mount with it
+gated_engine      one that a test holds up, and has fail
 latent_engine     one whose pictures become latents
 stand_in_engine   run, an engine process that does what its input says
 lossless_daemon   run, the watching daemon with the lossless engine
 command_server    run, `sdfs` as any user
 automounter       run, an automounter as systemd is one
 
+trees             whole files in a tree and out of it
 photos            pictures that latents suit
 picture_samples   picture files of every kind
 small_models      autoencoders of diffusers' classes, small and with random weights

@@ -8,9 +8,8 @@ from concurrent.futures import Future
 from sdfs.blob import container
 from sdfs.blob.container import KIND_LATENT
 from sdfs.settings import EncodeSettings
-from tests.support.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import PICTURE, LosslessEngine
 
-PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
 RENDERS = {letter: PICTURE.replace(b"picture", letter.encode() * 7) for letter in "AB"}
 
 

@@ -14,7 +14,8 @@ from sdfs.errors import DamagedError
 from sdfs.owner.owner import Owner
 from sdfs.owner.renders.disk_cache import DiskCache
 from sdfs.owner.store.store import init
-from tests.support.latent_engine import PICTURE, RENDERS, LatentEngine
+from tests.support.latent_engine import RENDERS, LatentEngine
+from tests.support.lossless_engine import PICTURE
 
 
 @pytest.fixture
