@@ -26,7 +26,7 @@ from sdfs.owner.owner import Owner
 from sdfs.owner.services import Services
 from sdfs.owner.store.store import Store, init, read_identity
 from sdfs.system.file_id import Identity
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
 
 IDENTITY = Identity(1, 2, "a" * 64)
 LISTED = {"path": "/a/b", "state": "plain", "logical_bytes": 1, "stored_bytes": 1, "mtime_ns": 1}

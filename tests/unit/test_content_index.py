@@ -15,7 +15,7 @@ from sdfs.owner.index import contents
 from sdfs.owner.index.contents import ContentIndex
 from sdfs.owner.index.paths import Paths
 from sdfs.owner.store.store import Store, init
-from tests.unit.memory import CHUNKS_KIB, taken_kib, write_large_raw_blob
+from tests.support.memory import CHUNKS_KIB, taken_kib, write_large_raw_blob
 
 ORIGINAL = b"original"
 RENDER = b"render"

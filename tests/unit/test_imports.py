@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.architecture import (
+from tests.support import ROOT
+from tests.support.architecture import (
     OPEN_TO_ALL,
-    ROOT,
     allowed,
     files,
     imports_of,

@@ -9,11 +9,11 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from picture_samples import ICC, MARKER, SUITABLE, XMP, decode, exif, photo, save, segment, suitable, with_segments
 from PIL import Image, ImageFilter
 
 from sdfs.codec.pictures.picture import Picture, find_marker, fit, probe, render
 from sdfs.errors import DoesNotFit
+from tests.support.picture_samples import ICC, MARKER, SUITABLE, XMP, decode, exif, photo, save, segment, suitable, with_segments
 
 PADDED = [name for name in SUITABLE if name.split()[0] in ("jpeg", "png", "webp")]
 UNPADDED = [name for name in SUITABLE if name not in PADDED]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.architecture import ROOT, files, module_of
+from tests.support import ROOT
+from tests.support.architecture import files, module_of
 
 MOST_LINES = 40  # from `def` to the last one
 MOST_ENTRIES = 20

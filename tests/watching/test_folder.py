@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,8 @@ from sdfs.owner.owner import Owner
 from sdfs.owner.serving import serving
 from sdfs.owner.store.store import init
 from sdfs.system.backoff import Backoff
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
+from tests.support.waiting import eventually
 
 own = partial(Owner, engine=LosslessEngine)
 open_store = partial(open_access, become_owner=own)
@@ -36,13 +37,6 @@ open_store = partial(open_access, become_owner=own)
 
 def picture(name: str = "") -> bytes:
     return b"\xff\xd8\xff" + f"picture {name}".encode() * 100 + b"END"
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 class Place:

@@ -17,7 +17,7 @@ from daemon.session import Session
 from sdfs.owner.access import open_access
 from sdfs.owner.owner import Owner
 from sdfs.settings import EncodeSettings
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
 
 
 class SlowEngine(LosslessEngine):
