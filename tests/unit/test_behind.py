@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from picture_samples import photo, save, suitable
 
 from sdfs.codec.pictures import alpha, behind
 from sdfs.errors import DamagedError, Unsuitable
+from tests.support.picture_samples import photo, save, suitable
 
 JPEG = suitable("jpeg of a camera")
 NOISE = np.random.default_rng(0).bytes(30_000)

@@ -12,7 +12,7 @@ from sdfs.owner.access import Access
 from sdfs.owner.owner import Owner
 from sdfs.owner.store.attributes import note_verdict, verdict
 from sdfs.owner.store.store import init
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
 
 PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
 UNFINISHED = PICTURE[:-3]

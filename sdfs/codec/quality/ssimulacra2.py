@@ -4,7 +4,7 @@ J. Sneyers, SSIMULACRA 2 (github.com/cloudinary/ssimulacra2, BSD licence), whose
 scales, 1 - SSIM, detail gained and detail lost, each as the mean and as the norm of fourth powers. Scores: 30 low quality, 50 medium, 70
 high, 90 not to be told from the original.
 
-Borders differ from the original's, and so does which rows belong to a square: scores differ by a point or two from those of the whole picture.
+Borders differ from the original's: scores differ by a point or two from its own.
 """
 
 from __future__ import annotations
