@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,25 +10,10 @@ import typer
 
 from daemon import config
 from sdfs.errors import SdfsError
-from sdfs.system.escape import escape
+from sdfs.system.logs import log_to_stderr
+from sdfs.system.places import daemon_config
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
-_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}  # syslog's
-
-
-class _Formatter(logging.Formatter):
-    """Names in a message may have characters that a terminal takes for commands, and line ends."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        return escape(super().formatMessage(record))
-
-
-class _JournalFormatter(_Formatter):
-    """One line each, with the priority that systemd-journald strips (sd-daemon(3)); it has the time itself."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        priority = f"<{_PRIORITIES.get(record.levelno, 5)}>"
-        return priority + super().format(record).replace("\n", f"\n{priority}")
 
 
 @app.command()
@@ -69,20 +52,8 @@ def watch(
         settle_seconds=settle,
         rescan_seconds=rescan,
     )
-    _log_to_stderr()
-    Service(lambda: [named] if named else config.load(config_file or config.default_path())).run()
-
-
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler()
-    if os.environ.get("JOURNAL_STREAM"):
-        handler.setFormatter(_JournalFormatter("%(message)s"))
-    else:
-        handler.setFormatter(_Formatter("%(asctime)s %(levelname)s: %(message)s"))
-    logger = logging.getLogger("sdfs")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    log_to_stderr("sdfs", "daemon")
+    Service(lambda: [named] if named else config.load(config_file or daemon_config())).run()
 
 
 def main() -> None:

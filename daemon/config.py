@@ -35,12 +35,6 @@ _TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "float": (int, float)}
 _LEAST: dict[str, float] = {"settle_seconds": 0.1, "rescan_seconds": 1.0}
 
 
-def default_path() -> Path:
-    """`$XDG_CONFIG_HOME/sdfs/config.toml`."""
-    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(base, "sdfs", "config.toml")
-
-
 def load(path: Path) -> list[WatchConfig]:
     """Raises UserError, which names the file and what is wrong with it."""
     try:

@@ -33,7 +33,7 @@ PAUSE_SECONDS = 60.0  # after the store was full
 AWAY_SECONDS = 5.0  # after the store was not to be had
 LAST_PATIENCE_SECONDS = 60.0  # for the file in hand when the watch is to stop
 MAX_EVENTS = 1 << 16  # more of them are forgotten, for a rescan
-_log = logging.getLogger("sdfs.watch")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from daemon.config import WatchConfig
 
 MOST_SUFFIXES = 10_000
 _NAME_MAX = 255  # bytes
-_log = logging.getLogger("sdfs.watch")
+_log = logging.getLogger(__name__)
 
 
 def destinations(watch: WatchConfig, path: str) -> Iterator[str]:

@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import json
 import os
-import pwd
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -20,7 +19,9 @@ from pathlib import Path
 from typing import Literal
 
 from sdfs.errors import UserError
+from sdfs.system.backoff import Backoff
 from sdfs.system.files import is_locked
+from sdfs.system.places import state_folder
 
 State = Literal["taken", "left", "waiting", "failed"]
 _SCHEMA = """
@@ -31,8 +32,7 @@ CREATE TABLE IF NOT EXISTS files (
 CREATE INDEX IF NOT EXISTS due ON files (due) WHERE due IS NOT NULL;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 """
-FIRST_RETRY_SECONDS = 60.0
-LAST_RETRY_SECONDS = 6 * 3600.0
+RETRY = Backoff(60.0, 6 * 3600.0)  # of a file that could not be taken
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,6 @@ class Entry:
     reason: str | None = None
     tries: int = 0
     due: float | None = None  # seconds since the epoch
-
-
-def state_folder() -> Path:
-    """`$STATE_DIRECTORY` (systemd's) or `$XDG_STATE_HOME/sdfs`; it need not exist."""
-    if given := os.environ.get("STATE_DIRECTORY"):
-        return Path(given.split(":")[0])
-    home = os.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir
-    return Path(os.environ.get("XDG_STATE_HOME") or f"{home}/.local/state", "sdfs")
 
 
 def path_for(folder: str) -> Path:
@@ -140,7 +132,7 @@ class Ledger:
     def due(self) -> list[str]:
         """Paths of files that are to be tried again now."""
         now = time.time()  # what is due later than ever is of a time when the clock was wrong
-        rows = self._database.execute("SELECT path FROM files WHERE due <= ? OR due > ?", (now, now + LAST_RETRY_SECONDS))
+        rows = self._database.execute("SELECT path FROM files WHERE due <= ? OR due > ?", (now, now + RETRY.last_seconds))
         return [os.fsdecode(row[0]) for row in rows]
 
     def note(self, name: str, value: object) -> None:
@@ -199,8 +191,3 @@ def _storable(row: tuple[object, ...]) -> tuple[object, ...]:
 def _entry(row: tuple[object, ...]) -> Entry:
     path, inode, size, mtime_ns, *rest = row
     return Entry(os.fsdecode(path), Identity(inode, size, mtime_ns), *rest)  # type: ignore[arg-type]  # as the schema says
-
-
-def retry_seconds(tries: int) -> float:
-    """Until a file that failed so often, at least once, is tried again: a minute, two, four … six hours."""
-    return min(FIRST_RETRY_SECONDS * 2.0 ** min(tries - 1, 16), LAST_RETRY_SECONDS)

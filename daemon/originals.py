@@ -13,6 +13,7 @@ import send2trash
 
 from daemon.config import Originals
 from sdfs.system.files import rename_noreplace
+from sdfs.system.places import data_home
 
 ASIDE = ".sdfs-taking."  # before the name of a file that is being given up
 _NAME_MAX = 255  # bytes
@@ -99,5 +100,4 @@ def _state(status: os.stat_result) -> tuple[int, ...]:
 
 def trash_folder() -> str:
     """The trash of the home folder; files in it are no originals."""
-    base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    return os.path.realpath(f"{base}/Trash")
+    return os.path.realpath(data_home() / "Trash")

@@ -17,12 +17,12 @@ from types import FrameType
 from daemon.config import WatchConfig
 from daemon.folder import Counts, FolderWatch
 from sdfs.errors import UserError
-from sdfs.system.service_manager import notify, watchdog_seconds
+from sdfs.system.service_manager import notify, pinging_watchdog
 
 SUMMARY_SECONDS = 3600.0
-STUCK_SECONDS = 600.0  # a watch that was not seen alive for so long is stuck: systemd is not told any more that all is well
+STUCK_SECONDS = 600.0  # what was not seen alive for so long is stuck: systemd is not told any more that all is well
 _TICK_SECONDS = 1.0
-_log = logging.getLogger("sdfs.watch")
+_log = logging.getLogger(__name__)
 
 
 class Service:
@@ -36,7 +36,7 @@ class Service:
         self._reloading = False
         self._ready = False
         self._summed_at = time.monotonic()
-        self._pinged_at = 0.0  # monotonic
+        self._beat = time.monotonic()
 
     def run(self) -> None:
         """Until SIGTERM. Raises UserError where the configuration is wrong, or a folder is watched by another process."""
@@ -44,20 +44,32 @@ class Service:
             signal.signal(number, self._on_signal)
         try:
             self._change(self._load())
-            while not self._ending:
-                self._woken.wait(_TICK_SECONDS)
-                self._woken.clear()
-                if self._reloading:
-                    self._reload()
-                if dead := [watch.watch.folder for watch in self._watches.values() if not watch.is_alive]:
-                    raise UserError(f"the watch of {dead[0]} has ended: see the log")
-                self._tell_systemd()
-                if time.monotonic() - self._summed_at > SUMMARY_SECONDS:
-                    self._sum_up()
+            with pinging_watchdog(self._is_well):
+                while not self._ending:
+                    self._tick()
         finally:
             notify("STOPPING=1")
             self._end(list(self._watches))
             self._sum_up()
+
+    def _tick(self) -> None:
+        self._woken.wait(_TICK_SECONDS)
+        self._woken.clear()
+        self._beat = time.monotonic()
+        if self._reloading:
+            self._reload()
+        if dead := [watch.watch.folder for watch in self._watches.values() if not watch.is_alive]:
+            raise UserError(f"the watch of {dead[0]} has ended: see the log")
+        if not self._ready and all(watch.ready.is_set() for watch in self._watches.values()):
+            self._ready = True
+            notify(f"READY=1\nMAINPID={os.getpid()}\nSTATUS=watching {len(self._watches)} folders")
+        if time.monotonic() - self._summed_at > SUMMARY_SECONDS:
+            self._sum_up()
+
+    def _is_well(self) -> bool:
+        """Tell, in the watchdog's thread, whether this loop and all watches were seen alive of late."""
+        beats = [self._beat, *(watch.beat for watch in list(self._watches.values()))]
+        return time.monotonic() - min(beats) < STUCK_SECONDS
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
@@ -100,23 +112,6 @@ class Service:
         for watch in ending:
             watch.join()
             self._sum_up_one(watch)
-
-    def _tell_systemd(self) -> None:
-        if not self._ready and all(watch.ready.is_set() for watch in self._watches.values()):
-            self._ready = True
-            notify(f"READY=1\nMAINPID={os.getpid()}\nSTATUS=watching {len(self._watches)} folders")
-        self._ping()
-
-    def _ping(self) -> None:
-        """Twice as often as systemd wants, while all watches live."""
-        seconds, now = watchdog_seconds(), time.monotonic()
-        if (
-            seconds is not None
-            and now - self._pinged_at > seconds / 2
-            and all(now - w.beat < STUCK_SECONDS for w in self._watches.values())
-        ):
-            self._pinged_at = now
-            notify("WATCHDOG=1")
 
     def _sum_up(self) -> None:
         self._summed_at = time.monotonic()

@@ -11,12 +11,12 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from sdfs.control.requests import Access
 from sdfs.errors import NotAStore, StoreBusy
 from sdfs.owner.access import open_access, store_at
-from sdfs.owner.owner import Owner
 
 IDLE_SECONDS = 30.0
 _MAKING_WAY_SECONDS = 2.0  # for who asked for the store, before it is opened again
@@ -25,12 +25,12 @@ _MAKING_WAY_SECONDS = 2.0  # for who asked for the store, before it is opened ag
 class Session:
     """Used by one thread."""
 
-    def __init__(self, store: str, *, become_owner: Callable[..., Owner] = Owner) -> None:
+    def __init__(self, store: str, *, open_store: Callable[..., AbstractContextManager[Access]] = open_access) -> None:
         """`store`: a store, or a mount of one, which need not be there yet."""
         self.root: Path | None = None  # of the store, once it was seen
         self.wanted = threading.Event()  # by somebody else: leave soon
         self._named = store
-        self._become_owner = become_owner
+        self._open_store = open_store
         self._open = contextlib.ExitStack()
         self._access: Access | None = None
         self._used_at = 0.0
@@ -69,8 +69,7 @@ class Session:
         if self._access is None:
             time.sleep(max(0.0, self._open_again_at - time.monotonic()))
             self.wanted.clear()
-            opening = open_access(self._find(), become_owner=self._become_owner, on_hand_over=self.wanted.set)
-            self._access = self._open.enter_context(opening)
+            self._access = self._open.enter_context(self._open_store(self._find(), on_hand_over=self.wanted.set))
         return self._access
 
     def _find(self) -> Path:

@@ -24,7 +24,7 @@ from typing import Literal
 
 from daemon import layout, originals
 from daemon.config import WatchConfig
-from daemon.ledger import Entry, Identity, Ledger, retry_seconds
+from daemon.ledger import RETRY, Entry, Identity, Ledger
 from daemon.scanning import is_watched
 from daemon.session import Session
 from sdfs.blob.signatures import HEAD_BYTES, picture_format
@@ -36,7 +36,7 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 PATIENCE_SECONDS = 120.0  # for one picture to be shrunk, before the next is taken
 _CHUNK_BYTES = 1 << 22
 _WAIT_SECONDS = 1.0
-_log = logging.getLogger("sdfs.watch")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Taker:
         """Note that a file has to be tried again, and when."""
         before = self._ledger.get(path)
         tries = 1 + (before.tries if before is not None and before.identity == identity else 0)
-        due = time.time() + retry_seconds(tries)
+        due = time.time() + RETRY.seconds(tries)
         self._ledger.put(Entry(path, identity, state, destination, reason, tries, due))
         _log.warning("%s stays where it is for now: %s", path, reason)
         return Result(state, reason)

@@ -26,7 +26,7 @@ from daemon.names import is_skipped_folder
 _EVENTS = InotifyConstants.IN_CREATE | InotifyConstants.IN_CLOSE_WRITE | InotifyConstants.IN_MOVE | InotifyConstants.IN_DELETE
 _MASK = Mask(_EVENTS | InotifyConstants.IN_ONLYDIR | InotifyConstants.IN_EXCL_UNLINK)
 _VANISHED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
-_log = logging.getLogger("sdfs.watch")
+_log = logging.getLogger(__name__)
 
 
 class Listener(Protocol):

@@ -19,10 +19,11 @@ from pathlib import Path
 
 from daemon.watches import Listener, Watches
 from sdfs.errors import UserError
+from sdfs.system.mounts import Mount, is_within, mounts
 
 __all__ = ["Listener", "Watcher"]
 _LIMITS = {errno.ENOSPC: "max_user_watches", errno.EMFILE: "max_user_instances"}
-_log = logging.getLogger("sdfs.watch")
+_log = logging.getLogger(__name__)
 
 
 class Watcher:
@@ -124,13 +125,8 @@ def _place(root: str) -> object:
     return (status.st_dev, status.st_ino, _mounts_below(os.path.realpath(root))) if stat.S_ISDIR(status.st_mode) else None
 
 
-def _mounts_below(folder: str) -> list[tuple[bytes, bytes]]:
-    """Ids and mountpoints."""
-    prefix = os.fsencode(folder).rstrip(b"/") + b"/"
-    for byte in b"\\ \t\n":
-        prefix = prefix.replace(bytes([byte]), b"\\%03o" % byte)
+def _mounts_below(folder: str) -> list[Mount]:
     try:
-        mounts = [line.split(maxsplit=5) for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
+        return [mount for mount in mounts() if mount.point != folder and is_within(mount.point, folder)]
     except OSError:
         return []
-    return [(fields[0], fields[4]) for fields in mounts if fields[4].startswith(prefix)]

@@ -24,7 +24,7 @@ class Effort(StrEnum):
 class EncodeSettings:
     """Raises UserError where a value cannot be."""
 
-    quality: int = 50  # 0 … 100: where the search for what passes the gate starts
+    quality: int = 60  # 0 … 100: SSIMULACRA2's score that a reader is promised; of other models than the bundled one, its own quality
     model: str = BUNDLED  # or as `sdfs model` names it
     effort: Effort = Effort.NORMAL
     min_psnr: float = 22.0  # the gate, 0 … 100 dB

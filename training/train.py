@@ -29,6 +29,7 @@ WARMUP_STEPS = 100
 CLIP_NORM = 1.0
 SAVE_SECONDS = 180
 LOG_STEPS = 100
+MOST_SKIPPED = 100  # steps of one run
 COMPARE_STEPS = 10  # the network's gain over the transform alone is measured in every so many
 
 
@@ -41,7 +42,7 @@ class Run:
         groups = [{"params": self.codec.prior.parameters(), "scale": 2.0}, {"params": self.codec.restoration.parameters(), "scale": 1.0}]
         self.optimiser = torch.optim.Adam(groups, lr=rate, betas=(0.9, 0.99))
         self.average = {k: v.detach().clone() for k, v in self.codec.state_dict().items()}
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.skipped = 0, 0.0, 0
         out.mkdir(parents=True, exist_ok=True)
         if (out / "checkpoint.pt").exists():
             state = torch.load(out / "checkpoint.pt", weights_only=True)
@@ -67,8 +68,12 @@ class Run:
         loss = (bpp / bpp.detach().sqrt().clamp(min=0.1)).mean() + 0.5 * restored.total.mean()
         self.optimiser.zero_grad()
         loss.backward()
-        for part in (self.codec.prior, self.codec.restoration):
-            torch.nn.utils.clip_grad_norm_(part.parameters(), CLIP_NORM)
+        norms = [torch.nn.utils.clip_grad_norm_(part.parameters(), CLIP_NORM) for part in (self.codec.prior, self.codec.restoration)]
+        if not all(norm.isfinite() for norm in norms):  # one such step would spoil the weights, and the moving average, for good
+            self.skipped += 1
+            if self.skipped > MOST_SKIPPED:
+                raise FloatingPointError(f"{self.skipped} steps without a finite gradient: the last checkpoint is whole")
+            return {}
         self.optimiser.step()
         self.codec.prior.restrain()
         self.step += 1
@@ -109,7 +114,7 @@ def main() -> None:
         logged.append(run.advance(next(batches) * 255, torch.rand(options.batch) * 100, share))
         now = time.monotonic()
         run.seconds, last = run.seconds + now - last, now
-        if run.step % LOG_STEPS == 0:
+        if logged[-1] and run.step % LOG_STEPS == 0:
             names = {name for figures in logged for name in figures}
             means = {name: round(float(np.mean([f[name] for f in logged if name in f])), 4) for name in sorted(names)}
             line = json.dumps({"step": run.step, "seconds": round(run.seconds), **means})

@@ -9,11 +9,11 @@ HEADER_DICTIONARY = (
     b'"reason":"latents take of bytes at quality quality gives PSNR dB, MS-SSIM : want dB, MS-SSIM '
     b"is times as far off as it may be at pixel (, ): mean error , rms error , structure 0.not a recognised picture file"
     b'{"sections":[["file",{"runs":[["offset":54,"top_down":false}"lossless":true,"before":"tile":[64,16],"tiff""bmp""webp""png""jpeg"'
-    b'null"grey":true,[0],"4:4:4""4:2:2"{"before":{"lossless":false,"before":0},'
+    b'null"grey":true,["alpha",["behind",{"before":{"lossless":false,"before":0},'
     b'{"sections":[["latents",["metadata",]],"original_size":,"original_sha256":"","format":"jpeg","width":,"height":,'
     b'"autoencoder":"bundled-","weights":"","quality":50,"grey":false,"latents_crc32":,"scores":{"psnr":,"ms_ssim":0.9,'
     b'"worst_x":,"worst_y":,"worst_mean_error":,"worst_rms_error":,"worst_structure":0.},'
-    b'"recipe":{"progressive":false,"subsampling":"4:2:0","tables":[0,1,1]},"render":"","metadata_size":}'
+    b'"coarser":1.3},"behind_size":}"recipe":{"head":},"render":"","metadata_size":}'
 )
 _XMP = (
     b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="XMP Core 6.0.0">\n'

@@ -37,7 +37,7 @@ class _Warnings(logging.Handler):
     """Tells what is odd in a store, a line each."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name == "sdfs.store" and record.levelno >= logging.WARNING:
+        if record.name.startswith("sdfs.owner.store.") and record.levelno >= logging.WARNING:
             complain(record.getMessage())
 
 

@@ -29,30 +29,30 @@ def install(
     dry_run: _DryRun = False,
 ) -> None:
     """Write units for systemd, and have it start them, now and from now on."""
-    from sdfs.installation import units as service_units
+    from sdfs.installation import units
 
     if not (daemon or mount or mount_helper):
         raise typer.BadParameter("name --daemon, --mount STORE MOUNTPOINT, or --mount-helper")
-    manager = service_units.Manager(system)
+    manager = units.Manager(system)
     programs = Path(os.path.realpath(sys.argv[0])).parent
     files: dict[Path, Content] = {}
-    units = []
+    wanted = []
     if daemon:
-        files |= service_units.daemon_files(manager, programs)
-        units.append(service_units.DAEMON)
+        files |= units.daemon_files(manager, programs)
+        wanted.append(units.DAEMON)
     if mount:
         mountpoint = os.path.realpath(mount[1])
-        files |= service_units.mount_files(manager, programs, mount[0], mountpoint, options)
-        units.append(service_units.mount_unit(mountpoint))
+        files |= units.mount_files(manager, programs, mount[0], mountpoint, options)
+        wanted.append(units.mount_unit(mountpoint))
     if mount_helper:
-        files |= service_units.helper_files(manager, programs)
+        files |= units.helper_files(manager, programs)
     if dry_run:
         for path, content in files.items():
             print(f"# {path} -> {content}\n" if isinstance(content, Path) else f"# {path}\n{content}")
     else:
-        _say("wrote", service_units.write(files))
-    if units:
-        _systemctl(manager, ["daemon-reload"], ["enable", "--now", *units], dry_run=dry_run)
+        _say("wrote", units.write(files))
+    if wanted:
+        _systemctl(manager, ["daemon-reload"], ["enable", "--now", *wanted], dry_run=dry_run)
 
 
 @app.command("remove")
@@ -64,29 +64,29 @@ def remove(
     dry_run: _DryRun = False,
 ) -> None:
     """Stop what was installed, and remove what was written for it. Stores and configurations stay."""
-    from sdfs.installation import units as service_units
+    from sdfs.installation import units
 
-    manager = service_units.Manager(system)
+    manager = units.Manager(system)
     everything = not (daemon or mount or mount_helper)
-    units = service_units.installed_units(manager)
+    installed = units.installed_units(manager)
     if not everything:
-        named = [service_units.DAEMON] if daemon else []
+        named = [units.DAEMON] if daemon else []
         if mount:
-            named.append(service_units.mount_unit(os.path.realpath(mount)))
-        units = [unit for unit in units if unit in named]
-    helper = service_units.installed_helper(manager) if mount_helper or (everything and system) else []
-    if units:
-        _systemctl(manager, ["disable", "--now", *units], dry_run=dry_run)
-    files = service_units.unit_files(manager, units) + helper
+            named.append(units.mount_unit(os.path.realpath(mount)))
+        installed = [unit for unit in installed if unit in named]
+    helper = units.installed_helper(manager) if mount_helper or (everything and system) else []
+    if installed:
+        _systemctl(manager, ["disable", "--now", *installed], dry_run=dry_run)
+    files = units.unit_files(manager, installed) + helper
     if dry_run:
         print("".join(f"rm {path}\n" for path in files), end="")
     else:
-        service_units.remove(files)
+        units.remove(files)
         _say("removed", files)
-    if units:
+    if installed:
         _systemctl(manager, ["daemon-reload"], dry_run=dry_run)
         if not dry_run:
-            _forget_failures(manager, units)
+            _forget_failures(manager, installed)
     elif not helper:
         print("sdfs: nothing of this is installed", file=sys.stderr)
 

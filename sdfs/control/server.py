@@ -8,7 +8,6 @@ import logging
 import os
 import socket
 import socketserver
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -20,27 +19,19 @@ from sdfs.control.requests import MAX_DATA_BYTES, REQUESTS, VERSION, Access, Req
 from sdfs.control.values import OtherVersionError, WrongValueError, pack, pack_line, parse_arguments, parse_line
 from sdfs.errors import SdfsError, StoreBusy, UserError
 from sdfs.system.file_id import Identity
-from sdfs.system.files import make_private
+from sdfs.system.places import socket_folder
 
 PART_ENTRIES = 100  # of a list in one line
 
 _MAX_REQUEST_BYTES = 1 << 16
 _STALLED_SECONDS = 5.0  # what clients get to take their answers when the owner ends
-_log = logging.getLogger("sdfs.control")
+_log = logging.getLogger(__name__)
 
 
 def socket_path(root: str) -> str:
     """Where the owner of the store at `root` listens; makes the folder."""
     status = os.stat(root)
-    return f"{_runtime_folder()}/{status.st_dev:x}-{status.st_ino:x}.sock"
-
-
-def _runtime_folder() -> str:
-    bases = (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.geteuid()}")
-    usable = (f"{base}/sdfs" for base in bases if base and os.access(base, os.W_OK | os.X_OK))
-    folder = next(usable, f"{tempfile.gettempdir()}/sdfs-{os.geteuid()}")
-    make_private(folder, "holds SDFS's sockets")
-    return folder
+    return f"{socket_folder()}/{status.st_dev:x}-{status.st_ino:x}.sock"
 
 
 class ControlServer:

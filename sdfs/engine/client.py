@@ -30,15 +30,10 @@ from sdfs.engine.messages import Message
 from sdfs.engine.requests import Request, Waiting
 from sdfs.errors import EngineError
 from sdfs.settings import EncodeSettings, Memory
+from sdfs.system.backoff import Backoff
 
-FIRST_BACKOFF_SECONDS = 0.1
-LAST_BACKOFF_SECONDS = 30.0
-_log = logging.getLogger("sdfs.engine")
-
-
-def backoff_seconds(failures: int) -> float:
-    """How long to wait after `failures` (at least 1) failures in a row: 0.1, 0.2, 0.4 … 30 s."""
-    return min(FIRST_BACKOFF_SECONDS * 2.0 ** min(failures - 1, 16), LAST_BACKOFF_SECONDS)
+BACKOFF = Backoff(0.1, 30.0)  # before a new process is started
+_log = logging.getLogger(__name__)
 
 
 def _service(memory: Memory) -> tuple[str, ...]:
@@ -252,7 +247,7 @@ class Engine:
             self._child = None
             self._warm_wanted = False
             self._failures += 1
-            self._retry_at = time.monotonic() + backoff_seconds(self._failures)
+            self._retry_at = time.monotonic() + BACKOFF.seconds(self._failures)
             if child is not None and child.ready:
                 error = EngineError(f"the engine process died on this picture ({how})")
                 failed = self._wait_again(child.begun)

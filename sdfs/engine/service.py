@@ -35,7 +35,7 @@ _THREADS = (
     (messages.AHEAD, AHEAD_NICENESS, messages.DECODES_AT_ONCE),
     (messages.ENCODE, ENCODE_NICENESS, 1),
 )
-_log = logging.getLogger("sdfs.engine")
+_log = logging.getLogger(__name__)
 
 
 class Coder(Protocol):

@@ -15,8 +15,9 @@ from importlib import resources
 from pathlib import Path
 
 from sdfs.errors import NotAStore, UserError
-from sdfs.mount import options as mount_options
+from sdfs.mount.options import MountOptions
 from sdfs.owner.store.store import is_store
+from sdfs.system.places import config_home, daemon_config
 
 MARKER = "# Written by `sdfs service install`; `sdfs service remove` removes it.\n"
 DAEMON = "sdfs-daemon.service"
@@ -39,7 +40,7 @@ class Manager:
         """The folder of the units that its administrator, or its user, makes."""
         if self.system:
             return self.root / "etc/systemd/system"
-        return _configurations() / "systemd/user"
+        return config_home() / "systemd/user"
 
     @property
     def helper(self) -> Path:
@@ -49,15 +50,11 @@ class Manager:
     @property
     def configuration(self) -> Path:
         """What the daemon watches."""
-        return self.root / "etc/sdfs/config.toml" if self.system else _configurations() / "sdfs/config.toml"
+        return self.root / "etc/sdfs/config.toml" if self.system else daemon_config()
 
     @property
     def systemctl(self) -> tuple[str, ...]:
         return ("systemctl",) if self.system else ("systemctl", "--user")
-
-
-def _configurations() -> Path:
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
 
 
 def mount_unit(mountpoint: str) -> str:
@@ -93,7 +90,7 @@ def mount_files(manager: Manager, programs: Path, store: Path, mountpoint: str, 
     root = os.path.realpath(store)
     if not is_store(Path(root)):
         raise NotAStore(f"{store} is no SDFS store: make it one with `sdfs init`")
-    mount_options.parse(options)
+    MountOptions.parse(options)
     drop_in = (
         f"{MARKER}\n[Unit]\nRequiresMountsFor={_quote(root)} {_quote(os.path.dirname(mountpoint))}\n\n"
         f"[Service]\nEnvironment={_quote(f'STORE={root}')} {_quote(f'OPTIONS={options}')}\n"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sdfs.errors import ModelError
+from sdfs.system.places import data_home
 
 PULLED = "pulled.json"
 FOLDERS = "folders.json"
@@ -26,7 +27,7 @@ _HASHES = "hashes.json"
 
 
 def data_folder() -> Path:
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share", "sdfs", "models")
+    return data_home() / "sdfs/models"
 
 
 def load(record: str) -> dict[str, Any]:

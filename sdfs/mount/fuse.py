@@ -36,7 +36,7 @@ MAX_REQUESTS = 64
 _LOOK_SECONDS = 1.0
 _UTIME_NOW = (1 << 30) - 1
 _UTIME_OMIT = (1 << 30) - 2
-_log = logging.getLogger("sdfs.mount")
+_log = logging.getLogger(__name__)
 
 
 class Connection:

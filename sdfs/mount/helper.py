@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sdfs.errors import SdfsError, StoreBusy, UserError
-from sdfs.mount import options as mount_options
+from sdfs.mount.options import MountOptions
 
 # exit statuses of mount(8)
 USAGE = 1  # the call is wrong, or not permitted
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     call = parser.parse_args(arguments)
     options = _known(call.options) if call.sloppy else call.options
     try:
-        mount_options.parse(options)
+        MountOptions.parse(options)
     except UserError as error:
         parser.error(str(error))
     os.environ["PATH"] = os.environ.get("PATH") or _PATH
@@ -74,7 +74,7 @@ def _known(options: str) -> str:
 
 def _is_known(option: str) -> bool:
     try:
-        mount_options.parse(option)
+        MountOptions.parse(option)
     except UserError:
         return False
     return True

@@ -12,14 +12,13 @@ import os
 import resource
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
 from sdfs.errors import MountError, NotAStore, UserError
 from sdfs.mount import fuse
-from sdfs.mount import options as mount_options
 from sdfs.mount.operations import Operations
 from sdfs.mount.options import MountOptions
 from sdfs.owner.access import store_mounted_at, take_over
@@ -29,11 +28,13 @@ from sdfs.owner.services import Mount
 from sdfs.owner.serving import serving
 from sdfs.owner.store.store import is_owned, is_store, open_log, read_owner
 from sdfs.system import background
-from sdfs.system.service_manager import telling_of_mount
+from sdfs.system.logs import log_to_stderr
+from sdfs.system.mounts import mounts
+from sdfs.system.service_manager import notify, pinging_watchdog
 
 _OWNER_END_SECONDS = 30.0
 _FUSERMOUNT_SECONDS = 60.0
-_log = logging.getLogger("sdfs.mount")
+_log = logging.getLogger(__name__)
 
 
 def run(
@@ -47,20 +48,43 @@ def run(
     """Mount a store.
 
     In the foreground it returns once it is unmounted; else once the mount is there, served by a process of its own that logs to
-    `.sdfs/log`. `options`: as `sdfs.mount.options` takes them. Raises UserError, NotAStore, StoreBusy, StoreTooNew, MountError.
+    `.sdfs/log`. `options`: as `MountOptions.parse` takes them. Raises UserError, NotAStore, StoreBusy, StoreTooNew, MountError.
     """
-    chosen = mount_options.parse(options)
+    chosen = MountOptions.parse(options)
     root, target = Path(os.path.realpath(store)), Path(os.path.abspath(mountpoint))
     if not is_store(root):
         raise NotAStore(f"{store} is no SDFS store: make it one with `sdfs init`")
     own = partial(become_owner, cache_bytes=chosen.cache_bytes, memory=chosen.memory)
     serve = partial(_serve, root, target, chosen, own)
     if foreground:
-        background.log_to_stderr()
-        with telling_of_mount(str(root), str(target)) as mounted:
+        log_to_stderr("sdfs")
+        with _telling_service_manager(root, target) as mounted:
             serve(mounted)
     else:
         background.start(serve, str(mountpoint), partial(open_log, root))
+
+
+@contextlib.contextmanager
+def _telling_service_manager(root: Path, mountpoint: Path) -> Iterator[Callable[[], None]]:
+    """Tell it of the life of a mount. Gives what is to be called once the mount is there."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(notify, "STOPPING=1")
+
+        def mounted() -> None:
+            notify(f"READY=1\nSTATUS={root} is mounted at {mountpoint}")
+            stack.enter_context(pinging_watchdog(partial(_answers, mountpoint)))
+
+        yield mounted
+
+
+def _answers(mountpoint: Path) -> bool:
+    """Wait until a mount answers, because the kernel has no cache of statvfs. An error is an answer, and so is one of the folder beneath.
+
+    Nothing of the mount is kept open, so that it can be unmounted.
+    """
+    with contextlib.suppress(OSError):
+        os.statvfs(mountpoint)
+    return True
 
 
 def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
@@ -141,11 +165,9 @@ def _metrics(owner: Owner, options: MountOptions) -> AbstractContextManager[None
 
 
 def _awaits_mount(mountpoint: Path) -> bool:
-    """Whether it is an automounter that is mounted there."""
+    """Tell whether it is an automounter that is mounted there."""
     device = mountpoint.stat().st_dev
-    mounts = (line.partition(" - ") for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").split("\n") if line)
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    return any(mount.split(" ")[2] == wanted and filesystem.startswith("autofs ") for mount, _, filesystem in mounts)
+    return any(mount.device == device and mount.type == "autofs" for mount in mounts())
 
 
 def _serve(

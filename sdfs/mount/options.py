@@ -43,31 +43,31 @@ class MountOptions:
     metrics: tuple[str, int] | None = None  # host and port to serve them at
     fuse: tuple[str, ...] = ()  # flags for libfuse; of two that contradict each other the later counts
 
-
-def parse(options: str) -> MountOptions:
-    """Of options that contradict each other the last counts. Raises UserError, which names the first that SDFS does not take."""
-    chosen: dict[str, None] = {}
-    values: dict[str, Any] = {}
-    for option in filter(None, options.split(",")):
-        name, equals, value = option.partition("=")
-        if equals and name in _WITH_VALUE:
-            field, read = _WITH_VALUE[name]
-            values[field] = read(value)
-        elif option in _TAKEN:
-            chosen.pop(option, None)
-            chosen[option] = None
-        elif option not in _PASSED_OVER and not option.startswith(_PASSED_OVER_PREFIXES):
-            raise UserError(f"mount option {option}: SDFS does not take it, but {_ALL}; docs/CLI.md explains them")
-    order = list(chosen)
-    memory = {name: values.pop(name) for name in ("ram", "vram") if name in values}
-    return MountOptions(
-        read_only=next((option == "ro" for option in reversed(order) if option in ("ro", "rw")), False),
-        nonempty="nonempty" in chosen,
-        shared=not chosen.keys().isdisjoint(_SHARING),
-        fuse=tuple(option for option in order if option not in _OWN),
-        memory=Memory(**memory),
-        **values,
-    )
+    @classmethod
+    def parse(cls, options: str) -> MountOptions:
+        """Parse them; of two that exclude each other the later counts. Raises UserError, which names the first that SDFS does not take."""
+        chosen: dict[str, None] = {}
+        values: dict[str, Any] = {}
+        for option in filter(None, options.split(",")):
+            name, equals, value = option.partition("=")
+            if equals and name in _WITH_VALUE:
+                field, read = _WITH_VALUE[name]
+                values[field] = read(value)
+            elif option in _TAKEN:
+                chosen.pop(option, None)
+                chosen[option] = None
+            elif option not in _PASSED_OVER and not option.startswith(_PASSED_OVER_PREFIXES):
+                raise UserError(f"mount option {option}: SDFS does not take it, but {_ALL}; docs/CLI.md explains them")
+        order = list(chosen)
+        memory = {name: values.pop(name) for name in ("ram", "vram") if name in values}
+        return cls(
+            read_only=next((option == "ro" for option in reversed(order) if option in ("ro", "rw")), False),
+            nonempty="nonempty" in chosen,
+            shared=not chosen.keys().isdisjoint(_SHARING),
+            fuse=tuple(option for option in order if option not in _OWN),
+            memory=Memory(**memory),
+            **values,
+        )
 
 
 def _folder(value: str) -> str:

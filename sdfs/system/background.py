@@ -1,4 +1,4 @@
-"""A service in a process of its own, without a terminal; and where the log goes."""
+"""A service in a process of its own, without a terminal."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import NoReturn
 
 from sdfs import errors
 from sdfs.errors import MountError, SdfsError, UserError
-from sdfs.system.escape import escape
+from sdfs.system.logs import log_to_stderr
 
-_log = logging.getLogger("sdfs.mount")
+_log = logging.getLogger(__name__)
 
 Serve = Callable[[Callable[[], None]], None]  # serves until it is ended; calls its argument once it is ready
 OpenLog = Callable[[], int]  # raises OSError, UserError
@@ -60,7 +60,7 @@ def _run(serve: Serve, what: str, open_log: OpenLog, pipe: int) -> NoReturn:
     status = 1
     try:
         os.chdir("/")
-        log_to_stderr()
+        log_to_stderr("sdfs")
         serve(ready)
         status = 0
     except SdfsError as error:
@@ -72,23 +72,6 @@ def _run(serve: Serve, what: str, open_log: OpenLog, pipe: int) -> NoReturn:
     finally:
         sys.stderr.flush()
         os._exit(status)
-
-
-class _Formatter(logging.Formatter):
-    """Names of files may have line ends, and commands to a terminal."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = escape(record.message)
-        return super().formatMessage(record)
-
-
-def log_to_stderr() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
-    logger = logging.getLogger("sdfs")
-    logger.handlers = [handler]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
 
 
 def _leave_terminal(open_log: OpenLog) -> None:
@@ -106,3 +89,4 @@ def _leave_terminal(open_log: OpenLog) -> None:
         os.dup2(source, target)
     os.close(log)
     os.close(nothing)
+    log_to_stderr("sdfs")  # it was the journal, maybe

@@ -37,30 +37,21 @@ def watchdog_seconds() -> float | None:
 
 
 @contextlib.contextmanager
-def telling_of_mount(store: str, mountpoint: str) -> Iterator[Callable[[], None]]:
-    """Around the life of a mount. Gives what is to be called once it is there: from then on the watchdog is pinged while it answers."""
+def pinging_watchdog(is_well: Callable[[], bool]) -> Iterator[None]:
+    """Ping the watchdog, if there is one, twice as often as it wants, as long as `is_well` says so.
+
+    It is asked in a thread that holds no lock, and that nobody waits for: it may hang, which is an answer, too.
+    """
     ended = threading.Event()
-
-    def mounted() -> None:
-        notify(f"READY=1\nSTATUS={store} is mounted at {mountpoint}")
-        if (seconds := watchdog_seconds()) is not None:
-            arguments = (mountpoint, seconds / 2, ended)
-            threading.Thread(target=_ping_while_it_answers, args=arguments, name="sdfs-watchdog", daemon=True).start()
-
+    if (seconds := watchdog_seconds()) is not None:
+        threading.Thread(target=_ping, args=(is_well, seconds / 2, ended), name="sdfs-watchdog", daemon=True).start()
     try:
-        yield mounted
+        yield
     finally:
         ended.set()
-        notify("STOPPING=1")
 
 
-def _ping_while_it_answers(mountpoint: str, interval_seconds: float, ended: threading.Event) -> None:
-    """The thread may hang in the mount's own handlers, that is its purpose: it holds no lock, and nobody waits for it.
-
-    The kernel answers statvfs from no cache. An error is an answer, too. Nothing of the mount is kept open, so that it can be unmounted;
-    once it is, the folder beneath answers.
-    """
+def _ping(is_well: Callable[[], bool], interval_seconds: float, ended: threading.Event) -> None:
     while not ended.wait(interval_seconds):
-        with contextlib.suppress(OSError):
-            os.statvfs(mountpoint)
-        notify("WATCHDOG=1")
+        if is_well():
+            notify("WATCHDOG=1")

@@ -13,7 +13,7 @@ import pytest
 from sdfs.blob import container
 from sdfs.blob.container import MAGIC
 from sdfs.cli import exit_codes
-from tests.cli.conftest import COMMAND, ENVIRONMENT, done, fails, on_terminal, sdfs
+from tests.support.commands import COMMAND, ENVIRONMENT, done, fails, on_terminal, sdfs
 
 # init
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-DEMO = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
+from tests.support import ROOT
+
+DEMO = ROOT / "scripts/demo.py"
 
 pytestmark = [
     pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse"),

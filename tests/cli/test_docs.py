@@ -12,9 +12,8 @@ from typer.main import get_command
 
 from sdfs.cli import exit_codes
 from sdfs.cli.app import app
-
-ROOT = Path(__file__).resolve().parents[2]
-CLI = (ROOT / "docs" / "CLI.md").read_text()
+from tests.support import ROOT
+from tests.support.commands import PAGE, section
 
 
 def commands_of(group: Any, before: str = "") -> dict[str, Any]:
@@ -31,12 +30,6 @@ COMMANDS = commands_of(get_command(app))
 CODES = {name: code for name, code in vars(exit_codes).items() if name.isupper() and isinstance(code, int)}
 
 
-def section(command: str) -> str:
-    found = re.search(rf"^## sdfs {command.split()[0]}\n(.*?)(?=^## |\Z)", CLI, re.MULTILINE | re.DOTALL)
-    assert found, f"docs/CLI.md has no section on sdfs {command}"
-    return found[1]
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_in_its_section(command: str) -> None:
     assert re.search(rf"^    sdfs {command}\b", section(command), re.MULTILINE)
@@ -51,14 +44,14 @@ def test_every_option_of_a_command_is_in_its_section(command: str) -> None:
 
 
 def test_every_section_is_a_command_and_every_line_of_use_one() -> None:
-    assert set(re.findall(r"^## sdfs (\w+)", CLI, re.MULTILINE)) == {command.split()[0] for command in COMMANDS}
+    assert set(re.findall(r"^## sdfs (\w+)", PAGE, re.MULTILINE)) == {command.split()[0] for command in COMMANDS}
     groups = {command.split()[0] for command in COMMANDS if " " in command}
-    used = {f"{group} {name}" for group, name in re.findall(r"^    sdfs (\w+) ([a-z][\w-]*)", CLI, re.MULTILINE) if group in groups}
+    used = {f"{group} {name}" for group, name in re.findall(r"^    sdfs (\w+) ([a-z][\w-]*)", PAGE, re.MULTILINE) if group in groups}
     assert used <= set(COMMANDS)
 
 
 def test_every_exit_status_is_in_the_table() -> None:
-    rows = re.findall(r"^\| (\d+) \|", CLI, re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)
     assert sorted(map(int, rows)) == sorted(CODES.values())
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from sdfs.blob.container import MAGIC
 from sdfs.cli import exit_codes
 from sdfs.owner.store.store import Store
-from tests.cli.conftest import done, fails, sdfs, told_on_terminal
+from tests.support.commands import done, fails, sdfs, told_on_terminal
 
 
 def test_a_sound_store_is_silent(shrunk: Path) -> None:

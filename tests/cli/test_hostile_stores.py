@@ -22,8 +22,8 @@ import pytest
 
 from sdfs.owner.access import open_access
 from sdfs.owner.store.store import init, read_owner
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CASES = ROOT.parent / "shared" / "cases" / "stores"
 USER = 1500  # who need not exist
 STRANGER = 12345
@@ -33,13 +33,13 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give f
 
 
 class Commands:
-    """`sdfs`, as any user: `tests/command_server.py`."""
+    """`sdfs`, as any user: `tests/support/command_server.py`."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sdfs-hostile-"))  # pytest's own folders are closed to other users
         self.folder.chmod(0o755)
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        arguments = [sys.executable, str(ROOT / "tests" / "command_server.py")]
+        arguments = [sys.executable, str(ROOT / "tests/support/command_server.py")]
         self._server = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         assert self._read() == "ready\n"
 

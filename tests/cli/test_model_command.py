@@ -11,15 +11,15 @@ import signal
 import struct
 import subprocess
 import termios
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sdfs.cli import exit_codes
-from tests.cli.conftest import COMMAND, ENVIRONMENT
-from tests.hub_server import TOKEN, HubServer
+from tests.support.commands import COMMAND, ENVIRONMENT
+from tests.support.hub_server import TOKEN, HubServer
+from tests.support.waiting import eventually
 
 MSE = "stabilityai/sd-vae-ft-mse"
 FLUX = "black-forest-labs/FLUX.1-dev"
@@ -41,13 +41,6 @@ LARGE = {"config.json": CONFIG, WEIGHTS: safetensors(3 * CHUNK)}
 def hub() -> Iterator[HubServer]:
     with HubServer() as hub:
         yield hub
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class Machine:
@@ -173,7 +166,7 @@ class TestInterruption:
         with hub.stalled(CHUNK + 1000):
             process = machine.start("pull", MSE)
             hub.wait_until_stalled()
-            until(lambda: [path.stat().st_size for path in machine.files("*/blobs/*.incomplete")] == [CHUNK])
+            eventually(lambda: [path.stat().st_size for path in machine.files("*/blobs/*.incomplete")] == [CHUNK])
             process.send_signal(signal.SIGKILL)
             process.communicate(timeout=10)
         machine.done("pull", MSE)
@@ -328,7 +321,7 @@ class TestListing:
 def test_every_class_gets_from_save_pretrained_over_the_hub_to_from_pretrained(machine: Machine, hub: HubServer, name: str) -> None:
     import diffusers
 
-    from tests.small_models import MODELS, saved
+    from tests.support.small_models import MODELS, saved
 
     make, factor, channels = MODELS[name]
     made = saved(make, machine.home / "made")

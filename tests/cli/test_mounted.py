@@ -9,29 +9,15 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from sdfs.cli import exit_codes
 from sdfs.owner.store.store import is_owned
-from tests.cli.conftest import COMMAND, ENVIRONMENT, done, fails
+from tests.support.commands import COMMAND, ENVIRONMENT, done, fails, mounted
 
 pytestmark = pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse")
-
-
-@contextmanager
-def mounted(store: Path) -> Iterator[Path]:
-    """A mount of `store` in the background."""
-    mountpoint = store.with_name("mount")
-    done("mount", store, mountpoint)
-    try:
-        yield mountpoint
-    finally:
-        if os.path.ismount(mountpoint):
-            done("umount", mountpoint)
 
 
 def test_a_mount_is_there_when_mount_returns(store: Path) -> None:

@@ -16,8 +16,8 @@ from PIL import Image
 
 from sdfs.cli import exit_codes
 from sdfs.owner.access import open_access
-from tests.cli.conftest import ENVIRONMENT, done, fails, sdfs
-from tests.hub_server import HubServer
+from tests.support.commands import ENVIRONMENT, done, fails, sdfs
+from tests.support.hub_server import HubServer
 
 MSE, TAESD, TAESDXL = "stabilityai/sd-vae-ft-mse", "madebyollin/taesd", "madebyollin/taesdxl"
 NO_GATE = ("--min-psnr", "0", "--min-ms-ssim", "0")
@@ -26,7 +26,7 @@ NO_GATE = ("--min-psnr", "0", "--min-ms-ssim", "0")
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Of a machine that sd-vae-ft-mse, taesd and taesdxl were pulled to."""
-    from tests.small_models import kl, saved, tiny
+    from tests.support.small_models import kl, saved, tiny
 
     home = tmp_path_factory.mktemp("home")
     variables = {"HF_HOME": str(home / "hf"), "XDG_DATA_HOME": str(home / "data"), "OMP_NUM_THREADS": "1"}

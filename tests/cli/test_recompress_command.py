@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import done, fails
+from tests.support.commands import done, fails
 
 
 @pytest.fixture

@@ -15,9 +15,7 @@ import pytest
 
 from sdfs.cli import exit_codes
 from sdfs.control.answers import Statistics
-from tests.cli.conftest import COMMAND, ENVIRONMENT, done, fails, sdfs
-from tests.cli.test_docs import section
-from tests.cli.test_mounted import mounted
+from tests.support.commands import COMMAND, ENVIRONMENT, done, fails, mounted, sdfs, section
 
 needs_fuse = pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdfs.cli import exit_codes
-from tests.cli.conftest import done, fails, told_on_terminal
+from tests.support.commands import done, fails, told_on_terminal
 
 
 @pytest.fixture

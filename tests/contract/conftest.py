@@ -75,7 +75,7 @@ def crops(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A saved model of every class of diffusers' that SDFS can use; not to be changed."""
-    from tests.small_models import MODELS, saved
+    from tests.support.small_models import MODELS, saved
 
     folder = tmp_path_factory.mktemp("models")
     return {name: saved(make, folder / name) for name, (make, *_) in MODELS.items()}

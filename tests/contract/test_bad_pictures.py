@@ -21,7 +21,7 @@ from sdfs.codec.quality.scores import compare
 from sdfs.codec.resident.loading import Models
 from sdfs.codec.resident.model import ResidentModel
 from sdfs.settings import Effort, EncodeSettings
-from tests.unit.memory import taken_kib
+from tests.support.memory import taken_kib
 
 CPU = torch.device("cpu")
 ODD_SIZES = [(1, 1), (1, 300), (300, 1), (2, 17), (15, 33), (16, 16), (31, 65), (1100, 3)]

@@ -20,7 +20,7 @@ from sdfs.codec.resident.pretrained import PretrainedModel
 from sdfs.models import registry
 from sdfs.models.folder import Model
 from sdfs.settings import Effort
-from tests.small_models import kl, saved
+from tests.support.small_models import kl, saved
 
 CPU = torch.device("cpu")
 FINE = 2  # the channel whose errors are four times those of the others

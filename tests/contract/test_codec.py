@@ -100,7 +100,7 @@ def test_a_copy_of_a_render_with_opacity_loses_nothing_again(codec: Codec, photo
 def test_more_metadata_than_a_reader_takes_are_kept_exactly(
     codec: Codec, photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sdfs.codec.codec.MAX_METADATA_BYTES", 20)
+    monkeypatch.setattr("sdfs.codec.making.MAX_METADATA_BYTES", 20)
     source = saved(photo[:256, :256], "PNG")
     blob = container.parse(codec.encode(source, EncodeSettings(50)))
     assert (blob.preamble.kind, "metadata" in blob.header["reason"]) == (KIND_RAW, True)

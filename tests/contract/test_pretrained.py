@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from sdfs.codec.autoencoders import pretrained
 from sdfs.codec.autoencoders.pretrained import PretrainedAutoencoder
 from sdfs.errors import ModelError
-from tests.small_models import MODELS, kl, saved
+from tests.support.small_models import MODELS, kl, saved
 
 CPU = torch.device("cpu")
 

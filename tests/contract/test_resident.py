@@ -26,7 +26,7 @@ from sdfs.codec.resident.pretrained import PretrainedModel
 from sdfs.errors import DamagedError, ModelError, ModelMissing
 from sdfs.models.folder import Model
 from sdfs.settings import BUNDLED, Effort, EncodeSettings
-from tests.small_models import kl, saved, tiny
+from tests.support.small_models import kl, saved, tiny
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -23,9 +23,9 @@ from sdfs.owner.store.fsck import check
 from sdfs.owner.store.store import init
 from sdfs.owner.tree.handle import Handle
 from sdfs.settings import DEFAULTS
-from tests.crash.recorder import Recording, View, recording
-from tests.crash.replay import Disk, Outcome, outcomes
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
+from tests.support.recorder import Recording, View, recording
+from tests.support.replay import Disk, Outcome, outcomes
 
 TEXT = b"plain text\n" * 100
 OLD, NEW, KEPT, OTHER, EDITED = (b"\xff\xd8\xff" + word * 1000 + b"END" for word in (b"old", b"new", b"kept", b"other", b"edited"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.mounting import Mounted, mountpoints_below
+from tests.support.mounting import Mounted, mountpoints_below
 
 _numbers = itertools.count()
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from sdfs.owner.store.store import init
-from tests.mount.mounting import REAL, ROOT, Mounted, eventually, needs_fuse
+from tests.support import ROOT
+from tests.support.mounting import REAL, Mounted, needs_fuse
+from tests.support.waiting import eventually
 
 pytestmark = needs_fuse
 
@@ -70,4 +72,4 @@ def test_latents_are_errors_that_are_logged_once_until_the_weights_are_back(brok
             return len(latent.read_bytes()) == latent.stat().st_size
         return False
 
-    eventually(is_read, "read", 60)
+    eventually(is_read, "read")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.mounting import Mounted, needs_fuse
+from tests.support.mounting import Mounted, needs_fuse
 
 pytestmark = needs_fuse
 

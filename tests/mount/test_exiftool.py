@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.mount.mounting import REAL, Mounted, needs_fuse
-from tests.mount.test_generations import pixels, store
-from tests.mount.test_programs import program, run
-from tests.mount.test_real_engine import photo
+from tests.support.mounting import REAL, Mounted, needs_fuse
+from tests.support.photos import photo, pixels, store
+from tests.support.programs import program, run
 
 pytestmark = [needs_fuse, pytest.mark.timeout(300)]
 

@@ -15,7 +15,8 @@ import pytest
 
 from sdfs.owner.access import open_access
 from sdfs.owner.store.store import Store, init
-from tests.mount.mounting import Mounted, eventually, needs_fuse
+from tests.support.mounting import Mounted, needs_fuse
+from tests.support.waiting import eventually
 
 pytestmark = [needs_fuse, pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small tmpfs"), pytest.mark.timeout(120)]
 
@@ -132,7 +133,7 @@ def test_a_picture_that_cannot_be_swapped_waits_for_room(small: Mounted) -> None
     assert photo.read_bytes() == PICTURE
     assert small.state("photo.jpg") == "pending"
     (small.path / "filler").unlink()
-    eventually(lambda: small.state("photo.jpg") == "exact", "swapped once there is room", 30)
+    eventually(lambda: small.state("photo.jpg") == "exact", "swapped once there is room")
     assert photo.read_bytes() == PICTURE
 
 

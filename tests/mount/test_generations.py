@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from sdfs.codec.pictures.picture import find_marker
-from tests.mount.mounting import REAL, Mounted, needs_fuse
-from tests.mount.test_real_engine import photo
+from tests.support.mounting import REAL, Mounted, needs_fuse
+from tests.support.photos import photo, pixels, store
 
 pytestmark = [needs_fuse, pytest.mark.timeout(300)]
 
@@ -23,19 +23,6 @@ pytestmark = [needs_fuse, pytest.mark.timeout(300)]
 def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
     with Mounted(tmp_path_factory.mktemp("generations"), command=REAL) as mounted:
         yield mounted
-
-
-def pixels(path: Path) -> np.ndarray:
-    with Image.open(io.BytesIO(path.read_bytes())) as picture:
-        return np.asarray(picture)
-
-
-def store(mounted: Mounted, path: Path, content: bytes) -> np.ndarray:
-    """Have `content` kept as latents at `path`; returns what it reads as then."""
-    path.write_bytes(content)
-    mounted.sync()
-    assert mounted.state(f"{path.parent.name}/{path.name}") == "latent"
-    return pixels(path)
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])

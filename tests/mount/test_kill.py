@@ -22,7 +22,7 @@ from sdfs.control.client import ControlClient
 from sdfs.errors import DamagedError, SdfsError, UserError
 from sdfs.owner.store.fsck import check
 from sdfs.owner.store.store import read_identity, read_owner
-from tests.mount.mounting import Mounted, needs_fuse
+from tests.support.mounting import Mounted, needs_fuse
 
 pytestmark = needs_fuse
 

@@ -16,7 +16,9 @@ from sdfs.errors import MountError, NotAStore, StoreBusy, UserError
 from sdfs.mount.mounting import run, unmount
 from sdfs.owner.access import open_access
 from sdfs.owner.store.store import init
-from tests.mount.mounting import BACKGROUND, LOSSLESS, ROOT, Mounted, eventually, is_mounted, needs_fuse
+from tests.support import ROOT
+from tests.support.mounting import BACKGROUND, LOSSLESS, Mounted, is_mounted, needs_fuse
+from tests.support.waiting import eventually
 
 pytestmark = needs_fuse
 

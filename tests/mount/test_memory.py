@@ -14,8 +14,7 @@ from skimage import data
 
 from sdfs.blob import container
 from sdfs.owner.renders.cache import DEFAULT_BYTES
-from tests.mount.mounting import REAL, Mounted, needs_fuse
-from tests.mount.test_real_engine import engine_pids
+from tests.support.mounting import REAL, Mounted, engine_pids, needs_fuse
 
 ENCODED = ("chelsea", "coffee", "astronaut", "rocket")
 READ = 60  # more than the cache of renders holds; 500 would take more than an hour on two busy cores

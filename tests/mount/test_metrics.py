@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.mount.mounting import BACKGROUND, ROOT, Mounted, is_mounted, needs_fuse
+from tests.support import ROOT
+from tests.support.lossless_engine import PICTURE
+from tests.support.mounting import BACKGROUND, Mounted, is_mounted, needs_fuse
 
 pytestmark = needs_fuse
-PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
 
 
 def free_port() -> int:

@@ -22,8 +22,10 @@ import pytest
 from sdfs.control.answers import Statistics
 from sdfs.mount.mounting import unmount
 from sdfs.owner.access import open_access
-from tests.mount.mounting import REAL, ROOT, Mounted, eventually, needs_fuse
-from tests.mount.test_real_engine import photo
+from tests.support import ROOT
+from tests.support.mounting import REAL, Mounted, needs_fuse
+from tests.support.photos import photo
+from tests.support.waiting import eventually
 
 pytestmark = needs_fuse
 
@@ -33,7 +35,7 @@ BYTES = 200_000
 
 
 def slow(seconds: float) -> tuple[str, ...]:
-    return (sys.executable, str(ROOT / "tests" / "slow_engine.py"), str(seconds))
+    return (sys.executable, str(ROOT / "tests/support/slow_engine.py"), str(seconds))
 
 
 @cache

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sdfs.blob import container
-from tests.mount.mounting import Mounted, eventually, needs_fuse
+from tests.support.mounting import Mounted, needs_fuse
+from tests.support.waiting import eventually
 
 pytestmark = needs_fuse
 

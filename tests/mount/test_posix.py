@@ -18,12 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.mounting import Mounted, needs_fuse
-from tests.mount.test_lifecycle import PICTURE
+from tests.support import ROOT
+from tests.support.mounting import Mounted, needs_fuse
 
 pytestmark = needs_fuse
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "POSIX.md").read_text()
+PICTURE = b"\xff\xd8\xff" + b"picture " * 5000 + b"END"
+PAGE = (ROOT / "docs" / "POSIX.md").read_text()
 LIBC = ctypes.CDLL(None, use_errno=True)
 AT_FDCWD = -100
 RENAME_EXCHANGE, RENAME_WHITEOUT = 2, 4

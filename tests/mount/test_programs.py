@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,21 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.mount.mounting import Mounted, needs_fuse
+from tests.support.mounting import Mounted, needs_fuse
+from tests.support.programs import program, run
 
 pytestmark = [needs_fuse, pytest.mark.timeout(300)]
-
-
-def program(name: str) -> str:
-    """scripts/test installs them."""
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"needs {name}")
-    return found
-
-
-def run(*command: str | Path, cwd: Path | None = None) -> str:
-    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture

@@ -13,32 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.mount.mounting import REAL, Mounted, eventually, needs_fuse
+from tests.support.mounting import REAL, Mounted, engine_pids, needs_fuse
+from tests.support.photos import photo
+from tests.support.waiting import eventually
 
 pytestmark = [needs_fuse, pytest.mark.timeout(300)]
-
-
-def photo(seed: int, *, size: int = 384, format_: str = "JPEG") -> bytes:
-    """A smooth picture with some texture, which latents suit."""
-    random = np.random.default_rng(seed)
-    coarse = Image.fromarray(random.integers(0, 255, (6, 6, 3), dtype=np.uint8))
-    pixels = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
-    pixels = (pixels + random.normal(0, 6, pixels.shape)).clip(0, 255).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format_, quality=92)
-    return file.getvalue()
 
 
 def difference(one: bytes, other: bytes) -> float:
     """Mean of the absolute differences of the pixels, 0…255."""
     first, second = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=np.float32) for data in (one, other))
     return float(np.abs(first - second).mean())
-
-
-def engine_pids(mounted: Mounted) -> list[int]:
-    children = Path(f"/proc/{mounted.process.pid}/task").glob("*/children")
-    pids = {int(pid) for child in children for pid in child.read_text().split()}
-    return [pid for pid in pids if b"sdfs.engine.service" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +91,7 @@ def test_a_file_whose_encode_was_killed_stays_pending_and_is_taken_again(mounted
     path.write_bytes(original)
     name = f"{folder.name}/photo.jpg"
     for _ in range(3):
-        eventually(lambda: bool(engine_pids(mounted)), "an engine", 60)
+        eventually(lambda: bool(engine_pids(mounted)), "an engine")
         time.sleep(0.2)
         for pid in engine_pids(mounted):
             os.kill(pid, signal.SIGKILL)

@@ -11,7 +11,7 @@ import pytest
 
 from sdfs.control.answers import Statistics
 from sdfs.owner.access import open_access
-from tests.mount.mounting import BACKGROUND, Mounted, needs_fuse
+from tests.support.mounting import BACKGROUND, Mounted, needs_fuse
 
 pytestmark = needs_fuse
 PICTURE = b"\xff\xd8\xff" + b"picture " * 100_000 + b"END"

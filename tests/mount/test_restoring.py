@@ -9,7 +9,7 @@ import pytest
 from sdfs.errors import StoreBusy
 from sdfs.owner.access import open_access
 from sdfs.owner.store.fsck import check
-from tests.mount.mounting import Mounted, needs_fuse
+from tests.support.mounting import Mounted, needs_fuse
 
 pytestmark = needs_fuse
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from tests.mount.mounting import Mounted, needs_fuse
+from tests.support.mounting import Mounted, needs_fuse
 
 pytestmark = [needs_fuse, pytest.mark.timeout(600)]
 

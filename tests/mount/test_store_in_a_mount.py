@@ -9,7 +9,7 @@ import pytest
 
 from sdfs.errors import UserError
 from sdfs.owner.store.store import Store, init
-from tests.mount.mounting import Mounted, needs_fuse
+from tests.support.mounting import Mounted, needs_fuse
 
 pytestmark = needs_fuse
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.systemd.machine import Machine, make_programs
+from tests.support.machine import Machine, make_programs
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from sdfs.owner.store.store import init
-from tests.systemd.machine import ROOT, Machine, eventually, needs_machine
+from tests.support import ROOT
+from tests.support.machine import Machine, needs_machine
+from tests.support.waiting import eventually
 
 pytestmark = needs_machine
 
@@ -112,7 +114,7 @@ def test_a_wrong_call_has_the_exit_status_that_mount_has_for_it(helped: Machine)
 
 def test_an_automounter_can_mount(helped: Machine, store: Path, mountpoint: Path) -> None:
     automounter = helped.start(
-        sys.executable, ROOT / "tests/systemd/automounter.py", mountpoint, "/bin/mount", "-t", "fuse.sdfs", store, mountpoint
+        sys.executable, ROOT / "tests/support/automounter.py", mountpoint, "/bin/mount", "-t", "fuse.sdfs", store, mountpoint
     )
     eventually(lambda: " autofs " in helped.done("cat", "/proc/mounts"), "the automounter is there")
     assert helped.done("timeout", "20", "cat", mountpoint / "file") == "content"

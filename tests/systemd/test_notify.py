@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sdfs.system.service_manager import notify, watchdog_seconds
+from sdfs.system.service_manager import notify, pinging_watchdog, watchdog_seconds
 
 
 @pytest.fixture
@@ -64,3 +65,23 @@ def test_a_watchdog_that_is_not_ours_wants_none(microseconds: str, pid: str, mon
     monkeypatch.setenv("WATCHDOG_USEC", microseconds)
     monkeypatch.setenv("WATCHDOG_PID", pid or str(os.getpid()))
     assert watchdog_seconds() is None
+
+
+def test_a_watchdog_is_pinged_while_all_is_well(manager: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager.bind(str(tmp_path / "notify"))
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "2000")
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+    asked: list[bool] = []
+
+    def is_well() -> bool:
+        asked.append(len(asked) < 3)
+        return asked[-1]
+
+    with pinging_watchdog(is_well):
+        while len(asked) < 6:
+            time.sleep(0.001)
+    assert [manager.recv(1000) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+    manager.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        manager.recv(1000)

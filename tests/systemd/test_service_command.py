@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sdfs.owner.store.store import init
-from tests.systemd.machine import Machine, needs_machine
+from tests.support.machine import Machine, needs_machine
 
 Service = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -115,6 +115,7 @@ def test_the_daemon_starts_and_stops(manager: Manager, programs: Path, tmp_path:
         daemon.environment["STATE_DIRECTORY"] = str(tmp_path / "state")
         with daemon.start() as process:
             daemon.hears("READY=1")
+            daemon.hears("WATCHDOG=1")
             process.terminate()
             daemon.hears("STOPPING=1")
             assert process.wait(30) == 0

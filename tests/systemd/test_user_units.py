@@ -15,7 +15,8 @@ import pytest
 
 from sdfs.installation.units import DAEMON, MARKER, mount_unit
 from sdfs.owner.store.store import init
-from tests.systemd.machine import Machine, eventually, needs_machine, needs_systemd
+from tests.support.machine import Machine, needs_machine, needs_systemd
+from tests.support.waiting import eventually
 
 pytestmark = [needs_machine, needs_systemd]
 
@@ -178,7 +179,7 @@ def watched(user: Machine) -> Iterator[Path]:
 def test_the_daemon_takes_and_encodes_pictures_in_its_sandbox(user: Machine, watched: Path) -> None:
     assert user.property(DAEMON, "StatusText") == "watching 1 folders"
     shutil.copy(next(path for entry in sys.path if (path := Path(entry, PICTURE)).is_file()), watched / "photo.jpg")
-    eventually(lambda: not (watched / "photo.jpg").exists(), "taken", 60)
+    eventually(lambda: not (watched / "photo.jpg").exists(), "taken")
     assert user.done("sdfs", "ls", "-l", user.home / "taken").startswith("latent")
     systemctl(user, "reload", DAEMON)
     systemctl(user, "stop", DAEMON)

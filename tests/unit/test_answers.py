@@ -26,7 +26,7 @@ from sdfs.owner.owner import Owner
 from sdfs.owner.services import Services
 from sdfs.owner.store.store import Store, init, read_identity
 from sdfs.system.file_id import Identity
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
 
 IDENTITY = Identity(1, 2, "a" * 64)
 LISTED = {"path": "/a/b", "state": "plain", "logical_bytes": 1, "stored_bytes": 1, "mtime_ns": 1}
@@ -269,7 +269,7 @@ def test_a_wrong_request_is_refused_in_a_sentence(asking: Callable[[bytes], dict
 
 
 def test_client_and_owner_have_the_methods_of_the_table() -> None:
-    assert len(REQUESTS) == 16
+    assert len(REQUESTS) == 17
     for name, request in REQUESTS.items():
         assert request.signature == inspect.signature(getattr(Access, name))
         names = list(request.signature.parameters)

@@ -27,7 +27,7 @@ from sdfs.errors import UserError
 from sdfs.owner.owner import Owner
 from sdfs.owner.store.fsck import check
 from sdfs.owner.store.store import init
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
 
 NAMES = ("a.jpg", "b.jpg", "c.jpg")
 MODES = (0o444, 0o644, 0o400, 0o600)

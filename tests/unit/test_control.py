@@ -25,10 +25,9 @@ from sdfs.errors import DamagedError, NameTaken, NotAStore, StoreBusy, UserError
 from sdfs.owner.access import open_access, take_over
 from sdfs.owner.owner import Owner
 from sdfs.owner.services import Services
-from sdfs.owner.store.store import Store, init
-from tests.lossless_engine import LosslessEngine
+from sdfs.owner.store.store import Store
+from tests.support.lossless_engine import PICTURE, LosslessEngine
 
-PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
 open_store = partial(open_access, become_owner=partial(Owner, engine=LosslessEngine))
 
 
@@ -37,12 +36,6 @@ def runtime_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     folder = tmp_path_factory.mktemp("run")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     return folder
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    init(tmp_path / "store")
-    return tmp_path / "store"
 
 
 @pytest.fixture
@@ -272,7 +265,7 @@ class TestContentThatIsThere:
         owner.add(picture, "b.jpg")
         owner.sync(lambda done, total: None)
         owner.tree.truncate("/b.jpg", 0)
-        owner.tree.known.by_id("of no blob")  # looks into the trash
+        owner.tree.content_index.by_id("of no blob")  # looks into the trash
         assert owner.find(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE)) is None
 
 

@@ -196,7 +196,7 @@ def test_what_a_killed_owner_left_goes_after_an_hour(folder: Path) -> None:
 def test_a_folder_that_is_gone_is_told_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     disk = DiskCache(str(folder))
     folder.rename(folder.with_name("moved"))
-    with caplog.at_level(logging.WARNING, "sdfs.cache"):
+    with caplog.at_level(logging.WARNING, "sdfs.owner.renders.disk_cache"):
         for number in range(3):
             disk.put(key(number), RENDER)
             assert disk.get(key(number), SIZE) is None

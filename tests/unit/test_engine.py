@@ -11,21 +11,23 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, wait
 from pathlib import Path
 
 import pytest
 
 from sdfs import errors
-from sdfs.engine import messages as protocol
-from sdfs.engine.client import Engine, backoff_seconds
+from sdfs.engine import messages
+from sdfs.engine.client import Engine
 from sdfs.engine.messages import DECODES_AT_ONCE, Message
 from sdfs.engine.service import AHEAD_NICENESS, ENCODE_NICENESS
 from sdfs.errors import EngineError, NotAPicture
 from sdfs.settings import DEFAULTS, Effort, EncodeSettings
+from tests.support import ROOT
+from tests.support.waiting import eventually
 
-STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in_engine.py")))
+STAND_IN = (sys.executable, str(ROOT / "tests/support/stand_in_engine.py"))
 PATIENCE = 20  # seconds; only a broken engine needs them
 
 
@@ -34,13 +36,6 @@ def engine() -> Iterator[Engine]:
     engine = Engine(command=STAND_IN)
     yield engine
     engine.close()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.005)
 
 
 def pid_of(engine: Engine) -> int:
@@ -79,7 +74,7 @@ def test_no_child_runs_before_the_first_request(engine: Engine) -> None:
 
 def test_warm_starts_the_child_without_a_request(engine: Engine) -> None:
     engine.warm()
-    until(lambda: engine.stats().state == "ready")
+    eventually(lambda: engine.stats().state == "ready")
 
 
 def test_the_child_is_the_kernels_first_choice_when_memory_runs_out(engine: Engine) -> None:
@@ -93,11 +88,11 @@ def test_the_child_is_in_a_session_of_its_own(engine: Engine) -> None:
 def test_the_child_says_where_the_model_is(engine: Engine) -> None:
     assert engine.stats().device is None
     engine.warm()
-    until(lambda: engine.stats().state == "ready")
+    eventually(lambda: engine.stats().state == "ready")
     it = engine.stats()
     assert (it.device, it.dtype, it.device_bytes) == ("a stand-in", "words", 7)
     os.kill(pid_of(engine), signal.SIGKILL)
-    until(lambda: engine.stats().device_bytes is None)
+    eventually(lambda: engine.stats().device_bytes is None)
 
 
 # order
@@ -106,7 +101,7 @@ def test_the_child_says_where_the_model_is(engine: Engine) -> None:
 def test_a_decode_does_not_wait_for_an_encode_that_has_begun(engine: Engine, tmp_path: Path) -> None:
     log, go = tmp_path / "log", tmp_path / "go"
     encode = engine.encode(f"log {log} encode wait {go}".encode(), DEFAULTS)
-    until(lambda: log.exists())
+    eventually(lambda: log.exists())
     assert engine.decode("key", b"blob").result(PATIENCE) == b"BLOB"
     assert not encode.done()
     go.touch()
@@ -117,7 +112,7 @@ def test_no_encode_begins_while_a_decode_waits_for_the_child(engine: Engine, tmp
     log, go = tmp_path / "log", tmp_path / "go"
     decodes = [engine.decode(f"key{n}", f"wait {go}".encode()) for n in range(DECODES_AT_ONCE + 1)]
     encode = engine.encode(f"log {log} began".encode(), DEFAULTS)
-    until(lambda: engine.stats().in_flight == DECODES_AT_ONCE)
+    eventually(lambda: engine.stats().in_flight == DECODES_AT_ONCE)
     assert not log.exists()
     go.touch()
     wait([*decodes, encode], PATIENCE)
@@ -134,7 +129,7 @@ def test_encodes_are_worked_on_one_at_a_time_in_their_order(engine: Engine, tmp_
 def test_some_decodes_are_worked_on_at_once_and_no_more(engine: Engine, tmp_path: Path) -> None:
     log, go = tmp_path / "log", tmp_path / "go"
     decodes = [engine.decode(f"key{n}", f"log {log} {n} wait {go}".encode()) for n in range(DECODES_AT_ONCE + 1)]
-    until(lambda: log.exists() and len(log.read_text().split()) == DECODES_AT_ONCE)
+    eventually(lambda: log.exists() and len(log.read_text().split()) == DECODES_AT_ONCE)
     go.touch()
     wait(decodes, PATIENCE)
     assert sorted(log.read_text().split()[:DECODES_AT_ONCE]) == [str(n) for n in range(DECODES_AT_ONCE)]
@@ -150,7 +145,7 @@ def test_the_processors_are_the_readers_decodes_before_those_ahead_and_the_encod
 def busy(engine: Engine, log: Path, go: Path) -> list[Future[bytes]]:
     """The child works on all the decodes that it takes, until `go` is there."""
     decodes = [engine.decode(f"busy{n}", f"log {log} busy wait {go}".encode()) for n in range(DECODES_AT_ONCE)]
-    until(lambda: log.exists() and log.read_text().count("busy") == DECODES_AT_ONCE)
+    eventually(lambda: log.exists() and log.read_text().count("busy") == DECODES_AT_ONCE)
     return decodes
 
 
@@ -167,7 +162,7 @@ def test_what_is_decoded_ahead_waits_for_readers(engine: Engine, tmp_path: Path)
 def test_a_reader_does_not_wait_for_what_is_decoded_ahead(engine: Engine, tmp_path: Path) -> None:
     log, go = tmp_path / "log", tmp_path / "go"
     ahead = [engine.decode(f"ahead{n}", f"log {log} ahead wait {go}".encode(), ahead=True) for n in range(DECODES_AT_ONCE)]
-    until(lambda: log.exists())
+    eventually(lambda: log.exists())
     assert engine.decode("reader", b"a").result(PATIENCE) == b"A"
     assert log.read_text() == "ahead\n"
     go.touch()
@@ -299,7 +294,7 @@ def test_requests_that_wait_behind_a_deadly_one_do_not_pay_for_it(engine: Engine
 def test_an_encode_does_not_pay_for_a_deadly_decode_beside_it(engine: Engine, tmp_path: Path) -> None:
     log, go = tmp_path / "log", tmp_path / "go"
     encode = engine.encode(f"log {log} began wait {go}".encode(), DEFAULTS)
-    until(lambda: log.exists())
+    eventually(lambda: log.exists())
     assert isinstance(engine.decode("deadly", b"die").exception(PATIENCE), EngineError)
     go.touch()
     encode.result(PATIENCE)
@@ -308,9 +303,9 @@ def test_an_encode_does_not_pay_for_a_deadly_decode_beside_it(engine: Engine, tm
 def test_a_decode_does_not_pay_for_a_deadly_encode_beside_it(engine: Engine, tmp_path: Path) -> None:
     log, go = tmp_path / "log", tmp_path / "go"
     decode = engine.decode("key", f"log {log} began wait {go}".encode())
-    until(lambda: log.exists())
+    eventually(lambda: log.exists())
     encode = engine.encode(b"die", DEFAULTS)
-    until(lambda: engine.stats().starts == 2)
+    eventually(lambda: engine.stats().starts == 2)
     assert not encode.done()
     go.touch()
     assert decode.result(PATIENCE).startswith(b"LOG")
@@ -320,9 +315,9 @@ def test_a_decode_does_not_pay_for_a_deadly_encode_beside_it(engine: Engine, tmp
 def test_a_decode_does_not_pay_for_a_deadly_decode_beside_it(engine: Engine, tmp_path: Path) -> None:
     log, go = tmp_path / "log", tmp_path / "go"
     innocent = engine.decode("key", f"log {log} began wait {go}".encode())
-    until(lambda: log.exists())
+    eventually(lambda: log.exists())
     deadly = engine.decode("deadly", b"die")
-    until(lambda: engine.stats().starts == 2)
+    eventually(lambda: engine.stats().starts == 2)
     go.touch()
     assert innocent.result(PATIENCE).startswith(b"LOG")
     assert isinstance(deadly.exception(PATIENCE), EngineError)
@@ -374,8 +369,8 @@ def test_a_child_that_does_not_start_is_not_tried_in_a_busy_loop(tmp_path: Path,
 def test_a_model_that_does_not_load_says_why() -> None:
     script = textwrap.dedent("""
         import socket, sys
-        from sdfs.engine import messages as protocol
-        protocol.send(socket.socket(fileno=int(sys.argv[1])), protocol.pack_error(0, ImportError("no torch")))
+        from sdfs.engine import messages
+        messages.send(socket.socket(fileno=int(sys.argv[1])), messages.pack_error(0, ImportError("no torch")))
     """)
     engine = Engine(command=[sys.executable, "-c", script])
     with pytest.raises(EngineError, match="ImportError: no torch"):
@@ -390,17 +385,13 @@ def test_a_command_that_is_not_there_is_an_engine_error() -> None:
     engine.close()
 
 
-def test_the_back_off_doubles_from_a_tenth_of_a_second_to_half_a_minute() -> None:
-    assert [backoff_seconds(n) for n in (1, 2, 3, 9, 10, 5000)] == [0.1, 0.2, 0.4, 25.6, 30.0, 30.0]
-
-
 # the end
 
 
 def test_an_idle_child_ends_and_the_next_request_starts_another() -> None:
     engine = Engine(command=STAND_IN, idle_seconds=0.05)
     engine.decode("key", b"a").result(PATIENCE)
-    until(lambda: engine.stats().state == "unloaded")
+    eventually(lambda: engine.stats().state == "unloaded")
     assert engine.decode("key", b"b").result(PATIENCE) == b"B"
     assert engine.stats().failures == 0
     engine.close()
@@ -424,7 +415,7 @@ def test_no_request_is_lost_to_idle_unloading() -> None:
 def test_close_ends_the_child_and_fails_what_waits() -> None:
     engine = Engine(command=STAND_IN)
     engine.warm()
-    until(lambda: engine.stats().state == "ready")
+    eventually(lambda: engine.stats().state == "ready")
     pid, job = pid_of(engine), engine.decode("key", b"sleep 60")
     engine.close()
     assert not alive(pid)
@@ -463,51 +454,51 @@ def test_the_child_dies_with_its_owner(work: str) -> None:
         pid = int(owner.stdout.readline())
         assert alive(pid)
         owner.kill()
-    until(lambda: not alive(pid))
+    eventually(lambda: not alive(pid))
 
 
 # messages
 
 
-def pipe(*messages: Message) -> io.BytesIO:
+def pipe(*sent: Message) -> io.BytesIO:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        for message in messages:
-            protocol.send(ours, message)
+        for message in sent:
+            messages.send(ours, message)
         ours.close()
         with theirs.makefile("rb") as stream:
             return io.BytesIO(stream.read())
 
 
 def test_a_message_arrives_as_it_was_sent() -> None:
-    message = Message(protocol.ENCODE, 1 << 63, {"quality": 3}, b"payload")
+    message = Message(messages.ENCODE, 1 << 63, {"quality": 3}, b"payload")
     stream = pipe(message, message)
-    assert [protocol.receive(stream), protocol.receive(stream), protocol.receive(stream)] == [message, message, None]
+    assert [messages.receive(stream), messages.receive(stream), messages.receive(stream)] == [message, message, None]
 
 
 def test_a_message_cut_anywhere_is_a_protocol_error() -> None:
-    whole = pipe(Message(protocol.ENCODE, 1, {"quality": 3}, b"payload")).getvalue()
+    whole = pipe(Message(messages.ENCODE, 1, {"quality": 3}, b"payload")).getvalue()
     for length in range(1, len(whole)):
-        with pytest.raises(protocol.ProtocolError):
-            protocol.receive(io.BytesIO(whole[:length]))
+        with pytest.raises(messages.ProtocolError):
+            messages.receive(io.BytesIO(whole[:length]))
 
 
 @pytest.mark.parametrize(
     "frame",
     [
-        pytest.param(protocol._FRAME.pack(99, 0, 2, 0) + b"{}", id="unknown type"),
-        pytest.param(protocol._FRAME.pack(protocol.RESULT, 0, 1 << 31, 0), id="header too long"),
-        pytest.param(protocol._FRAME.pack(protocol.RESULT, 0, 2, 1 << 63), id="payload too long"),
-        pytest.param(protocol._FRAME.pack(protocol.RESULT, 0, 2, 0) + b"[]", id="header no object"),
-        pytest.param(protocol._FRAME.pack(protocol.RESULT, 0, 2, 0) + b"{,", id="header no JSON"),
+        pytest.param(messages._FRAME.pack(99, 0, 2, 0) + b"{}", id="unknown type"),
+        pytest.param(messages._FRAME.pack(messages.RESULT, 0, 1 << 31, 0), id="header too long"),
+        pytest.param(messages._FRAME.pack(messages.RESULT, 0, 2, 1 << 63), id="payload too long"),
+        pytest.param(messages._FRAME.pack(messages.RESULT, 0, 2, 0) + b"[]", id="header no object"),
+        pytest.param(messages._FRAME.pack(messages.RESULT, 0, 2, 0) + b"{,", id="header no JSON"),
     ],
 )
 def test_nonsense_is_a_protocol_error(frame: bytes) -> None:
-    with pytest.raises(protocol.ProtocolError):
-        protocol.receive(io.BytesIO(frame))
+    with pytest.raises(messages.ProtocolError):
+        messages.receive(io.BytesIO(frame))
 
 
 def test_a_long_error_text_is_cut_to_fit_the_header() -> None:
-    received = protocol.receive(pipe(protocol.pack_error(1, NotAPicture("\N{PILE OF POO}" * 100_000))))
+    received = messages.receive(pipe(messages.pack_error(1, NotAPicture("\N{PILE OF POO}" * 100_000))))
     assert received is not None
-    assert str(protocol.parse_error(received)) == "\N{PILE OF POO}" * errors.MAX_MESSAGE
+    assert str(messages.parse_error(received)) == "\N{PILE OF POO}" * errors.MAX_MESSAGE

@@ -14,10 +14,8 @@ from sdfs.errors import DamagedError, ModelMissing, NotAStore, StoreBusy
 from sdfs.owner.store.fsck import Finding, check
 from sdfs.owner.store.store import Store, init
 from sdfs.settings import DEFAULTS
-from tests.lossless_engine import LosslessEngine
-from tests.unit.memory import CHUNKS_KIB, taken_kib, write_large_raw_blob
-
-PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
+from tests.support.lossless_engine import PICTURE, LosslessEngine
+from tests.support.memory import CHUNKS_KIB, taken_kib, write_large_raw_blob
 
 
 @pytest.fixture

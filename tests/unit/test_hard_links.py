@@ -10,9 +10,7 @@ import pytest
 from sdfs.blob.container import MAGIC
 from sdfs.owner.owner import Owner
 from sdfs.owner.store.store import init
-from tests.lossless_engine import LosslessEngine
-
-PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
+from tests.support.lossless_engine import PICTURE, LosslessEngine
 
 
 @pytest.fixture

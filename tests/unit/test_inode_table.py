@@ -10,7 +10,7 @@ import pytest
 from sdfs.owner.owner import Owner
 from sdfs.owner.store.store import init
 from sdfs.owner.tree.inode import Inode, InodeTable
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
 
 OLD, NEW = (1, 10), (1, 11)
 

@@ -9,7 +9,7 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,41 +20,15 @@ from sdfs.blob.container import MAGIC
 from sdfs.control.answers import Wish
 from sdfs.errors import NameTaken, UserError
 from sdfs.owner.owner import Owner
-from sdfs.owner.store.store import STAGED, init
+from sdfs.owner.store.store import STAGED
 from sdfs.owner.tree.tree import Tree
 from sdfs.system.files import read_all
-from tests.lossless_engine import LosslessEngine
+from tests.support.trees import read, shrink, trash, write
 
 PICTURE, EDITED = (b"\xff\xd8\xff" + word * 1000 + b"END" for word in (b"picture ", b"edited "))
 LIKE_A_BLOB = MAGIC + b" user bytes"
 NOBODY = (65534, 65534)
 WISH = Wish({"quality": 30}, accept_loss=True)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    init(tmp_path / "store")
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def owner(root: Path) -> Iterator[Owner]:
-    owner = Owner(root, engine=LosslessEngine)
-    yield owner
-    owner.close()
-
-
-@pytest.fixture
-def tree(owner: Owner) -> Tree:
-    return owner.tree
-
-
-@pytest.fixture
-def blob(owner: Owner, tree: Tree, root: Path) -> Path:
-    """/a.jpg, a blob; its backing file."""
-    write(tree, "/a.jpg", PICTURE)
-    shrink(owner)
-    return root / "a.jpg"
 
 
 @pytest.fixture
@@ -68,29 +42,6 @@ def two_names(blob: Path, root: Path) -> list[Path]:
 def source(tmp_path: Path) -> Path:
     (tmp_path / "source").write_bytes(PICTURE)
     return tmp_path / "source"
-
-
-def write(tree: Tree, path: str, content: bytes) -> None:
-    handle = tree.create(path, 0o644, os.O_WRONLY)
-    handle.write(content, 0)
-    handle.fsync()
-    tree.release(handle)
-
-
-def read(tree: Tree, path: str) -> bytes:
-    handle = tree.open(path, os.O_RDONLY)
-    try:
-        return handle.read(1 << 20, 0)
-    finally:
-        tree.release(handle)
-
-
-def shrink(owner: Owner) -> None:
-    owner.services.sync(lambda done, total: None)
-
-
-def trash(root: Path) -> list[bytes]:
-    return [path.read_bytes() for path in sorted((root / ".sdfs" / "trash").iterdir())]
 
 
 def mode_of(tree: Tree, path: str) -> int:
@@ -284,7 +235,7 @@ class TestAnImportWhoseFolderCannotBeSynced:
             raise OSError(errno.EIO, "broken")
 
         with monkeypatch.context() as patch:
-            patch.setattr(tree.folders, "_sync_folder", fail)
+            patch.setattr(tree.durable_names, "_sync_folder", fail)
             with pytest.raises(UserError, match="broken"):
                 owner.services.add(source, "a.jpg")
 
@@ -293,12 +244,12 @@ class TestAnImportWhoseFolderCannotBeSynced:
         assert (status.st_dev, status.st_ino) in tree.pending
 
     def test_is_known_by_its_content(self, owner: Owner) -> None:
-        assert owner.tree.known.by_original(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE)) is not None
+        assert owner.tree.content_index.by_content(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE)) is not None
 
     @pytest.mark.parametrize("sha256", [hashlib.sha256(PICTURE).hexdigest(), None], ids=["known by its hash", "unknown"])
     def test_is_made_durable_by_the_next_one(self, owner: Owner, source: Path, sha256: str | None) -> None:
         assert owner.services.add(source, "a.jpg", sha256) == "/a.jpg"
-        assert owner.tree.folders._changes == {}
+        assert owner.tree.durable_names._changes == {}
 
     def test_has_the_name_all_the_same_so_that_another_content_does_not_get_it(self, owner: Owner, source: Path) -> None:
         source.write_bytes(EDITED)

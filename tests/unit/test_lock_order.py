@@ -24,7 +24,7 @@ from sdfs.control.answers import Wish
 from sdfs.errors import UserError
 from sdfs.owner.owner import Owner
 from sdfs.owner.store import store
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
 
 PICTURE = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 8 + b"END"
 SECONDS = 3.0

@@ -17,6 +17,7 @@ from sdfs.errors import ModelError, ModelMissing
 from sdfs.models import names, records, registry
 from sdfs.models.folder import count_parameters
 from sdfs.models.names import KNOWN, Known
+from tests.support import ROOT
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40
@@ -86,7 +87,7 @@ class TestNames:
         assert len({known.name for known in KNOWN}) == len({known.path for known in KNOWN}) == len(KNOWN)
 
     def test_every_known_name_is_documented(self) -> None:
-        page = (Path(__file__).resolve().parents[2] / "docs" / "MODELS.md").read_text()
+        page = (ROOT / "docs/MODELS.md").read_text()
         assert [known.name for known in KNOWN if f"| `{known.name}` | `{known.path}`" not in page] == []
 
     @pytest.mark.parametrize("name", ["/models/mine", "./mine", "../mine", "~/mine", ".", ".."])
@@ -364,7 +365,7 @@ class TestRecords:
 
     def test_processes_that_note_at_once_lose_nothing(self) -> None:
         script = "import sys; from sdfs.models import records\nfor n in range(20): records.note('r.json', {f'{sys.argv[1]} {n}': n})"
-        writers = [subprocess.Popen([sys.executable, "-c", script, str(n)], cwd=Path(__file__).parents[2]) for n in range(3)]
+        writers = [subprocess.Popen([sys.executable, "-c", script, str(n)], cwd=ROOT) for n in range(3)]
         assert [writer.wait(60) for writer in writers] == [0, 0, 0]
         assert len(records.load("r.json")) == 60
 

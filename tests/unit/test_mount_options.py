@@ -5,41 +5,41 @@ from __future__ import annotations
 import pytest
 
 from sdfs.errors import UserError
-from sdfs.mount.options import MountOptions, parse
+from sdfs.mount.options import MountOptions
 from sdfs.settings import Memory
 
 
 @pytest.mark.parametrize("options", ["", ",", "defaults", "rw"])
 def test_by_default_a_mount_is_private_and_writable(options: str) -> None:
-    assert parse(options) == MountOptions()
+    assert MountOptions.parse(options) == MountOptions()
 
 
 @pytest.mark.parametrize(
     ("options", "read_only"), [("ro", True), ("rw,ro", True), ("ro,rw", False), ("ro,rw,ro", True), ("rw,nosuid", False)]
 )
 def test_the_last_of_ro_and_rw_counts(options: str, read_only: bool) -> None:
-    assert parse(options).read_only == read_only
+    assert MountOptions.parse(options).read_only == read_only
 
 
 def test_ro_is_not_left_to_fuse_alone() -> None:
-    assert parse("ro").fuse == ()
+    assert MountOptions.parse("ro").fuse == ()
 
 
 def test_nonempty_is_no_option_of_fuse() -> None:
-    assert parse("nonempty") == MountOptions(nonempty=True)
+    assert MountOptions.parse("nonempty") == MountOptions(nonempty=True)
 
 
 @pytest.mark.parametrize("option", ["allow_other", "allow_root"])
 def test_a_mount_for_others_is_shared(option: str) -> None:
-    assert parse(option) == MountOptions(shared=True, fuse=(option,))
+    assert MountOptions.parse(option) == MountOptions(shared=True, fuse=(option,))
 
 
 def test_fuse_gets_what_the_kernel_heeds_in_order() -> None:
-    assert parse("noexec,ro,sync,noatime").fuse == ("noexec", "sync", "noatime")
+    assert MountOptions.parse("noexec,ro,sync,noatime").fuse == ("noexec", "sync", "noatime")
 
 
 def test_the_last_of_two_that_contradict_each_other_stays_the_last() -> None:
-    assert parse("nodev,dev,nodev").fuse == ("dev", "nodev")
+    assert MountOptions.parse("nodev,dev,nodev").fuse == ("dev", "nodev")
 
 
 PASSED_OVER = """
@@ -54,17 +54,17 @@ REFUSED = """
 
 @pytest.mark.parametrize("option", PASSED_OVER.split())
 def test_what_is_for_mount_and_systemd_is_passed_over(option: str) -> None:
-    assert parse(f"{option},ro,{option}") == MountOptions(read_only=True)
+    assert MountOptions.parse(f"{option},ro,{option}") == MountOptions(read_only=True)
 
 
 @pytest.mark.parametrize("option", REFUSED.split())
 def test_everything_else_is_refused_by_name(option: str) -> None:
     with pytest.raises(UserError, match=f"mount option {option}:.*ro, rw.*docs/CLI.md"):
-        parse(f"ro,{option}")
+        MountOptions.parse(f"ro,{option}")
 
 
 def test_renders_on_a_disk() -> None:
-    assert parse("ro,disk_cache=/var/cache/a=b,disk_cache_size=1000") == MountOptions(
+    assert MountOptions.parse("ro,disk_cache=/var/cache/a=b,disk_cache_size=1000") == MountOptions(
         read_only=True, disk_cache="/var/cache/a=b", disk_cache_bytes=1000
     )
 
@@ -85,7 +85,7 @@ def test_renders_on_a_disk() -> None:
 )
 def test_a_value_that_cannot_be_meant_is_refused(option: str) -> None:
     with pytest.raises(UserError, match=f"mount option {option}: want"):
-        parse(option)
+        MountOptions.parse(option)
 
 
 @pytest.mark.parametrize(
@@ -99,11 +99,11 @@ def test_a_value_that_cannot_be_meant_is_refused(option: str) -> None:
     ],
 )
 def test_metrics_are_for_this_machine_unless_a_host_is_named(value: str, address: tuple[str, int]) -> None:
-    assert parse(f"metrics={value}").metrics == address
+    assert MountOptions.parse(f"metrics={value}").metrics == address
 
 
 def test_memory_is_for_renders_and_for_the_engine() -> None:
-    parsed = parse("cache_size=1,ram=2,vram=3")
+    parsed = MountOptions.parse("cache_size=1,ram=2,vram=3")
     assert (parsed.cache_bytes, parsed.memory) == (1, Memory(ram=2, vram=3))
 
 
@@ -112,4 +112,4 @@ def test_memory_is_for_renders_and_for_the_engine() -> None:
 )
 def test_a_number_that_is_none_is_refused(option: str) -> None:
     with pytest.raises(UserError, match=option):
-        parse(option)
+        MountOptions.parse(option)

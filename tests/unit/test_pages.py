@@ -12,16 +12,17 @@ from sdfs.errors import DamagedError
 from sdfs.owner.owner import Owner
 from sdfs.owner.store.store import init
 from sdfs.owner.tree.handle import Handle
-from tests.unit.test_renders_on_disk import PICTURE, RENDERS, Engine
+from tests.support.latent_engine import RENDERS, LatentEngine
+from tests.support.lossless_engine import PICTURE
 
 
 @pytest.fixture
-def engine() -> Engine:
-    return Engine()
+def engine() -> LatentEngine:
+    return LatentEngine()
 
 
 @pytest.fixture
-def owner(tmp_path: Path, engine: Engine) -> Iterator[Owner]:
+def owner(tmp_path: Path, engine: LatentEngine) -> Iterator[Owner]:
     """Of a store with a shrunk `a.jpg`; memory keeps only renders of who has them open."""
     init(tmp_path / "store")
     (tmp_path / "store" / "a.jpg").write_bytes(PICTURE)
@@ -55,7 +56,7 @@ def test_pages_of_a_render_as_recorded_are_kept_over_a_close(owner: Owner) -> No
     owner.tree.release(handle)
 
 
-def test_pages_of_another_are_not(owner: Owner, engine: Engine) -> None:
+def test_pages_of_another_are_not(owner: Owner, engine: LatentEngine) -> None:
     engine.renders = "B"
     read_once(owner)
     handle = opened(owner)
@@ -63,7 +64,7 @@ def test_pages_of_another_are_not(owner: Owner, engine: Engine) -> None:
     owner.tree.release(handle)
 
 
-def test_who_kept_pages_is_refused_another_render_every_time(owner: Owner, engine: Engine) -> None:
+def test_who_kept_pages_is_refused_another_render_every_time(owner: Owner, engine: LatentEngine) -> None:
     read_once(owner)
     handle = opened(owner)
     engine.renders = "B"
@@ -74,7 +75,7 @@ def test_who_kept_pages_is_refused_another_render_every_time(owner: Owner, engin
     assert read_once(owner) == RENDERS["B"]
 
 
-def test_who_opens_beside_who_was_refused_keeps_no_pages(owner: Owner, engine: Engine) -> None:
+def test_who_opens_beside_who_was_refused_keeps_no_pages(owner: Owner, engine: LatentEngine) -> None:
     read_once(owner)
     first, engine.renders = opened(owner), "B"
     with pytest.raises(DamagedError):
@@ -88,7 +89,7 @@ def test_who_opens_beside_who_was_refused_keeps_no_pages(owner: Owner, engine: E
         owner.tree.release(handle)
 
 
-def test_those_who_have_a_file_open_together_share_its_pages_and_its_render(owner: Owner, engine: Engine) -> None:
+def test_those_who_have_a_file_open_together_share_its_pages_and_its_render(owner: Owner, engine: LatentEngine) -> None:
     engine.renders = "B"
     first = opened(owner)
     assert not first.keep_cache
@@ -106,7 +107,7 @@ def test_those_who_have_a_file_open_together_share_its_pages_and_its_render(owne
     assert engine.decodes == 1
 
 
-def test_once_all_of_them_have_closed_it_the_next_keeps_no_pages(owner: Owner, engine: Engine) -> None:
+def test_once_all_of_them_have_closed_it_the_next_keeps_no_pages(owner: Owner, engine: LatentEngine) -> None:
     engine.renders = "B"
     handles = [opened(owner) for _ in range(3)]
     for handle in handles:

@@ -8,6 +8,7 @@ import pytest
 
 from sdfs.owner.index import pending as module
 from sdfs.owner.index.pending import Pending
+from sdfs.system.backoff import Backoff
 
 A, B = (1, 1), (1, 2)
 
@@ -15,7 +16,7 @@ A, B = (1, 1), (1, 2)
 @pytest.fixture(autouse=True)
 def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SETTLE_SECONDS", 0.02)
-    monkeypatch.setattr(module, "FIRST_RETRY_SECONDS", 0.35)
+    monkeypatch.setattr(module, "RETRY", Backoff(0.35, 600.0))
 
 
 @pytest.fixture

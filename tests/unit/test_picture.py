@@ -9,12 +9,23 @@ import zlib
 
 import numpy as np
 import pytest
-from picture_samples import SUITABLE, chunk, decode, photo, save, segment, suitable, with_chunk, with_riff_chunk, with_segments
 from PIL import Image
 
 from sdfs.codec.pictures.formats.shared import MAX_PIXELS
 from sdfs.codec.pictures.picture import probe
 from sdfs.errors import NotAPicture, Unsuitable
+from tests.support.picture_samples import (
+    SUITABLE,
+    chunk,
+    decode,
+    photo,
+    save,
+    segment,
+    suitable,
+    with_chunk,
+    with_riff_chunk,
+    with_segments,
+)
 
 JPEG, PNG, WEBP, BMP, TIFF = (suitable(name) for name in ("jpeg 4:2:0", "png", "webp", "bmp", "tiff"))
 MAC_TIFF = suitable("tiff big-endian")

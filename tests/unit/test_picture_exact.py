@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from picture_samples import SUITABLE, photo, save, suitable
 
 from sdfs.blob.container import KIND_JXL, KIND_LATENT, KIND_LZ4, KIND_RAW
 from sdfs.codec.pictures.exact import unwrap_exact, wrap_exact
 from sdfs.codec.pictures.formats import jpegxl
 from sdfs.errors import DamagedError
+from tests.support.picture_samples import SUITABLE, photo, save, suitable
 
 JPEG = suitable("jpeg with metadata")
 

@@ -10,10 +10,10 @@ from contextlib import suppress
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from picture_samples import MARKER, SUITABLE, suitable
 
 from sdfs.codec.pictures.picture import find_marker, probe, render
 from sdfs.errors import DoesNotFit, NotAPicture, Unsuitable
+from tests.support.picture_samples import MARKER, SUITABLE, suitable
 
 SMALL = [name for name in SUITABLE if "camera" not in name]
 HEADS = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP", b"BM\0\0\0\0\0\0\0\0\0\0\0\0", b"II*\0", b"MM\0*"]

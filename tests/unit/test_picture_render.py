@@ -9,11 +9,11 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from picture_samples import ICC, MARKER, SUITABLE, XMP, decode, exif, photo, save, segment, smoothed, suitable, with_segments
 from PIL import Image
 
 from sdfs.codec.pictures.picture import find_marker, fit, probe, render
 from sdfs.errors import DoesNotFit
+from tests.support.picture_samples import ICC, MARKER, SUITABLE, XMP, decode, exif, photo, save, segment, smoothed, suitable, with_segments
 
 PADDED = [name for name in SUITABLE if name.split()[0] in ("jpeg", "png", "webp")]
 UNPADDED = [name for name in SUITABLE if name not in PADDED]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from picture_samples import ICC, MARKER, XMP, chunk, decode, photo, riff_chunk, save, smoothed, with_chunk, with_riff_chunk
+from tests.support.picture_samples import ICC, MARKER, XMP, chunk, decode, photo, riff_chunk, save, smoothed, with_chunk, with_riff_chunk
 from PIL import Image
 
 from sdfs.codec.pictures import hidden

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from picture_samples import ICC, MARKER, big_endian_tiff, photo, save, smoothed
+from tests.support.picture_samples import ICC, MARKER, big_endian_tiff, photo, save, smoothed
 from PIL import Image
 
 from sdfs.codec.pictures.formats import tiff_directory

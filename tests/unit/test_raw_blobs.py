@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,10 +15,9 @@ from sdfs.blob.container import KIND_RAW, MAGIC
 from sdfs.errors import DamagedError
 from sdfs.owner.owner import Owner
 from sdfs.owner.renders import raw_blobs
-from sdfs.owner.store.store import init
 from sdfs.owner.tree.tree import Tree
-from tests.lossless_engine import LosslessEngine
-from tests.unit.memory import taken_kib
+from tests.support.memory import taken_kib
+from tests.support.trees import read, write
 
 CONTENT = MAGIC + bytes(range(256)) * 100
 HOLE = 8 << 20
@@ -27,30 +25,9 @@ LARGE = 150 << 20
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    init(tmp_path / "store")
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def owner(root: Path) -> Iterator[Owner]:
-    owner = Owner(root, engine=LosslessEngine)
-    yield owner
-    owner.close()
-
-
-@pytest.fixture
-def tree(owner: Owner) -> Tree:
-    return owner.tree
-
-
-@pytest.fixture
 def blob(tree: Tree, root: Path) -> Path:
     """CONTENT at /a; its backing file."""
-    handle = tree.create("/a", 0o644, os.O_WRONLY)
-    handle.write(CONTENT, 0)
-    handle.flush()
-    tree.release(handle)
+    write(tree, "/a", CONTENT)
     return root / "a"
 
 
@@ -67,14 +44,6 @@ def make_sparse(path: Path, hole: int) -> Path:
         file.write(b"the end")
         file.truncate(2 * hole)
     return path
-
-
-def read(tree: Tree, path: str, size: int = 1 << 20, offset: int = 0) -> bytes:
-    handle = tree.open(path, os.O_RDONLY)
-    try:
-        return handle.read(size, offset)
-    finally:
-        tree.release(handle)
 
 
 def flip(path: Path, offset: int) -> None:
@@ -209,7 +178,7 @@ MEMORY = """
 import os, sys
 from pathlib import Path
 from sdfs.owner.owner import Owner
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
 
 def written(path, flags, content, offset):
     handle = tree.create(path, 0o644, flags)

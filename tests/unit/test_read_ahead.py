@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +14,8 @@ import pytest
 from sdfs.errors import DamagedError
 from sdfs.owner.owner import Owner
 from sdfs.owner.store.store import init
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
+from tests.support.waiting import eventually
 
 NAMES = [f"{n:02}.jpg" for n in range(20)]
 PICTURES = 4
@@ -87,13 +88,6 @@ def read(owner: Owner, name: str) -> bytes:
     return file.getvalue()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.005)
-
-
 def settled(owner: Owner, engine: Engine) -> list[str]:
     """What was decoded ahead once nothing more comes of it."""
     assert owner.tree.read_ahead is not None
@@ -110,7 +104,7 @@ def test_the_first_read_in_a_folder_says_nothing(owner: Owner, engine: Engine) -
 def test_two_reads_in_the_order_of_names_bring_the_following(owner: Owner, engine: Engine, first: str, second: str) -> None:
     read(owner, first)
     read(owner, second)
-    until(lambda: len(engine.ahead()) == PICTURES)
+    eventually(lambda: len(engine.ahead()) == PICTURES)
     at = NAMES.index(second) + 1
     assert settled(owner, engine) == NAMES[at : at + PICTURES]
 
@@ -119,7 +113,7 @@ def test_two_reads_in_the_order_of_the_listing_bring_the_following(owner: Owner,
     monkeypatch.setattr("sdfs.owner.renders.read_ahead.os.listdir", lambda path: NAMES[::-1])
     read(owner, "06.jpg")
     read(owner, "05.jpg")
-    until(lambda: len(engine.ahead()) == PICTURES)
+    eventually(lambda: len(engine.ahead()) == PICTURES)
     assert settled(owner, engine) == ["01.jpg", "02.jpg", "03.jpg", "04.jpg"]
 
 
@@ -143,13 +137,13 @@ def test_a_whole_folder_is_decoded_once(owner: Owner, engine: Engine) -> None:
 def test_who_reads_what_is_decoded_ahead_waits_for_that_and_hurries_it(owner: Owner, engine: Engine) -> None:
     read(owner, "05.jpg")
     read(owner, "06.jpg")
-    until(lambda: owner.renders.cache.misses == 2 + PICTURES and owner.services.statistics().decoded == 2 + PICTURES)
+    eventually(lambda: owner.renders.cache.misses == 2 + PICTURES and owner.services.statistics().decoded == 2 + PICTURES)
     engine.may_decode.clear()
     read(owner, "07.jpg")
-    until(lambda: "11.jpg" in engine.ahead())
+    eventually(lambda: "11.jpg" in engine.ahead())
     with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(read, owner, "11.jpg")
-        until(lambda: bool(engine.hurried))
+        eventually(lambda: bool(engine.hurried))
         engine.may_decode.set()
         assert reader.result(10)[3:9] == b"11.jpg"
     assert [name for _, name in engine.decodes].count("11.jpg") == 1
@@ -159,7 +153,7 @@ def test_what_fails_ahead_of_a_reader_harms_nobody(owner: Owner, engine: Engine,
     engine.broken = True
     for name in NAMES[:2]:  # a third reader might share the failure of what is under way
         read(owner, name)
-    until(lambda: len(engine.ahead()) > 0)
+    eventually(lambda: len(engine.ahead()) > 0)
     settled(owner, engine)
     engine.decodes.clear()
     assert read(owner, "03.jpg")[3:9] == b"03.jpg"
@@ -178,7 +172,7 @@ def test_pictures_too_large_for_the_cache_are_left_alone(store: Path, engine: En
 def test_a_folder_that_changes_is_looked_at_again(owner: Owner, engine: Engine, tmp_path: Path) -> None:
     read(owner, "05.jpg")
     read(owner, "06.jpg")
-    until(lambda: len(engine.ahead()) == PICTURES)
+    eventually(lambda: len(engine.ahead()) == PICTURES)
     (tmp_path / "store" / "f" / "11.jpg").rename(tmp_path / "store" / "f" / "07a.jpg")
     read(owner, "07.jpg")
-    until(lambda: "11.jpg" in engine.ahead())
+    eventually(lambda: "11.jpg" in engine.ahead())

@@ -2,62 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from sdfs.blob import container
-from sdfs.blob.container import KIND_LATENT
 from sdfs.errors import DamagedError
 from sdfs.owner.owner import Owner
 from sdfs.owner.renders.disk_cache import DiskCache
 from sdfs.owner.store.store import init
-from sdfs.settings import EncodeSettings
-from tests.lossless_engine import LosslessEngine
-
-PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
-RENDERS = {letter: PICTURE.replace(b"picture", letter.encode() * 7) for letter in "AB"}
-
-
-class Engine(LosslessEngine):
-    """Its pictures become latents, whose headers have the hash of `RENDERS["A"]`; it decodes them to `renders`."""
-
-    def __init__(self) -> None:
-        self.decodes = 0
-        self.renders = "A"
-
-    def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> Future[bytes]:
-        header = {
-            "render": hashlib.sha256(RENDERS["A"]).hexdigest()[:16],
-            "original_sha256": hashlib.sha256(data).hexdigest(),
-            "weights": "",
-            "quality": 50,
-            "latents_crc32": 0,
-        }
-        future: Future[bytes] = Future()
-        future.set_result(container.pack(KIND_LATENT, len(data), header, {"file": b"latents"}))
-        return future
-
-    def decode(self, key: str, blob: bytes, *, model: str | None = None, ahead: bool = False) -> Future[bytes]:
-        self.decodes += 1
-        future: Future[bytes] = Future()
-        future.set_result(RENDERS[self.renders])
-        return future
+from tests.support.latent_engine import RENDERS, LatentEngine
+from tests.support.lossless_engine import PICTURE
 
 
 @pytest.fixture
-def engine() -> Engine:
-    return Engine()
+def engine() -> LatentEngine:
+    return LatentEngine()
 
 
 @pytest.fixture
-def begin(tmp_path: Path, engine: Engine) -> Iterator[Callable[[], Owner]]:
+def begin(tmp_path: Path, engine: LatentEngine) -> Iterator[Callable[[], Owner]]:
     """Begins the next owner of a store that has a shrunk `a.jpg`; memory keeps no render."""
     owners: list[Owner] = []
 
@@ -82,7 +49,7 @@ def read(owner: Owner) -> bytes:
 
 
 @pytest.mark.parametrize("renders", ["A", "B"], ids=["as recorded", "as on another machine"])
-def test_the_next_owner_need_not_decode(begin: Callable[[], Owner], engine: Engine, renders: str) -> None:
+def test_the_next_owner_need_not_decode(begin: Callable[[], Owner], engine: LatentEngine, renders: str) -> None:
     engine.renders = renders
     for _ in range(3):
         assert read(begin()) == RENDERS[renders]
@@ -98,7 +65,7 @@ def test_what_does_not_wait_for_the_engine_is_told_so(begin: Callable[[], Owner]
     assert (it.memory_misses, it.disk_hits, it.disk_misses) == (1, 1, 0)
 
 
-def test_a_damaged_file_is_decoded_again(begin: Callable[[], Owner], engine: Engine, tmp_path: Path) -> None:
+def test_a_damaged_file_is_decoded_again(begin: Callable[[], Owner], engine: LatentEngine, tmp_path: Path) -> None:
     read(begin())
     begin()
     [file] = (tmp_path / "cache").iterdir()
@@ -116,7 +83,9 @@ def test_a_render_as_recorded_may_stay_with_the_kernel_though_it_came_from_the_d
     owner.tree.release(handle)
 
 
-def test_a_render_that_differs_from_one_the_kernel_may_have_is_not_taken_from_the_disk(begin: Callable[[], Owner], engine: Engine) -> None:
+def test_a_render_that_differs_from_one_the_kernel_may_have_is_not_taken_from_the_disk(
+    begin: Callable[[], Owner], engine: LatentEngine
+) -> None:
     engine.renders = "B"
     read(begin())
     owner, engine.renders = begin(), "A"
@@ -126,7 +95,7 @@ def test_a_render_that_differs_from_one_the_kernel_may_have_is_not_taken_from_th
     assert read(owner) == RENDERS["A"]
 
 
-def test_what_the_engine_may_not_return_is_not_kept(begin: Callable[[], Owner], engine: Engine, tmp_path: Path) -> None:
+def test_what_the_engine_may_not_return_is_not_kept(begin: Callable[[], Owner], engine: LatentEngine, tmp_path: Path) -> None:
     owner = begin()
     RENDERS["short"] = b"short"
     engine.renders = "short"

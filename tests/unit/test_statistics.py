@@ -18,10 +18,7 @@ from sdfs.owner.census import Census, engine_figures, resident_bytes
 from sdfs.owner.owner import Owner
 from sdfs.owner.renders.meters import BOUNDS, Decodes, Histogram
 from sdfs.owner.store.store import init
-from tests.lossless_engine import LosslessEngine
-
-PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
-
+from tests.support.lossless_engine import PICTURE, LosslessEngine
 
 # durations
 

@@ -19,12 +19,6 @@ from sdfs.system.files import read_all, rename_noreplace
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    init(tmp_path / "store")
-    return tmp_path / "store"
-
-
-@pytest.fixture
 def store(root: Path) -> Iterator[Store]:
     store = Store(root)
     yield store

@@ -14,17 +14,10 @@ from sdfs.control.requests import Access
 from sdfs.control.server import ControlServer
 from sdfs.errors import DamagedError, UserError
 from sdfs.owner.owner import Owner
-from sdfs.owner.store.store import Store, init
-from tests.lossless_engine import LosslessEngine
-from tests.unit.memory import CHUNKS_KIB, taken_kib, write_large_raw_blob
-
-PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    init(tmp_path / "store")
-    return tmp_path / "store"
+from sdfs.owner.store.store import Store
+from tests.support.lossless_engine import PICTURE, LosslessEngine
+from tests.support.memory import CHUNKS_KIB, taken_kib, write_large_raw_blob
+from tests.support.trees import shrink
 
 
 @pytest.fixture
@@ -47,10 +40,6 @@ def access(request: pytest.FixtureRequest, owner: Owner, tmp_path: Path) -> Iter
     server = ControlServer(owner.services, lambda: owner.store.identity, str(tmp_path / "socket"))
     yield ControlClient(str(tmp_path / "socket"), owner.store.identity)
     server.close()
-
-
-def shrink(owner: Owner) -> None:
-    owner.services.sync(lambda done, total: None)
 
 
 def write(owner: Owner, path: str, content: bytes) -> None:
@@ -136,7 +125,7 @@ LARGE_BLOB = """
 import sys
 from pathlib import Path
 from sdfs.owner.owner import Owner
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
 owner = Owner(Path(sys.argv[1]), engine=LosslessEngine)
 before = peak()
 owner.services.restore("1-0.raw", "back")

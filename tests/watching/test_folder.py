@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from daemon import folder as folder_module
-from daemon import ledger as ledger_module
 from daemon import session as session_module
+from daemon import taking
 from daemon.config import make
 from daemon.folder import FolderWatch
 from daemon.ledger import Ledger, reports
@@ -27,20 +27,16 @@ from sdfs.owner.access import open_access, take_over
 from sdfs.owner.owner import Owner
 from sdfs.owner.serving import serving
 from sdfs.owner.store.store import init
-from tests.lossless_engine import LosslessEngine
+from sdfs.system.backoff import Backoff
+from tests.support.lossless_engine import LosslessEngine
+from tests.support.waiting import eventually
 
 own = partial(Owner, engine=LosslessEngine)
+open_store = partial(open_access, become_owner=own)
 
 
 def picture(name: str = "") -> bytes:
     return b"\xff\xd8\xff" + f"picture {name}".encode() * 100 + b"END"
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 class Place:
@@ -56,7 +52,7 @@ class Place:
 
     def start(self) -> None:
         config = make(folder=str(self.folder), store=str(self.store), **self.settings)
-        self.watch = FolderWatch(config, session=partial(Session, become_owner=own))
+        self.watch = FolderWatch(config, session=partial(Session, open_store=open_store))
         self.watch.start()
         self._running.callback(self.watch.join)
         self._running.callback(self.watch.stop)
@@ -68,7 +64,7 @@ class Place:
     def taken(self) -> dict[str, bytes]:
         """What the store has, by name: the contents of files that are not pending."""
         found = {}
-        with open_access(self.store, become_owner=own) as access:
+        with open_store(self.store) as access:
             for path in _walk(access, ""):
                 content = io.BytesIO()
                 access.read_to(path, content)
@@ -279,7 +275,7 @@ class TestTrouble:
 
     def test_a_file_in_the_place_of_a_folder_stops_nothing_else(self, place: Place, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"text")
-        with open_access(place.store, become_owner=own) as access:
+        with open_store(place.store) as access:
             access.add(tmp_path / "file", "a")
         place.start()
         (place.folder / "a").mkdir()
@@ -291,9 +287,9 @@ class TestTrouble:
     def test_a_file_that_could_not_be_taken_and_was_removed_is_forgotten(
         self, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(ledger_module, "FIRST_RETRY_SECONDS", 0.5)
+        monkeypatch.setattr(taking, "RETRY", Backoff(0.5, 60.0))
         (tmp_path / "file").write_bytes(b"text")
-        with open_access(place.store, become_owner=own) as access:
+        with open_store(place.store) as access:
             access.add(tmp_path / "file", "a")
         (place.folder / "a").mkdir()
         (place.folder / "a/x.jpg").write_bytes(picture())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.ledger import Entry, Identity, Ledger, path_for, reports, retry_seconds
+from daemon.ledger import Entry, Identity, Ledger, path_for, reports
 from sdfs.errors import UserError
 
 HERE = Identity(2, 3, 4)
@@ -97,7 +97,3 @@ def test_a_report_after_the_watch_ended(ledger: Ledger) -> None:
     (report,) = reports()
     assert not report.watched
     ledger.__init__("/watched")  # type: ignore[misc]
-
-
-def test_retries_become_rare() -> None:
-    assert [retry_seconds(tries) for tries in (1, 2, 3, 100)] == [60, 120, 240, 6 * 3600]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.mounting import Mounted, eventually, needs_fuse
-from tests.watching.conftest import ROOT, Daemon
-from tests.watching.test_service import left, originals, picture
+from tests.support import ROOT
+from tests.support.mounting import Mounted, needs_fuse
+from tests.support.waiting import eventually
+from tests.support.watching_daemon import Daemon, left, originals, picture
 
 pytestmark = needs_fuse
 
@@ -23,7 +24,7 @@ def _one_runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def land(daemon: Daemon, name: str) -> None:
     (daemon.folder / name).write_bytes(picture(name))
-    eventually(lambda: not left(daemon), f"{name} is taken", 30)
+    eventually(lambda: not left(daemon), f"{name} is taken")
 
 
 def test_a_mount_takes_the_store_over_and_gives_it_back(daemon: Daemon) -> None:
@@ -53,7 +54,7 @@ def test_mounts_come_and_go_while_pictures_land(daemon: Daemon) -> None:
     for _ in range(3):
         with Mounted(daemon.root):
             time.sleep(0.5)
-    eventually(lambda: not left(daemon), "all are taken", 60)
+    eventually(lambda: not left(daemon), "all are taken")
     assert daemon.end() == 0
     assert len(originals(daemon)) == 150
     assert set(originals(daemon).values()) == {1}
@@ -68,7 +69,7 @@ def test_the_real_codec_shrinks_a_photo_that_lands(daemon: Daemon) -> None:
     try:
         daemon.wait_for("READY=1")
         (daemon.folder / "photo.png").write_bytes(photo.read_bytes())
-        eventually(lambda: not left(daemon), "it is taken", 60)
+        eventually(lambda: not left(daemon), "it is taken")
     finally:
         process.terminate()
         assert process.wait(60) == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from daemon.originals import ASIDE, ChangedError, dispose, put_back, without_writers
+from tests.support import ROOT
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_trashed_where_desktops_look_for_it(file: Path, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     script = "import os, sys; from daemon.originals import dispose; dispose(sys.argv[1], os.stat(sys.argv[1]), 'trash')"
     environment = {**os.environ, "HOME": str(tmp_path / "home"), "XDG_DATA_HOME": str(tmp_path / "home/share")}
-    subprocess.run([sys.executable, "-c", script, str(file)], check=True, env=environment, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", script, str(file)], check=True, env=environment, cwd=ROOT)
     assert not file.exists()
     assert (tmp_path / "home/share/Trash/files/a.jpg").read_bytes() == b"content"
     assert str(file) in (tmp_path / "home/share/Trash/info/a.jpg.trashinfo").read_text()

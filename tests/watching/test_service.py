@@ -9,34 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sdfs.blob import container
-from tests.watching.conftest import ROOT, Daemon
-
-
-def picture(name: str, size: int = 1000) -> bytes:
-    return b"\xff\xd8\xff" + f"picture {name} ".encode().ljust(size, b".") + b"END"
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def originals(daemon: Daemon) -> Counter[str]:
-    """How often the store has each content, by its hash; every file must be a whole blob."""
-    return Counter(container.parse(path.read_bytes()).header["original_sha256"] for path in daemon.stored())
-
-
-def left(daemon: Daemon) -> list[Path]:
-    return [path for path in daemon.folder.rglob("*") if path.is_file()]
+from tests.support import ROOT
+from tests.support.waiting import eventually
+from tests.support.watching_daemon import Daemon, left, originals, picture
 
 
 class TestSignals:
@@ -180,7 +160,7 @@ def test_twenty_thousand_files_at_once(daemon: Daemon) -> None:
             daemon.start()
         assert not (daemon.store / "slow.jpg").exists()
     slow.close()
-    eventually(lambda: not left(daemon), 1500)
+    eventually(lambda: not left(daemon), seconds=1500)
     assert daemon.end() == 0
     assert len(originals(daemon)) == 20_001
     assert set(originals(daemon).values()) == {1}

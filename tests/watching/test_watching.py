@@ -23,6 +23,7 @@ import pytest
 from daemon.names import is_skipped_folder
 from daemon.watching import Watcher
 from sdfs.errors import UserError
+from tests.support.waiting import eventually
 
 _CLONE_NEWUSER = 0x10000000
 _SKIP = 77
@@ -67,15 +68,6 @@ def files_below(folder: str) -> set[str]:
         folders[:] = [name for name in folders if not is_skipped_folder(name)]
         found |= {f"{at}/{name}" for name in names}
     return found
-
-
-def eventually(condition: Callable[[], bool], watcher: Watcher | None = None, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        if watcher is not None:
-            watcher.check()
-        time.sleep(0.005)
 
 
 @contextlib.contextmanager
@@ -240,7 +232,7 @@ def test_a_file_that_is_moved_away_is_gone_at_the_next_check(root: Path, outside
     path = write(root / "a.jpg")
     with watching(root, heard) as watcher:
         Path(path).rename(outside / "a.jpg")
-        eventually(lambda: ("gone", path) in heard, watcher)
+        eventually(lambda: ("gone", path) in heard, meanwhile=watcher.check)
 
 
 def test_names_that_are_no_text_are_told_of_like_others(root: Path, heard: Heard) -> None:
@@ -298,7 +290,7 @@ def test_a_folder_that_was_moved_away_is_no_longer_watched(root: Path, outside: 
     (root / "a" / "b").mkdir(parents=True)
     with watching(root, heard) as watcher:
         (root / "a").rename(outside / "a")
-        eventually(lambda: ("gone", str(root / "a")) in heard, watcher)
+        eventually(lambda: ("gone", str(root / "a")) in heard, meanwhile=watcher.check)
         write(outside / "a" / "b" / "c.jpg")
         path = write(root / "d.jpg")
         eventually(lambda: ("closed", path) in heard)
@@ -415,7 +407,7 @@ def test_whatever_happens_all_files_are_known_in_the_end(root: Path, outside: Pa
             if number % 100 == 0:
                 watcher.check()
         visible = files_below(str(root))
-        eventually(lambda: heard.files >= visible, watcher)
+        eventually(lambda: heard.files >= visible, meanwhile=watcher.check)
 
 
 # What goes wrong
@@ -460,7 +452,7 @@ def test_no_file_is_missed_when_the_queue_of_the_kernel_is_full(root: Path, capl
             super().closed(path)
 
     heard = Blocked()
-    with watching(root, heard), caplog.at_level(logging.INFO, "sdfs.watch"):
+    with watching(root, heard), caplog.at_level(logging.INFO, "daemon"):
         for number in range(int(Path("/proc/sys/fs/inotify/max_queued_events").read_text()) + 10_000):
             (root / f"{number % 2}.jpg").open("ab").close()
         paths = {write(root / f"{number}" / "a.jpg") for number in range(10)}
@@ -489,8 +481,8 @@ def test_folders_beyond_the_limit_of_watches_are_polled_until_they_can_be_watche
     set_limit("max_inotify_watches", 9)
     with watching(root, heard, poll_seconds=0.0) as watcher:
         paths = {write(folder / "below" / "a.jpg") for folder in folders}
-        eventually(lambda: heard.files == paths, watcher)
-        messages = [record.getMessage() for record in caplog.records if record.name == "sdfs.watch"]
+        eventually(lambda: heard.files == paths, meanwhile=watcher.check)
+        messages = [record.getMessage() for record in caplog.records if record.name.startswith("daemon.")]
         assert len(messages) == 1
         assert "sudo sysctl fs.inotify.max_user_watches=" in messages[0]
 
@@ -525,7 +517,7 @@ def test_polling_needs_no_thread_and_rescans_at_its_interval(root: Path, heard: 
         assert threading.enumerate() == threads
         path = write(root / "a.jpg")
         watcher.check()
-        eventually(lambda: heard.calls.count(("rescan", str(root))) == 2, watcher)
+        eventually(lambda: heard.calls.count(("rescan", str(root))) == 2, meanwhile=watcher.check)
         assert time.monotonic() - start >= 0.4
         assert heard.files == {path}
 
@@ -539,7 +531,7 @@ def test_a_watched_folder_that_is_removed_and_made_again_is_watched_again(root: 
         assert ("gone", str(root)) in heard
         watcher.check()
         path = write(root / "b.jpg")
-        eventually(lambda: path in heard.files, watcher)
+        eventually(lambda: path in heard.files, meanwhile=watcher.check)
 
 
 def test_a_watched_folder_that_is_replaced_between_two_checks_is_watched_again(root: Path, heard: Heard) -> None:
@@ -567,7 +559,7 @@ def test_what_is_mounted_in_the_watched_folder_is_watched(root: Path, heard: Hea
             pytest.skip("nothing can be mounted here")
         try:
             before = write(folder / "a.jpg")
-            eventually(lambda: before in heard.files, watcher)
+            eventually(lambda: before in heard.files, meanwhile=watcher.check)
             path = write(folder / "b.jpg")
             eventually(lambda: ("closed", path) in heard)
         finally:

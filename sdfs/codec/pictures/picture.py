@@ -29,6 +29,11 @@ class Picture:
     behind: bytes = b""  # what the file has behind the picture
     alpha: npt.NDArray[np.uint8] | None = None  # (H, W): opacity, kept exactly
 
+    @property
+    def is_lossless(self) -> bool:
+        """Whether its file has the pixels as whoever made it had them."""
+        return self.format in ("png", "bmp", "tiff") or self.recipe.get("lossless") is True
+
 
 def probe(data: bytes) -> Picture:
     """Take a picture file apart.

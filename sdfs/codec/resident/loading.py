@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from sdfs.codec.autoencoders.runner import fastest_dtype
+from sdfs.codec.resident.image_codecs import IMAGE_CODECS
 from sdfs.codec.resident.model import HASH_DIGITS, BundledModel, ResidentModel
 from sdfs.errors import ModelError, SdfsError
 from sdfs.models import names, registry
@@ -101,6 +102,8 @@ class Models:
     def of_blob(self, header: Mapping[str, Any], *, instead: str | None = None) -> ResidentModel:
         """The model that a blob's header asks for, or a compatible one named `instead`. Raises ModelMissing, ModelError."""
         wanted, weights = str(header["autoencoder"]), str(header["weights"])
+        if wanted in IMAGE_CODECS and instead is None:
+            return IMAGE_CODECS[wanted]
         if instead is not None:
             other = registry.resolve(instead)
             if not names.compatible(wanted, other.id):

@@ -16,11 +16,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from sdfs.system.backoff import Backoff
 from sdfs.system.file_id import FileId
 
 SETTLE_SECONDS = 1.0  # after the last close: programs still rename, chmod, set times
-FIRST_RETRY_SECONDS = 1.0
-LAST_RETRY_SECONDS = 600.0
+RETRY = Backoff(1.0, 600.0)
+HURRIED_RETRY_SECONDS = 0.3  # the first, where somebody waits for the queue to empty
 ENOUGH_FAILURES = 3  # after which nobody waits for a file any more
 
 
@@ -145,7 +146,7 @@ class Pending:
             if (entry := self._entries.get(taken.key)) is not None:
                 entry.failures += 1
                 entry.error = error
-                self._schedule(entry, min(FIRST_RETRY_SECONDS * 2.0 ** min(entry.failures - 1, 16), LAST_RETRY_SECONDS))
+                self._schedule(entry, RETRY.seconds(entry.failures))
             self._changed.notify_all()
 
     def wait(self, seconds: float) -> None:
@@ -228,4 +229,4 @@ class Pending:
             return entry.due
         if entry.failures == 0:
             return 0.0
-        return entry.due - (FIRST_RETRY_SECONDS - 0.3) if entry.failures < ENOUGH_FAILURES else entry.due
+        return entry.due - (RETRY.first_seconds - HURRIED_RETRY_SECONDS) if entry.failures < ENOUGH_FAILURES else entry.due

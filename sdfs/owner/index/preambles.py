@@ -75,9 +75,9 @@ class Preambles:
         known = self._known[_packed(state)]
         return None if known is None else whole(known)
 
-    def _remember(self, state: FileState, head: Preamble | SdfsError | None) -> None:
+    def _remember(self, state: FileState, found: Preamble | SdfsError | None) -> None:
         with self._lock:
-            self._known[_packed(state)] = head
+            self._known[_packed(state)] = found
             if len(self._known) > REMEMBERED:
                 self._known = dict(islice(self._known.items(), REMEMBERED // 2, None))
 

@@ -27,10 +27,12 @@ def import_file(tree: Tree, source: int, path: str, sha256: str | None = None) -
     try:
         tree.install.add(staged.path, backing, is_picture=is_picture)
     except FileExistsError:
-        if not (tree.folders.is_volatile(backing) and tree.known.holds(backing, content_sha256(source), os.fstat(source).st_size)):
+        if not (
+            tree.durable_names.is_volatile(backing) and tree.content_index.holds(backing, content_sha256(source), os.fstat(source).st_size)
+        ):
             raise
         fsync_path(backing)
-        tree.folders.sync(backing)
+        tree.durable_names.sync(backing)
     finally:
         staged.discard()
 

@@ -32,7 +32,7 @@ _UNFINISHED_SECONDS = 3600.0
 _MAX_WAITING = 4  # renders to be written
 _LOOKS = 16  # a shared folder is looked at again after this part of its bound was written
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_log = logging.getLogger("sdfs.cache")
+_log = logging.getLogger(__name__)
 
 
 class DiskCache:

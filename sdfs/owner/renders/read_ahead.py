@@ -28,7 +28,7 @@ MAX_NAMES = 1 << 14  # a larger folder is not looked through
 STRIDE = 4  # names that a reader in order may pass over: some are no pictures, some it has read before
 _FOLDERS = 4  # remembered
 _MAX_NOTED = 16  # reads that wait to be looked at; readers that are faster need no read-ahead
-_log = logging.getLogger("sdfs.tree")
+_log = logging.getLogger(__name__)
 
 
 class _Order(NamedTuple):
@@ -45,9 +45,9 @@ class _Folder(NamedTuple):
 class ReadAhead:
     """Thread-safe. Paths are of the backing filesystem."""
 
-    def __init__(self, heads: Preambles, renders: Renders, pictures: int) -> None:
+    def __init__(self, preambles: Preambles, renders: Renders, pictures: int) -> None:
         """`pictures`: at least 1."""
-        self._heads = heads
+        self._preambles = preambles
         self._renders = renders
         self._pictures = pictures
         self._largest = renders.cache.max_bytes // (2 * pictures)
@@ -97,7 +97,7 @@ class ReadAhead:
 
     def _is_suitable(self, path: str) -> bool:
         try:
-            _, blob = self._heads.look(path)
+            _, blob = self._preambles.look(path)
         except (OSError, SdfsError):
             return False
         return blob is not None and blob.kind != KIND_RAW and blob.rendered_size <= self._largest

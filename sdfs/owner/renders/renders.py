@@ -24,7 +24,7 @@ from sdfs.owner.renders.raw_blobs import Checked
 from sdfs.owner.store.store import Store
 
 REMEMBERED = 1 << 16
-_log = logging.getLogger("sdfs.tree")
+_log = logging.getLogger(__name__)
 
 
 class Readable(Protocol):

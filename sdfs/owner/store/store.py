@@ -66,7 +66,7 @@ LOG_BYTES = 1 << 20  # after which it becomes log.old
 STAGED = re.compile(r"[0-9]+-[0-9]+")  # names in staging
 _SECRET_BYTES = 32
 HIDDEN = re.compile(r"\.fuse_hidden[0-9a-f]{16}")  # what libfuse renames an open file to when it is unlinked
-_log = logging.getLogger("sdfs.store")
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 

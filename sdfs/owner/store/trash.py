@@ -29,7 +29,7 @@ ROOM_DIVISOR = 20  # this part of it
 GIVEN_UP_BYTES = 1 << 20  # beyond what is needed: else each write to a full disk would search the trash
 TRASHED = re.compile(r"(?P<time_ns>[0-9]{1,20})-[0-9]+(?P<rescued>-rescued)?\.(?P<name>.*)", re.DOTALL)  # names in the trash
 PATH_XATTR = XATTR_PREFIX + "path"  # of a file in the trash: where it was, from the store's root
-_log = logging.getLogger("sdfs.store")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, order=True)

@@ -6,6 +6,7 @@ open_folder  open folders
 opening      from a name to a handle, and what the kernel may keep of it
 handle       what an opener has
 inode        open files: copy-up, divert, commit; the lock order
+content      what the content of an open file is, in one value
 install      how a finished file gets its name: the one way in
 pages        what the kernel may have of open files
 

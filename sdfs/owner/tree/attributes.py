@@ -62,7 +62,7 @@ class Targets:
     def look(self, backing: str) -> tuple[os.stat_result, Preamble | None]:
         """lstat, and the preamble where it is a blob that is not damaged."""
         try:
-            return self._inodes.heads.look(backing)
+            return self._inodes.preambles.look(backing)
         except (DamagedError, StoreTooNew):
             return os.lstat(backing), None
 

@@ -52,7 +52,7 @@ from sdfs.owner.tree.pages import Pages
 from sdfs.system.file_id import FileId
 from sdfs.system.files import opened, write_all
 
-_log = logging.getLogger("sdfs.tree")
+_log = logging.getLogger(__name__)
 BEGINS_LIKE_A_BLOB = "begins like a blob"  # why user bytes are in a raw blob
 OWNER_RW = 0o600  # every blob has these on the backing, whatever its logical mode
 
@@ -75,11 +75,11 @@ class InodeTable:
     """All inodes that are open, or that somebody looks at under their lock."""
 
     store: Store
-    heads: Preambles
+    preambles: Preambles
     renders: Renders
     pending: Pending
-    folders: DurableNames
-    known: ContentIndex
+    durable_names: DurableNames
+    content_index: ContentIndex
     pages: Pages
     install: Install
     on_read: Callable[[str], None]  # told the path of every picture that a reader opens and the engine made
@@ -281,7 +281,7 @@ class Inode:
         """Make the name durable, with the folders above it; nothing where the file is unlinked."""
         while (path := self.path) is not None:
             try:
-                self.table.folders.sync(path)
+                self.table.durable_names.sync(path)
                 return
             except FileNotFoundError:  # a folder was renamed meanwhile, which gave the file another path
                 if self.path == path:
@@ -328,7 +328,7 @@ class Inode:
         except BaseException:
             staged.discard()
             raise
-        preamble = self.table.heads.of(staged.fd, os.fstat(staged.fd))
+        preamble = self.table.preambles.of(staged.fd, os.fstat(staged.fd))
         assert preamble is not None
         self.content = Blob(preamble)
         self._hold(staged.fd)
@@ -364,7 +364,7 @@ class Inode:
             self.commit_or_rescue()
             self.offer(fd if (working := self.working) is None else working.fd)
             if self.written and (path := self.path) is not None:
-                self.table.known.note(path)
+                self.table.content_index.note(path)
             for key in self.keys:
                 self.table.pending.nudge(key)
         finally:

@@ -73,14 +73,20 @@ class Install:
     """Thread-safe. Paths are of the backing filesystem; `sealed` is that of a file outside the tree that was fsynced."""
 
     def __init__(
-        self, store: Store, folders: DurableNames, known: ContentIndex, pages: Pages, pending: Pending, forget: Callable[[str], None]
+        self,
+        store: Store,
+        durable_names: DurableNames,
+        content_index: ContentIndex,
+        pages: Pages,
+        pending: Pending,
+        forget: Callable[[str], None],
     ) -> None:
         """`forget`: has the kernel forget its pages of a backing path."""
         self.names = threading.Lock()  # a name and the file behind it. Not for I/O, but that a full disk may have trash removed
         self._forget = forget
         self._store = store
-        self._folders = folders
-        self._known = known
+        self._durable_names = durable_names
+        self._content_index = content_index
         self._pages = pages
         self._pending = pending
 
@@ -97,7 +103,7 @@ class Install:
             self._told(path)
             if is_picture:
                 self._pending.offer(key, path)
-        self._folders.sync(path)
+        self._durable_names.sync(path)
 
     def replace(
         self, sealed: str, path: str, over: Over, moving: Callable[[FileId], AbstractContextManager[None]] = lambda key: nullcontext()
@@ -129,7 +135,7 @@ class Install:
     def announce(self, path: str) -> None:
         """Tell the kernel of what was replaced, and make it durable. Not under a lock that a handler may wait for."""
         self._forget(path)
-        self._folders.sync(path)
+        self._durable_names.sync(path)
 
     def _check(self, path: str, was: FileId | FileState, names: int | None) -> None:
         try:
@@ -142,8 +148,8 @@ class Install:
             raise SeveralNames
 
     def _told(self, path: str) -> None:
-        self._folders.changed(path)
-        self._known.note(path)
+        self._durable_names.changed(path)
+        self._content_index.note(path)
 
 
 def _like(was: FileId | FileState, status: os.stat_result) -> FileId | FileState:

@@ -78,7 +78,7 @@ class Opener:
 
     def _look(self, fd: int, status: os.stat_result) -> Plain | Blob:
         try:
-            preamble = self._inodes.heads.of(fd, status)
+            preamble = self._inodes.preambles.of(fd, status)
         except OSError as error:
             if error.errno != errno.EBADF:  # writable only: no blob, for these are readable for their owner
                 raise

@@ -49,15 +49,17 @@ class Tree:
         """`read_ahead`: pictures. `forget`: has the kernel forget its pages of a path."""
         self.store = store
         self._root = store.root.rstrip("/")
-        self.heads = Preambles()
+        self.preambles = Preambles()
         self.pending = pending
-        self.folders = DurableNames(store.root)
-        self.known = ContentIndex(store)
+        self.durable_names = DurableNames(store.root)
+        self.content_index = ContentIndex(store)
         pages = Pages()
-        self.install = Install(store, self.folders, self.known, pages, pending, lambda backing: forget(self.virtual(backing)))
-        self.read_ahead = ReadAhead(self.heads, renders, read_ahead) if read_ahead else None
+        self.install = Install(store, self.durable_names, self.content_index, pages, pending, lambda backing: forget(self.virtual(backing)))
+        self.read_ahead = ReadAhead(self.preambles, renders, read_ahead) if read_ahead else None
         on_read = self.read_ahead.note if self.read_ahead is not None else lambda path: None
-        self.inodes = InodeTable(store, self.heads, renders, pending, self.folders, self.known, pages, self.install, on_read)
+        self.inodes = InodeTable(
+            store, self.preambles, renders, pending, self.durable_names, self.content_index, pages, self.install, on_read
+        )
         self.hidden: set[str] = set()  # backing paths that libfuse hid
         self.opener = Opener(self.inodes)
         self._targets = Targets(self.inodes)
@@ -108,10 +110,10 @@ class Tree:
         """A second name for an unwrapped file. Raises ENOTSUP for a blob, and for a file whose content is not in the tree yet."""
         backing, target = self.backing(old), self.new_backing(new)
         with self._targets.locked(backing) as inode, self.inodes.names:
-            if inode is not None and (inode.is_staged or self.heads.is_blob(backing)):
+            if inode is not None and (inode.is_staged or self.preambles.is_blob(backing)):
                 raise OSError(errno.ENOTSUP, "a picture in the store cannot have a second name", old)
             self.store.with_room(lambda: os.link(backing, target, follow_symlinks=False))
-            self.folders.changed(target)
+            self.durable_names.changed(target)
 
     def rename(self, old: str, new: str, *, replace: bool = True) -> None:
         source, target = self.backing(old), self.new_backing(new)
@@ -120,7 +122,7 @@ class Tree:
             same = replaced is not None and os.path.samestat(moved, replaced)
             with self._keeping_blob(target) if replace and not same else contextlib.nullcontext():
                 self.store.with_room(partial(os.rename if replace else rename_noreplace, source, target))  # a folder may have to grow
-            self.folders.changed(target)
+            self.durable_names.changed(target)
             if not same:
                 self.inodes.renamed(source, target)
                 self._follow(moved, source, target)
@@ -150,7 +152,7 @@ class Tree:
         """Keep a blob that is replaced: its successor may be a render of it, edited, and wants its latents."""
         kept = None
         with contextlib.suppress(OSError):
-            if self.heads.is_blob(path):
+            if self.preambles.is_blob(path):
                 kept = self.store.keep(path)
         try:
             yield
@@ -163,10 +165,10 @@ class Tree:
         """What is remembered by path goes where the file, or the folder with all below it, went."""
         if stat.S_ISDIR(moved.st_mode):
             self.pending.rename_folder(source, target)
-            self.known.rename_folder(source, target)
+            self.content_index.rename_folder(source, target)
         elif stat.S_ISREG(moved.st_mode):
             self.pending.rename(FileId.of(moved), target)
-            self.known.rename(source, target, moved.st_size)
+            self.content_index.rename(source, target, moved.st_size)
 
     def unlink(self, path: str) -> None:
         backing = self.backing(path)
@@ -184,13 +186,13 @@ class Tree:
     def open_folder(self, path: str) -> OpenFolder:
         backing = self.backing(path)
         fd = os.open(backing, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        return OpenFolder(fd, INTERNAL if path == "/" else None, partial(self.folders.sync, backing), partial(self._foresee, backing))
+        return OpenFolder(fd, INTERNAL if path == "/" else None, partial(self.durable_names.sync, backing), partial(self._foresee, backing))
 
     def _foresee(self, folder: str, names: list[str]) -> None:
         """Have the model loaded where one of these files is latents: whoever lists pictures is likely to open one."""
         for name in names:
             with contextlib.suppress(OSError, SdfsError):
-                blob = self.heads.look(f"{folder}/{name}")[1]
+                blob = self.preambles.look(f"{folder}/{name}")[1]
                 if blob is not None and blob.kind == KIND_LATENT:
                     self._renders.warm()
                     return
@@ -320,7 +322,7 @@ class Tree:
                 if isinstance(made, int):
                     os.close(made)
                 raise
-            self.folders.changed(backing)
+            self.durable_names.changed(backing)
         return made
 
 

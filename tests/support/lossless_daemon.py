@@ -14,9 +14,10 @@ from daemon import folder, service
 from daemon.config import load
 from daemon.folder import FolderWatch
 from daemon.session import Session
+from sdfs.owner.access import open_access
 from sdfs.owner.owner import Owner
 from sdfs.settings import EncodeSettings
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
 
 
 class SlowEngine(LosslessEngine):
@@ -39,5 +40,5 @@ if __name__ == "__main__":
     folder.PAUSE_SECONDS = float(os.environ.get("SDFS_TEST_PAUSE", folder.PAUSE_SECONDS))
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     engine = partial(SlowEngine, float(sys.argv[2])) if len(sys.argv) > 2 else LosslessEngine
-    session = partial(Session, become_owner=partial(Owner, engine=engine))
+    session = partial(Session, open_store=partial(open_access, become_owner=partial(Owner, engine=engine)))
     service.Service(lambda: load(Path(sys.argv[1])), watch=partial(FolderWatch, session=session)).run()

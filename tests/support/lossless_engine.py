@@ -20,6 +20,8 @@ from sdfs.engine.interface import EngineStats
 from sdfs.errors import NotAPicture, SdfsError
 from sdfs.settings import EncodeSettings
 
+PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
+
 
 class LosslessEngine:
     """A picture is whole if it ends with b"END"."""

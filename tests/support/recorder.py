@@ -1,6 +1,6 @@
 """Records, in order, every system call of this process that changes a folder: the functions of `os` that SDFS makes them with, wrapped.
 
-What the wrappers miss is noticed: `tests.crash.replay` rebuilds the folder from a whole recording, and it has to be what is there.
+What the wrappers miss is noticed: `tests.support.replay` rebuilds the folder from a whole recording, and it has to be what is there.
 """
 
 from __future__ import annotations

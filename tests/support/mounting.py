@@ -7,8 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -17,9 +15,10 @@ import pytest
 from sdfs.mount.mounting import unmount
 from sdfs.owner.access import open_access
 from sdfs.owner.store.store import init, is_store
+from tests.support import ROOT
+from tests.support.waiting import eventually
 
-ROOT = Path(__file__).resolve().parents[2]
-LOSSLESS = (sys.executable, str(ROOT / "tests" / "lossless_engine.py"))
+LOSSLESS = (sys.executable, str(ROOT / "tests/support/lossless_engine.py"))
 RUN = "import sys; from pathlib import Path; from sdfs.mount.mounting import run; run(Path(sys.argv[1]), Path(sys.argv[2]), {})"
 REAL = (sys.executable, "-c", RUN.format("foreground=True"))
 BACKGROUND = (sys.executable, "-c", RUN.format("options=''.join(sys.argv[3:])"))
@@ -27,13 +26,6 @@ BACKGROUND = (sys.executable, "-c", RUN.format("options=''.join(sys.argv[3:])"))
 needs_fuse = pytest.mark.skipif(
     not Path("/dev/fuse").exists() or shutil.which("fusermount3") is None, reason="needs /dev/fuse and fusermount3"
 )
-
-
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 def mountpoints_below(folder: Path) -> set[Path]:
@@ -62,7 +54,7 @@ class Mounted:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log, env=environment)
-        eventually(lambda: self.process.poll() is not None or self._serves(), f"mounted: {self._command}", 30)
+        eventually(lambda: self.process.poll() is not None or self._serves(), f"mounted: {self._command}")
         assert self.process.poll() is None, self.log.read_text()
         return self
 
@@ -108,3 +100,9 @@ class Mounted:
     def state(self, name: str) -> str:
         with open_access(self.store) as access:
             return access.stat(name).state
+
+
+def engine_pids(mounted: Mounted) -> list[int]:
+    children = Path(f"/proc/{mounted.process.pid}/task").glob("*/children")
+    pids = {int(pid) for child in children for pid in child.read_text().split()}
+    return [pid for pid in pids if b"sdfs.engine.service" in Path(f"/proc/{pid}/cmdline").read_bytes()]

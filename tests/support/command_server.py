@@ -4,7 +4,7 @@ Reads a line of JSON a command: {"arguments": [...], "user": uid, "environment":
 {"status": exit status, or null where it had to be killed, "stderr": ..., "seconds": ...}. A user who may not read this program's files can
 run it all the same.
 
-With the engine of `tests.lossless_engine`, which here takes any picture for whole, and decodes latents to zeros.
+With the engine of `tests.support.lossless_engine`, which here takes any picture for whole, and decodes latents to zeros.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sdfs.engine import client
 from sdfs.errors import DamagedError
 from sdfs.owner import access, owner
 from sdfs.owner.store.store import init
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
 
 MOST_BYTES = 1 << 24
 SECONDS = 30.0  # after which a command hangs

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from sdfs.blob import container
 from sdfs.blob.container import KIND_RAW, MAGIC
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LARGE = 100 << 20
 CHUNKS_KIB = 20 << 10  # what may be in memory of it
 

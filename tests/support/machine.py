@@ -14,14 +14,15 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import ROOT
+from tests.support.waiting import eventually
+
 SYSTEMD = Path("/lib/systemd/systemd")
 TARGETS = ("basic", "default", "shutdown")
 _SETUP = """
@@ -65,13 +66,6 @@ def make_programs(folder: Path) -> Path:
         (folder / name).write_text("\n".join((*lines, f"sys.exit({function}())", "")))
         (folder / name).chmod(0o755)
     return folder
-
-
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
 
 
 class Machine:

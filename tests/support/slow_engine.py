@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sdfs.mount.mounting import run
 from sdfs.owner.owner import Owner
-from tests.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import LosslessEngine
 
 
 class SlowEngine(LosslessEngine):

@@ -21,7 +21,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from tests.crash.recorder import Attributed, Event, Made, Named, Number, Promised, Recording, Resized, Synced, Wrote
+from tests.support.recorder import Attributed, Event, Made, Named, Number, Promised, Recording, Resized, Synced, Wrote
 
 Names = Literal["none", "journal", "all"]
 Content = Literal["lost", "zeros", "all"]
