@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.picture_samples import ICC, MARKER, XMP, chunk, decode, photo, riff_chunk, save, smoothed, with_chunk, with_riff_chunk
 from PIL import Image
 
 from sdfs.codec.pictures import hidden
 from sdfs.codec.pictures.formats import palette
-from sdfs.codec.pictures.picture import find_marker, pixels_of_render, probe, render
+from sdfs.codec.pictures.picture import find_marker, fit, pixels_of_render, probe, render
 from sdfs.errors import DoesNotFit, NotAPicture, Unsuitable
+from tests.support.picture_samples import ICC, MARKER, XMP, chunk, decode, photo, riff_chunk, save, smoothed, with_chunk, with_riff_chunk
 
 RGB, GREY = np.asarray(photo()), np.asarray(photo("L"))
 HEIGHT, WIDTH = GREY.shape
@@ -206,8 +206,9 @@ def test_a_render_with_a_palette_has_the_nearest_of_its_colours(name: str) -> No
 
 
 def test_colours_of_a_palette_are_found_again() -> None:
-    colours = np.random.default_rng(0).integers(0, 256, (40, 3), np.uint8)
-    indices = np.random.default_rng(1).integers(0, 40, (64, 64), np.uint8)
+    """Even where they are next to each other: a render of the very pixels is the very picture."""
+    colours = 100 + np.stack(np.unravel_index(np.arange(200), (8, 8, 4)), axis=1).astype(np.uint8)
+    indices = np.random.default_rng(1).integers(0, 200, (64, 64), np.uint8)
     assert np.array_equal(palette.nearest(palette.look_up(indices, colours), colours), indices)
 
 
@@ -240,6 +241,14 @@ def test_filled_pixels_are_a_mean_of_the_nearest_that_are_seen() -> None:
     pixels[7, 7], alpha[7, 7] = 200, 1
     filled = hidden.fill(pixels, alpha)
     assert (filled[1, 0], filled[3, 3], filled[7, 4], filled[0, 1]) == (105, 105, 200, 110)
+
+
+def test_a_graphic_of_unchanged_pixels_fits_its_size() -> None:
+    random = np.random.default_rng(0)
+    letters = random.integers(0, 2, (20, 12, 8, 1)).astype(np.uint8).repeat(3, axis=3) * 200
+    page = np.vstack([np.hstack([letters[random.integers(20)] for _ in range(50)]) for _ in range(30)])
+    data = save(Image.fromarray(page), "PNG")
+    assert np.array_equal(decode(fit(probe(data), len(data), MARKER)[1]), page)
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith(("png", "webp"))])

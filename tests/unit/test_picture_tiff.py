@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from tests.support.picture_samples import ICC, MARKER, big_endian_tiff, photo, save, smoothed
 from PIL import Image
 
 from sdfs.codec.pictures.formats import tiff_directory
 from sdfs.codec.pictures.picture import fit, probe, render
 from sdfs.errors import DoesNotFit, NotAPicture, Unsuitable
+from tests.support.picture_samples import ICC, MARKER, big_endian_tiff, photo, save, smoothed
 
 RGB, GREY = np.asarray(photo()), np.asarray(photo("L"))
 ALPHA = np.tile(np.arange(1, 198, dtype=np.uint8), (167, 1))

@@ -36,11 +36,14 @@ def look_up(indices: Pixels, colours: Colours) -> Pixels:
 
 
 def nearest(pixels: Pixels, colours: Colours) -> Pixels:
-    """(H, W) indices of the nearest colours of (H, W, 3) pixels, by their upper 6 bits, or of (H, W) grey ones."""
+    """(H, W) indices of the nearest colours of (H, W, 3) pixels or (H, W) grey ones.
+
+    Those of the palette are found; of others the upper 6 bits of red, green and blue are looked at.
+    """
     if pixels.ndim == 2:
         distances = np.abs(np.arange(256, dtype=np.int16)[:, None] - colours[:, 0].astype(np.int16))
         return distances.argmin(axis=1).astype(np.uint8)[pixels]
-    cells = _cells(pixels)
+    cells = _numbers(pixels, 6)
     present = np.flatnonzero(np.bincount(cells.ravel(), minlength=_CELLS))
     levels = np.stack([present >> 12, present >> 6 & 63, present & 63], axis=1).astype(np.float32) * 4 + 1.5
     known = colours.astype(np.float32)
@@ -48,13 +51,25 @@ def nearest(pixels: Pixels, colours: Colours) -> Pixels:
     found = np.empty(_CELLS, np.uint8)
     for at in range(0, len(present), _AT_ONCE):
         found[present[at : at + _AT_ONCE]] = (half - levels[at : at + _AT_ONCE] @ known.T).argmin(axis=1)
-    return found[cells]
+    indices = found[cells]
+    with_colour = np.isin(np.arange(_CELLS), _numbers(colours, 6))[cells]
+    indices[with_colour] = _equal(pixels[with_colour], colours, indices[with_colour])
+    return indices
 
 
-def _cells(pixels: Pixels) -> npt.NDArray[np.int32]:
-    """The upper 6 bits of red, green and blue as one number."""
-    red, green, blue = (pixels[:, :, i].astype(np.int32) >> 2 for i in range(3))
-    return red << 12 | green << 6 | blue
+def _equal(pixels: Pixels, colours: Colours, others: Pixels) -> Pixels:
+    """(N,) indices of the colours that equal (N, 3) pixels, the others where none does."""
+    numbers = _numbers(colours, 8)
+    order = np.argsort(numbers)
+    wanted = _numbers(pixels, 8)
+    at = order[np.searchsorted(numbers, wanted, sorter=order).clip(max=len(order) - 1)]
+    return np.where(numbers[at] == wanted, at.astype(np.uint8), others)
+
+
+def _numbers(pixels: Pixels, bits: int) -> npt.NDArray[np.int32]:
+    """The upper bits of red, green and blue, (…, 3), as one number."""
+    red, green, blue = (pixels[..., i].astype(np.int32) >> 8 - bits for i in range(3))
+    return red << 2 * bits | green << bits | blue
 
 
 def _is_grey(colours: Colours) -> bool:

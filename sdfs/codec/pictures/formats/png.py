@@ -83,14 +83,16 @@ def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, mar
     end = metadata[-CHUNK_OVERHEAD:]  # IEND
     header = parse_header(before[8:21])  # IHDR comes first
     samples = _samples(pixels, header, before)
-    for level, strategy in png_rows.INDEX_ATTEMPTS if header.colour == PALETTE else png_rows.ATTEMPTS:
-        blocks, checksum = png_rows.deflate(samples, header, level, strategy)
+    for attempt in png_rows.INDEX_ATTEMPTS if header.colour == PALETTE else png_rows.ATTEMPTS:
+        blocks, checksum = png_rows.deflate(samples, header, attempt)
         bare = len(SIGNATURE) + len(metadata) + CHUNK_OVERHEAD + len(blocks) + png_rows.LEAST_LAST_BLOCKS + len(checksum)
         room = CHUNK_OVERHEAD + 1 + len(marker) if size is None else size - bare
         if room >= (0 if size is None else spare):
             padding = pack(_PADDING, pack_marker(marker, room - CHUNK_OVERHEAD)) if room >= CHUNK_OVERHEAD else b""
             last = png_rows.last_blocks(png_rows.LEAST_LAST_BLOCKS + room - len(padding))
             return b"".join((SIGNATURE, before, pack(b"IDAT", blocks + last + checksum), after, padding, end))
+        if size is not None and bare > png_rows.MOST_GAIN * size:
+            break
     raise DoesNotFit(f"a PNG render of {bare} bytes does not fit into {size}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,10 +16,6 @@ from sdfs.codec.pictures.formats.png_chunks import Header
 from sdfs.codec.pictures.formats.shared import Pixels
 from sdfs.errors import NotAPicture, Unsuitable
 
-# Paeth residuals of photos repeat little: run lengths alone are faster and mostly smaller than levels 1 to 4. Level 6 takes 1 to 7 %
-# less at a seventh of the speed; 9 and filters chosen row by row gain a percent more at best.
-ATTEMPTS = ((1, zlib.Z_RLE), (6, zlib.Z_FILTERED))
-INDEX_ATTEMPTS = ((6, zlib.Z_DEFAULT_STRATEGY), (9, zlib.Z_DEFAULT_STRATEGY))  # of indices, which no filter helps
 _NONE, _PAETH = 0, 4
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))  # x, y, steps of x and y
 _BAND_ROWS = 64  # filtered at once: small enough to stay in the cache
@@ -33,6 +30,21 @@ _LAST_BLOCKS = {
 }
 LEAST_LAST_BLOCKS = min(_LAST_BLOCKS)
 _EMPTY_STORED_BLOCK = bytes.fromhex("000000ffff")
+
+
+class Attempt(NamedTuple):
+    """How rows may be filtered and deflated."""
+
+    filter: int
+    level: int
+    strategy: int
+
+
+# Paeth residuals of photos repeat little: run lengths alone are faster and mostly smaller than levels 1 to 4. Level 6 takes 1 to 7 %
+# less at a seventh of the speed; 9 and filters chosen row by row gain a percent more at best. Graphics are smallest without a filter.
+ATTEMPTS = (Attempt(_PAETH, 1, zlib.Z_RLE), Attempt(_PAETH, 6, zlib.Z_FILTERED), Attempt(_NONE, 9, zlib.Z_DEFAULT_STRATEGY))
+INDEX_ATTEMPTS = (Attempt(_NONE, 6, zlib.Z_DEFAULT_STRATEGY), Attempt(_NONE, 9, zlib.Z_DEFAULT_STRATEGY))  # of indices in a palette
+MOST_GAIN = 4  # what takes more than so many times too much in one attempt will not fit in another
 
 
 def check_inflates(deflated: bytes, header: Header) -> None:
@@ -65,13 +77,13 @@ def apart(deflated: bytes, header: Header) -> Iterator[tuple[tuple[slice, slice]
         at = end
 
 
-def deflate(samples: Pixels, header: Header, level: int, strategy: int) -> tuple[bytes, bytes]:
+def deflate(samples: Pixels, header: Header, attempt: Attempt) -> tuple[bytes, bytes]:
     """A zlib stream of the filtered rows of (H, W, C) or (H, W): all but the last deflate block, byte-aligned, and the checksum."""
-    deflater = zlib.compressobj(level, zlib.DEFLATED, 15, 9, strategy)
+    deflater = zlib.compressobj(attempt.level, zlib.DEFLATED, 15, 9, attempt.strategy)
     checksum = zlib.adler32(b"")
     pieces: list[bytes] = []
     for place, _ in _passes(header):
-        for band in _filtered(samples[place], _PAETH if strategy in (zlib.Z_RLE, zlib.Z_FILTERED) else _NONE):
+        for band in _filtered(samples[place], attempt.filter):
             checksum = zlib.adler32(band, checksum)
             pieces.append(deflater.compress(band))
     pieces.append(deflater.flush(zlib.Z_SYNC_FLUSH))
