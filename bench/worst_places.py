@@ -24,7 +24,7 @@ from rich.table import Table
 
 from sdfs.blob import container
 from sdfs.blob.container import KIND_LATENT, KINDS
-from sdfs.codec.codec import Codec, _candidate
+from sdfs.codec.codec import Codec, _candidate, _kept
 from sdfs.codec.pictures.picture import probe
 from sdfs.codec.quality.scores import Bound, Scores
 from sdfs.codec.resident.loading import Models
@@ -71,7 +71,8 @@ def judged(codec: Codec, models: Models, name: str, data: bytes, quality: int) -
     """None where the picture does not become latents anyway."""
     settings = EncodeSettings(quality)
     try:
-        candidate = _candidate(data, probe(data), models.bundled(), quality, settings.effort, Bound.asked(quality, LEAST))
+        picture = probe(data)
+        candidate = _candidate(data, picture, _kept(picture), models.bundled(), quality, settings.effort, Bound.asked(quality, LEAST))
     except Unsuitable:
         return None
     whole = candidate.scores.psnr >= LEAST.psnr and candidate.scores.ms_ssim >= LEAST.ms_ssim

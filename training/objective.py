@@ -17,8 +17,8 @@ from sdfs.codec.autoencoders import lapped, layout
 from sdfs.codec.autoencoders.layout import Group
 from sdfs.codec.autoencoders.restoration import Restoration
 from sdfs.codec.coding.learned_prior import LearnedPrior, Places, pick, scatter
+from sdfs.codec.quality import ssimulacra2
 from sdfs.codec.quality.rate_distortion import price
-from training import perceptual
 
 CHROMA_EVERY = 4  # the largest and emptiest group is taught in every so many steps
 RIPPLES = 0.3  # weight; at 4 the network smoothed textures away for it
@@ -172,5 +172,5 @@ def distortion(rgb: Tensor, decoded: Tensor) -> Distortion:
     tone = _windows(error, 16).square().flatten(1).mean(1)
     top, left = (random.randrange(0, size - SEEN_SIDE + 1) if size > SEEN_SIDE else 0 for size in rgb.shape[2:])
     part = (slice(None), slice(None), slice(top, top + SEEN_SIDE), slice(left, left + SEEN_SIDE))
-    seen = perceptual.distance(rgb[part] / 255, decoded[part] / 255)
+    seen = ssimulacra2.distance(rgb[part] / 255, decoded[part] / 255)
     return Distortion(error.square().flatten(1).mean(1), structure, chroma, _ripples(a[:, :1], b[:, :1]), tone, seen)

@@ -9,11 +9,11 @@ HEADER_DICTIONARY = (
     b'"reason":"latents take of bytes at quality quality gives PSNR dB, MS-SSIM : want dB, MS-SSIM '
     b"is times as far off as it may be at pixel (, ): mean error , rms error , structure 0.not a recognised picture file"
     b'{"sections":[["file",{"runs":[["offset":54,"top_down":false}"lossless":true,"before":"tile":[64,16],"tiff""bmp""webp""png""jpeg"'
-    b'null"grey":true,[0],"4:4:4""4:2:2"{"before":{"lossless":false,"before":0},'
+    b'null"grey":true,["alpha",["behind",{"before":{"lossless":false,"before":0},'
     b'{"sections":[["latents",["metadata",]],"original_size":,"original_sha256":"","format":"jpeg","width":,"height":,'
     b'"autoencoder":"bundled-","weights":"","quality":50,"grey":false,"latents_crc32":,"scores":{"psnr":,"ms_ssim":0.9,'
     b'"worst_x":,"worst_y":,"worst_mean_error":,"worst_rms_error":,"worst_structure":0.},'
-    b'"recipe":{"progressive":false,"subsampling":"4:2:0","tables":[0,1,1]},"render":"","metadata_size":}'
+    b'"coarser":1.3},"behind_size":}"recipe":{"head":},"render":"","metadata_size":}'
 )
 _XMP = (
     b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="XMP Core 6.0.0">\n'
@@ -45,7 +45,19 @@ _JPEG = (
     b"\xff\xee\0\x0eAdobe\0d\0\0\0\0\x01\xff\xed\0,Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\x0f\x1c\x01Z\0\x03\x1b%G\x1c\x02\0\0\x02\0\x04"
     b"8BIM\x04%\xff\xe1\0\0http://ns.adobe.com/xap/1.0/\0\xff\xe2\x02\x1cICC_PROFILE\0\x01\x01\xff\xe1\0\0Exif\0\0MM\0*\0\0\0\x08Exif\0\0II*\0\x08\0\0\0"
     b"\xff\xe0\0\x10JFIF\0\x01\x02\0\0\x01\0\x01\0\0\xff\xe0\0\x10JFIF\0\x01\x01\x01\x01,\x01,\0\0\xff\xe0\0\x10JFIF\0\x01\x01\x01\0H\0H\0\0\xff\xe2\x0cX"
-    b"ICC_PROFILE\0\x01\x01\xff\xe0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0"
+    b"ICC_PROFILE\0\x01\x01\xff\xd8\xff\xe0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0"
+)
+# Frame headers without dimensions: of a baseline or progressive picture, grey, or with chroma 4:4:4, 4:2:2 or 4:2:0.
+_FRAMES = b"".join(
+    b"\xff"
+    + kind
+    + (
+        b"\0\x0b\x08" + bytes(4) + b"\x01\x01\x11\0"
+        if luma is None
+        else b"\0\x11\x08" + bytes(4) + b"\x03\x01" + luma + b"\0\x02\x11\x01\x03\x11\x01"
+    )
+    for kind in (b"\xc2", b"\xc0")
+    for luma in (None, b"\x11", b"\x21", b"\x22")
 )
 # Quantisation steps of luma and chroma, in the order of a scan, which libjpeg scales: ITU-T T.81, tables K.1 and K.2.
 _STEPS = (
@@ -61,7 +73,7 @@ def metadata_dictionary() -> bytes:
     """Bytes that never change; the likeliest last, where they are the cheapest to name."""
     profile = resources.files("sdfs").joinpath("blob/sRGB.icc").read_bytes()
     tables = b"".join(_quantisation_tables(quality) for quality in _JPEG_QUALITIES)
-    return _XMP + _EXIF + _PNG + profile + tables + _JPEG
+    return _XMP + _EXIF + _PNG + profile + tables + _FRAMES + _JPEG
 
 
 def _quantisation_tables(quality: int) -> bytes:

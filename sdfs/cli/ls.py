@@ -9,12 +9,13 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sdfs.control.answers import Listed
+    from sdfs.control.answers import Listed, Reason
 
 
 def run(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder or file of a store.")],
     long: Annotated[bool, typer.Option("--long", "-l", help="With state, size, stored size, and time.")] = False,
+    reasons: Annotated[bool, typer.Option("--reasons", help="Sum up, with all below it, what is not shrunk, and why.")] = False,
     json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False,
 ) -> None:
     """List a folder of a store."""
@@ -22,6 +23,10 @@ def run(
     from sdfs.cli.output import print_json, print_line
 
     for access, place in each_place([path]):
+        if reasons:
+            found = access.reasons(place.path)
+            print_json(found) if json else _print_reasons(found)
+            continue
         entries = access.list(place.path)
         if json:
             print_json(entries)
@@ -45,6 +50,14 @@ def _print_long(entries: Sequence[Listed]) -> None:
         for entry in entries
     ]
     print_table(rows, "<>><")
+
+
+def _print_reasons(reasons: Sequence[Reason]) -> None:
+    from sdfs.cli.output import number, print_table
+
+    rows = [("files", "size", "stored", "state", "reason")]
+    rows += [(number(r.files), number(r.logical_bytes), number(r.stored_bytes), r.state, r.reason or "no picture") for r in reasons]
+    print_table(rows, ">>><")
 
 
 def _time(entry: Listed) -> datetime:

@@ -44,12 +44,22 @@ def _fields_of_file(status: FileStatus) -> dict[str, object]:
         "size": _bytes(status.logical_bytes),
         "stored": _share(status.stored_bytes, status.logical_bytes),
         "picture": f"{status.format}, {status.width} × {status.height}" if status.width else None,
+        "picture alone": _picture_alone(status),
         "quality": status.quality,
         "scores": f"PSNR {status.scores['psnr']:.1f} dB, MS-SSIM {status.scores['ms_ssim']:.4f}" if status.scores else None,
         "worst place": _worst_place(status.scores) if status.scores and "worst_x" in status.scores else None,
         "autoencoder": status.autoencoder,
         "reason": status.reason,
     }
+
+
+def _picture_alone(status: FileStatus) -> str | None:
+    """What the picture takes where the file has more behind it."""
+    if not status.behind_bytes or status.behind_stored_bytes is None:
+        return None
+    size, stored = status.logical_bytes - status.behind_bytes, status.stored_bytes - status.behind_stored_bytes
+    behind = f"{_share(status.behind_stored_bytes, status.behind_bytes)} of {_bytes(status.behind_bytes)}"
+    return f"{_share(stored, size)} of {_bytes(size)}; what lies behind it takes {behind}"
 
 
 def _worst_place(scores: dict[str, float]) -> str:

@@ -15,16 +15,17 @@ from sdfs.blob.container import KIND_LATENT, Blob
 from sdfs.blob.metadata import MAX_METADATA_BYTES, pack_metadata, unpack_metadata
 from sdfs.blob.signatures import HEAD_BYTES, picture_format
 from sdfs.codec.memory_budget import MemoryBudget
+from sdfs.codec.pictures import alpha, behind
 from sdfs.codec.pictures.exact import unwrap_exact, wrap_exact
 from sdfs.codec.pictures.formats.shared import MAX_PIXELS
-from sdfs.codec.pictures.picture import Picture, find_marker, pixels_of_render, probe, render
+from sdfs.codec.pictures.picture import Picture, find_marker, fit, pixels_of_render, probe, render
 from sdfs.codec.quality.scores import LUMA, Bound, Place, Scores, compare, worst_place
 from sdfs.codec.resident.loading import Models
 from sdfs.codec.resident.model import HASH_DIGITS, ResidentModel
 from sdfs.errors import DamagedError, DoesNotFit, KnownRender, PictureError, SdfsError, Unsuitable
 from sdfs.settings import Effort, EncodeSettings, Memory
 
-LARGEST_SHARE = 0.5  # of the original's bytes that a latent blob may take
+LARGEST_SHARE = 0.5  # of the bytes that latents replace, those that they may take
 QUALITY_STEP = 12  # a picture that fails the gate is tried again at so much more quality
 QUALITY_TRIES = 3
 METADATA_COPIES = 3  # inflated, and in a render as it is made
@@ -34,6 +35,7 @@ DECODE_BYTES = 20  # for each pixel, besides what a tile takes: measured with ph
 @dataclass(frozen=True)
 class _Candidate:
     blob: bytes
+    latents: int  # bytes of them
     scores: Scores
     worst: Place
 
@@ -102,14 +104,16 @@ class Codec:
 
     def _encode_latents(self, data: bytes, picture: Picture, settings: EncodeSettings) -> bytes:
         model, least = self._models.named(settings.model), Scores(settings.min_psnr, settings.min_ms_ssim)
-        if len(data) > _largest_render(picture.pixels.shape[0] * picture.pixels.shape[1], len(picture.metadata)):
+        if len(data) > _largest_render(picture):
             raise Unsuitable(f"{len(data)} bytes are more than its pixels need")
+        kept = _kept(picture)
+        replaced = len(data) - len(picture.behind) - len(picture.metadata)
         bound, failed = Bound.asked(settings.quality, least), ""
         for tried in sorted({min(100, settings.quality + attempt * QUALITY_STEP) for attempt in range(QUALITY_TRIES)}):
             try:
-                candidate = _candidate(data, picture, model, tried, settings.effort, bound)
-                if len(candidate.blob) > LARGEST_SHARE * len(data):
-                    raise Unsuitable(f"latents take {len(candidate.blob)} of {len(data)} bytes at quality {tried}")
+                candidate = _candidate(data, picture, kept, model, tried, settings.effort, bound)
+                if candidate.latents > LARGEST_SHARE * replaced or len(candidate.blob) >= len(data):
+                    raise Unsuitable(f"latents take {candidate.latents} of {replaced} bytes at quality {tried}")
             except Unsuitable as reason:
                 raise Unsuitable(f"{failed}{reason}") from reason
             shortfall = candidate.shortfall(least)
@@ -129,14 +133,14 @@ class Codec:
             return None
         header = blob.header | _origin(data)
         try:
-            rendered, seen = _render_for(picture, decoded.pixels, len(data), _marker(header))
+            fitted, rendered, seen = _render_for(picture, decoded.pixels, len(data), _marker(header))
         except Unsuitable:
             return None
         if not np.array_equal(seen, picture.pixels):
             return None
-        header |= _render_of(picture, rendered)
+        header |= _render_of(fitted, rendered)
         try:
-            packed = container.pack(KIND_LATENT, len(rendered), header, _sections(blob.sections["latents"], picture))
+            packed = container.pack(KIND_LATENT, len(rendered), header, {"latents": blob.sections["latents"], **_kept(picture)})
         except ValueError:  # what the reference's header holds besides fits no other
             return None
         return packed if len(packed) < len(data) else None
@@ -147,10 +151,17 @@ class Codec:
         if not 0 <= quality <= 100:
             raise DamagedError(f"latent blob claims quality {quality}")
         rgb = self._models.of_blob(header, instead=instead).decode(_section(blob, "latents"), header, height, width)
-        metadata = unpack_metadata(_section(blob, "metadata"), _claimed_metadata(header))
-        if blob.preamble.rendered_size > _largest_render(width * height, len(metadata)):
+        picture = Picture(
+            header["format"],
+            _to_grey(rgb) if header["grey"] else rgb,
+            header["recipe"],
+            unpack_metadata(_section(blob, "metadata"), _claimed_metadata(header)),
+            behind.unpack(blob.sections["behind"], int(header["behind_size"])) if "behind" in blob.sections else b"",
+            alpha.unpack(blob.sections["alpha"], height, width) if "alpha" in blob.sections else None,
+        )
+        if blob.preamble.rendered_size > _largest_render(picture):
             raise DamagedError(f"latent blob claims a render of {blob.preamble.rendered_size} bytes for {width} x {height} pixels")
-        return Picture(header["format"], _to_grey(rgb) if header["grey"] else rgb, header["recipe"], metadata)
+        return picture
 
 
 def _claimed_size(header: Mapping[str, Any]) -> tuple[int, int]:
@@ -169,7 +180,9 @@ def _claimed_metadata(header: Mapping[str, Any]) -> int:
     return size
 
 
-def _candidate(data: bytes, picture: Picture, model: ResidentModel, quality: int, effort: Effort, bound: Bound) -> _Candidate:
+def _candidate(
+    data: bytes, picture: Picture, kept: Mapping[str, bytes], model: ResidentModel, quality: int, effort: Effort, bound: Bound
+) -> _Candidate:
     height, width = picture.pixels.shape[:2]
     grey = picture.pixels.ndim == 2
     encoded = model.encode(_to_rgb(picture.pixels), quality, effort)
@@ -185,10 +198,11 @@ def _candidate(data: bytes, picture: Picture, model: ResidentModel, quality: int
         "latents_crc32": encoded.latents_crc32,
         **encoded.header,
     }
-    rendered, seen = _render_for(picture, _to_grey(encoded.pixels) if grey else encoded.pixels, len(data), _marker(header))
+    fitted, rendered, seen = _render_for(picture, _to_grey(encoded.pixels) if grey else encoded.pixels, len(data), _marker(header))
     scores, worst = compare(picture.pixels, seen), worst_place(picture.pixels, seen, bound)
-    header |= {"scores": scores.as_dict() | worst.as_dict(), **_render_of(picture, rendered)}
-    return _Candidate(container.pack(KIND_LATENT, len(rendered), header, _sections(encoded.section, picture)), scores, worst)
+    header |= {"scores": scores.as_dict() | worst.as_dict(), **_render_of(fitted, rendered)}
+    blob = container.pack(KIND_LATENT, len(rendered), header, {"latents": encoded.section, **kept})
+    return _Candidate(blob, len(encoded.section), scores, worst)
 
 
 def _origin(data: bytes) -> dict[str, Any]:
@@ -196,34 +210,36 @@ def _origin(data: bytes) -> dict[str, Any]:
 
 
 def _render_of(picture: Picture, rendered: bytes) -> dict[str, Any]:
-    return {
+    known: dict[str, Any] = {
         "recipe": picture.recipe,
         "render": hashlib.sha256(rendered).hexdigest()[:HASH_DIGITS],
         "metadata_size": len(picture.metadata),
     }
+    return known | ({"behind_size": len(picture.behind)} if picture.behind else {})
 
 
-def _sections(latents: bytes, picture: Picture) -> dict[str, bytes]:
-    return {"latents": latents, "metadata": pack_metadata(picture.metadata)}
+def _kept(picture: Picture) -> dict[str, bytes]:
+    """The sections of a picture's blob that hold what stays as it was."""
+    sections = {"metadata": pack_metadata(picture.metadata)}
+    if picture.behind:
+        sections["behind"] = behind.pack(picture.behind)
+    if picture.alpha is not None:
+        sections["alpha"] = alpha.pack(picture.alpha)
+    return sections
 
 
-def _render_for(picture: Picture, decoded: NDArray[np.uint8], size: int, marker: bytes) -> tuple[bytes, NDArray[np.uint8]]:
-    """The render, of `size` bytes where it can be, and the pixels that a reader of it sees."""
-    rendition = replace(picture, pixels=decoded)
+def _render_for(picture: Picture, decoded: NDArray[np.uint8], size: int, marker: bytes) -> tuple[Picture, bytes, NDArray[np.uint8]]:
+    """The picture as decoded, with the recipe by which its render has `size` bytes; that render; the pixels that a reader of it sees."""
     try:
-        rendered = render(rendition, size, marker)
+        fitted, rendered = fit(replace(picture, pixels=decoded), size, marker)
     except DoesNotFit as reason:
-        if picture.format != "png":
-            raise Unsuitable(str(reason)) from reason
-        natural = len(render(rendition, None, marker))
-        # some room, for other machines decode to pixels that differ in last bits and compress a little worse
-        rendered = render(rendition, natural + natural // 64 + 64, marker)
-    return rendered, pixels_of_render(rendered)
+        raise Unsuitable(str(reason)) from reason
+    return fitted, rendered, pixels_of_render(rendered)
 
 
-def _largest_render(pixels: int, metadata_bytes: int) -> int:
+def _largest_render(picture: Picture) -> int:
     """No file that becomes latents is larger than this, so that no blob can have a reader allocate more."""
-    return 8 * pixels + metadata_bytes + (1 << 16)
+    return 8 * picture.pixels.shape[0] * picture.pixels.shape[1] + len(picture.metadata) + len(picture.behind) + (1 << 16)
 
 
 def _to_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -27,7 +27,9 @@ class FileStatus:
     quality: int | None = None
     scores: dict[str, float] | None = None
     autoencoder: str | None = None
-    reason: str | None = None  # why it is exact, or how it is damaged, or why it stays pending
+    behind_bytes: int | None = None  # of these, what the file has behind the picture; and what the store keeps of it
+    behind_stored_bytes: int | None = None
+    reason: str | None = None  # why it is exact, or how it is damaged, or why it stays pending or plain
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,17 @@ class Usage:
     logical_bytes: int  # what readers get
     stored_bytes: int  # what the store keeps
     trash_bytes: int  # what it keeps besides of what was replaced there
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Files that are not latents, and why they are not."""
+
+    state: State
+    reason: str | None  # its numbers left out; None: they are no pictures
+    files: int
+    logical_bytes: int  # what readers get
+    stored_bytes: int  # what the store keeps
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Protocol, get_args, get_origin, get_type_hints
 
-from sdfs.control.answers import FileStatus, Listed, Statistics, StoreStatus, Trashed, Usage, Wish
+from sdfs.control.answers import FileStatus, Listed, Reason, Statistics, StoreStatus, Trashed, Usage, Wish
 from sdfs.system.no_follow import is_path
 
 VERSION = 1  # of the protocol; another one whenever a program of the last one would misunderstand it
@@ -63,6 +63,9 @@ class Access(Protocol):
 
     def usage(self, path: str) -> Usage:
         """The sums over a folder, or of one file."""
+
+    def reasons(self, path: str) -> Sequence[Reason]:
+        """What keeps files from being latents, in a folder and all below it, or of one file."""
 
     def trashed(self) -> Sequence[Trashed]:
         """What was replaced and is kept, the oldest first."""

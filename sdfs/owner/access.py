@@ -18,6 +18,7 @@ from sdfs.blob.file import BlobFile
 from sdfs.control.client import ControlClient
 from sdfs.control.requests import Access
 from sdfs.errors import NotAStore, SdfsError, StoreBusy
+from sdfs.owner.index.contents import stands_for
 from sdfs.owner.owner import Owner
 from sdfs.owner.serving import serving
 from sdfs.owner.store.fitness import is_mount_of_sdfs
@@ -73,7 +74,7 @@ def holds(store: Path, path: str, sha256: str) -> bool:
             if (blob := BlobFile.of(fd)) is not None:
                 blob.check()
             os.fsync(fd)
-            return sha256 == (content_sha256(fd) if blob is None else blob.header.get("original_sha256"))
+            return content_sha256(fd) == sha256 if blob is None else stands_for(blob, sha256)
     except (OSError, SdfsError):
         return False
 

@@ -6,20 +6,22 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Literal
 
 from sdfs.blob.container import KIND_LATENT
 from sdfs.blob.file import BlobFile
-from sdfs.control.answers import FileStatus, Listed, State
+from sdfs.control.answers import FileStatus, Listed, Reason, State
 from sdfs.errors import DamagedError, StoreTooNew, UserError
 from sdfs.owner.jobs.compressor import Compressor
 from sdfs.owner.tree.tree import Tree
 from sdfs.system.file_id import FileId
 
 _MAX_TEXT = 4096  # characters of one value of a header
+_NUMBER = re.compile(r"\d[\d.,]*")
 _LISTED_KINDS: dict[int, Literal["folder", "symlink"]] = {stat.S_IFDIR: "folder", stat.S_IFLNK: "symlink"}
 _FROM_HEADER: dict[str, type] = {  # a header's checksum does not make its values what they should be
     "original_sha256": str,
@@ -42,8 +44,8 @@ def file_status(tree: Tree, compressor: Compressor, backing: str, *, with_header
             raise UserError(f"{path} is no regular file")
         if preamble is None:
             size = tree.getattr(path).size
-            if not (FileId.of(status) in tree.pending or compressor.wants(backing, status)):
-                return FileStatus(path, "plain", size, status.st_size)
+            if FileId.of(status) not in tree.pending and (reason := compressor.why_plain(backing, status)) is not None:
+                return FileStatus(path, "plain", size, status.st_size, reason=reason or None)
             return FileStatus(path, "pending", size, status.st_size, reason=tree.pending.reason(FileId.of(status)))
         state: State = "latent" if preamble.kind == KIND_LATENT else "exact"
         plain = FileStatus(path, state, preamble.rendered_size, status.st_size)
@@ -80,8 +82,24 @@ def _with_header(status: FileStatus, backing: str) -> FileStatus:
     with BlobFile.open(backing) as blob:
         header = {} if blob is None else blob.header
     known = {name: header[name] for name, kind in _FROM_HEADER.items() if _is_sane(header.get(name), kind)}
-    size = header.get("original_size")
-    return replace(status, original_bytes=size if _is_sane(size, int) else None, **known)
+    known |= {"original_bytes": header["original_size"]} if _is_sane(header.get("original_size"), int) else {}
+    if "behind" in (sections := {name: length for name, length, _ in header.get("sections", [])}) and _is_sane(
+        header.get("behind_size"), int
+    ):
+        known |= {"behind_bytes": header["behind_size"], "behind_stored_bytes": sections["behind"]}
+    return replace(status, **known)
+
+
+def reasons(files: Iterable[FileStatus]) -> list[Reason]:
+    """Sum up files that are not latents by why that is; reasons that differ in numbers alone are one. The most stored bytes first."""
+    found: dict[tuple[State, str | None], list[FileStatus]] = {}
+    for file in files:
+        if file.state != "latent":
+            found.setdefault((file.state, _NUMBER.sub("…", file.reason) if file.reason else None), []).append(file)
+    sums = [
+        Reason(*key, len(these), sum(f.logical_bytes for f in these), sum(f.stored_bytes for f in these)) for key, these in found.items()
+    ]
+    return sorted(sums, key=lambda one: -one.stored_bytes)
 
 
 def _is_sane(value: object, kind: type) -> bool:

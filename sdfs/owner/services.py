@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sdfs.control.answers import FileStatus, Listed, Statistics, StoreStatus, Trashed, Usage, Wish
+from sdfs.control.answers import FileStatus, Listed, Reason, Statistics, StoreStatus, Trashed, Usage, Wish
 from sdfs.engine.interface import Engine
 from sdfs.errors import EngineError, NameTaken, StoreBusy, StoreFull, UserError
 from sdfs.owner.census import Census, count, engine_figures, resident_bytes
-from sdfs.owner.file_status import all_files, file_status, latent_blob, listed
+from sdfs.owner.file_status import all_files, file_status, latent_blob, listed, reasons
 from sdfs.owner.jobs import restoring
 from sdfs.owner.jobs.compressor import Compressor
 from sdfs.owner.jobs.importing import import_file
@@ -124,7 +124,7 @@ class Services:
             with self._working():
                 while not self._compressor.scanned.is_set():
                     self._wait_for_worker()
-        path = self.tree.content_index.by_original(sha256, size)
+        path = self.tree.content_index.by_content(sha256, size)
         if path is None:
             return None
         with _user_errors(path):
@@ -231,14 +231,21 @@ class Services:
     def usage(self, path: str) -> Usage:
         with _user_errors(path):
             backing = self._existing(path)
-            is_file = stat.S_ISREG(os.lstat(backing).st_mode)
-            files = []
-            for file in [backing] if is_file else [file for file, _ in self._store.walk(backing)]:
-                with contextlib.suppress(FileNotFoundError):
-                    files.append(file_status(self.tree, self._compressor, file, with_header=False))
+            files = list(self._files(backing, with_header=False))
             virtual = self.tree.virtual(backing)
             sums = (sum(file.logical_bytes for file in files), sum(file.stored_bytes for file in files))
             return Usage(virtual, len(files), *sums, restoring.stored_bytes(self.tree, virtual))
+
+    def reasons(self, path: str) -> Sequence[Reason]:
+        with _user_errors(path):
+            return reasons(self._files(self._existing(path), with_header=True))
+
+    def _files(self, backing: str, *, with_header: bool) -> Iterator[FileStatus]:
+        """One file, or all below a folder; those that go meanwhile are passed over."""
+        is_file = stat.S_ISREG(os.lstat(backing).st_mode)
+        for file in [backing] if is_file else (file for file, _ in self._store.walk(backing)):
+            with contextlib.suppress(FileNotFoundError):
+                yield file_status(self.tree, self._compressor, file, with_header=with_header)
 
     def trashed(self) -> Sequence[Trashed]:
         return restoring.entries(self.tree)

@@ -15,8 +15,9 @@ from sdfs.codec.autoencoders.layout import CHROMA_FROM, Group
 from sdfs.codec.autoencoders.runner import BundledAutoencoder
 from sdfs.codec.coding.entropy import CLASSES, FLAG_CLASSES, PRECISION, Tables
 from sdfs.codec.coding.learned_coder import TABLES, LearnedCoder
+from sdfs.codec.quality import ssimulacra2
 from sdfs.codec.quality.rate_distortion import worth
-from training import export, perceptual
+from training import export
 from training.data import Crops
 from training.export import calibrated, tables, weights_of
 from training.objective import Codec, chosen, distortion, laplace_bits
@@ -203,8 +204,8 @@ def test_the_distance_of_ssimulacra2_agrees_with_its_own(photo: Any, tmp_path: P
         picture.save(tmp_path / f"{name}.png")
     wanted = compute_ssimulacra2(str(tmp_path / "original.png"), str(tmp_path / "blurred.png"))
     a, b = (torch.from_numpy(np.array(one)).permute(2, 0, 1)[None].float() / 255 for one in (original, blurred))
-    assert perceptual.distance(a, a).item() == pytest.approx(0, abs=0.01)
-    assert perceptual.score(perceptual.distance(a, b)).item() == pytest.approx(wanted, abs=3)
+    assert ssimulacra2.distance(a, a).item() == pytest.approx(0, abs=0.01)
+    assert ssimulacra2.score(ssimulacra2.distance(a, b)).item() == pytest.approx(wanted, abs=3)
 
 
 def test_steps_of_the_last_level_are_those_of_the_scale() -> None:

@@ -127,38 +127,46 @@ class TestById:
         assert blobs.by_id(identity) is None
 
 
-class TestByOriginal:
+class TestByContent:
+    def test_the_render_of_a_latent_blob(self, blobs: ContentIndex, root: Path) -> None:
+        path = put(blobs, root / "a", latent())
+        assert blobs.by_content(sha256(RENDER), len(RENDER)) == path
+
+    def test_no_render_of_what_is_in_the_trash(self, blobs: ContentIndex, root: Path) -> None:
+        put(blobs, root / ".sdfs" / "trash" / "1-0.a", latent())
+        assert blobs.by_content(sha256(RENDER), len(RENDER)) is None
+
     def test_a_latent_blob(self, blobs: ContentIndex, root: Path) -> None:
         path = put(blobs, root / "a", latent())
-        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == path
+        assert blobs.by_content(sha256(ORIGINAL), len(ORIGINAL)) == path
 
     @pytest.mark.parametrize("name", ["a\nb", "\udcff", "x" * 255])
     def test_whatever_the_file_is_called(self, blobs: ContentIndex, root: Path, name: str) -> None:
         path = put(blobs, root / name, latent())
-        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == path
+        assert blobs.by_content(sha256(ORIGINAL), len(ORIGINAL)) == path
 
     def test_an_exact_blob(self, blobs: ContentIndex, root: Path) -> None:
         path = put(blobs, root / "a", raw(ORIGINAL))
-        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == path
+        assert blobs.by_content(sha256(ORIGINAL), len(ORIGINAL)) == path
 
     def test_an_unwrapped_file(self, blobs: ContentIndex, root: Path) -> None:
         path = put(blobs, root / "a", ORIGINAL)
-        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == path
+        assert blobs.by_content(sha256(ORIGINAL), len(ORIGINAL)) == path
 
     def test_nothing_in_the_trash(self, blobs: ContentIndex, root: Path) -> None:
         put(blobs, root / ".sdfs" / "trash" / "1-0.a", latent())
         put(blobs, root / ".sdfs" / "trash" / "1-0.b", ORIGINAL)
-        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) is None
+        assert blobs.by_content(sha256(ORIGINAL), len(ORIGINAL)) is None
 
     def test_nothing_for_a_blob_that_is_not_whole(self, blobs: ContentIndex, root: Path) -> None:
         path = Path(put(blobs, root / "a", latent()))
         path.write_bytes(latent()[:-1] + b"?")
-        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) is None
+        assert blobs.by_content(sha256(ORIGINAL), len(ORIGINAL)) is None
 
     def test_nothing_for_a_raw_blob_that_no_reader_would_get(self, blobs: ContentIndex, root: Path) -> None:
         header = {"original_sha256": sha256(ORIGINAL)}
         put(blobs, root / "a", container.pack(KIND_RAW, len(ORIGINAL), header, {"file": ORIGINAL, "more": b""}))
-        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) is None
+        assert blobs.by_content(sha256(ORIGINAL), len(ORIGINAL)) is None
 
 
 class TestRenames:
@@ -167,7 +175,7 @@ class TestRenames:
         put(blobs, root / "a", content)
         (root / "a").rename(root / "b")
         blobs.rename(str(root / "a"), str(root / "b"), len(content))
-        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == str(root / "b")
+        assert blobs.by_content(sha256(ORIGINAL), len(ORIGINAL)) == str(root / "b")
 
     @pytest.mark.parametrize("content", [latent(), ORIGINAL], ids=["blob", "unwrapped"])
     def test_of_a_folder(self, blobs: ContentIndex, root: Path, content: bytes) -> None:
@@ -175,20 +183,20 @@ class TestRenames:
         put(blobs, root / "old" / "sub" / "a", content)
         (root / "old").rename(root / "new")
         blobs.rename_folder(str(root / "old"), str(root / "new"))
-        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == str(root / "new" / "sub" / "a")
+        assert blobs.by_content(sha256(ORIGINAL), len(ORIGINAL)) == str(root / "new" / "sub" / "a")
 
     def test_of_a_folder_leave_one_alone_whose_name_begins_like_it(self, blobs: ContentIndex, root: Path) -> None:
         path = put(blobs, root / "older" / "a", latent())
         blobs.rename_folder(str(root / "old"), str(root / "new"))
-        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == path
+        assert blobs.by_content(sha256(ORIGINAL), len(ORIGINAL)) == path
 
     def test_of_a_folder_whose_former_name_is_taken_again(self, blobs: ContentIndex, root: Path) -> None:
         put(blobs, root / "old" / "a", latent())
         (root / "old").rename(root / "new")
         blobs.rename_folder(str(root / "old"), str(root / "new"))
         other = put(blobs, root / "old" / "a", latent("c" * 16, b"other", b"other render"))
-        assert blobs.by_original(sha256(ORIGINAL), len(ORIGINAL)) == str(root / "new" / "a")
-        assert blobs.by_original(sha256(b"other"), 5) == other
+        assert blobs.by_content(sha256(ORIGINAL), len(ORIGINAL)) == str(root / "new" / "a")
+        assert blobs.by_content(sha256(b"other"), 5) == other
 
     def test_of_a_folder_to_a_name_that_was_one_before(self, blobs: ContentIndex, root: Path) -> None:
         put(blobs, root / "new" / "a", latent())
@@ -198,7 +206,7 @@ class TestRenames:
         (root / "new").rename(root / "elsewhere")
         (root / "old").rename(root / "new")
         blobs.rename_folder(str(root / "old"), str(root / "new"))
-        assert blobs.by_original(sha256(b"other"), 5) == str(root / "new" / "a")
+        assert blobs.by_content(sha256(b"other"), 5) == str(root / "new" / "a")
 
 
 LARGE_BLOB = """
@@ -210,7 +218,7 @@ store = Store(Path(sys.argv[1]))
 blobs = KnownBlobs(store)
 blobs.note(sys.argv[2])
 before = peak()
-assert blobs.by_original(sys.argv[3], 0) == sys.argv[2]
+assert blobs.by_content(sys.argv[3], 0) == sys.argv[2]
 print(peak() - before)
 """
 

@@ -243,7 +243,7 @@ class TestAnImportWhoseFolderCannotBeSynced:
         assert (status.st_dev, status.st_ino) in tree.pending
 
     def test_is_known_by_its_content(self, owner: Owner) -> None:
-        assert owner.tree.content_index.by_original(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE)) is not None
+        assert owner.tree.content_index.by_content(hashlib.sha256(PICTURE).hexdigest(), len(PICTURE)) is not None
 
     @pytest.mark.parametrize("sha256", [hashlib.sha256(PICTURE).hexdigest(), None], ids=["known by its hash", "unknown"])
     def test_is_made_durable_by_the_next_one(self, owner: Owner, source: Path, sha256: str | None) -> None:

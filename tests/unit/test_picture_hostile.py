@@ -79,8 +79,8 @@ def test_random_bytes_behind_a_signature(head: bytes, data: bytes) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_every_truncation(name: str) -> None:
-    """A file that is still being written is no picture yet, wherever it ends."""
+    """A file that is still being written is no picture yet, wherever it ends. A JPEG may lack its end marker."""
     data = suitable(name)
     for end in {*range(min(200, len(data))), *range(0, len(data), max(1, len(data) // 40)), *range(len(data) - 40, len(data))}:
-        with pytest.raises(NotAPicture):
+        with pytest.raises(Unsuitable if name.startswith("jpeg") and end >= len(data) - 2 else NotAPicture):
             probe(data[:end])

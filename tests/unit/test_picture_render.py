@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from sdfs.codec.pictures.picture import Picture, find_marker, probe, render
+from sdfs.codec.pictures.picture import Picture, find_marker, fit, probe, render
 from sdfs.errors import DoesNotFit
 from tests.support.picture_samples import ICC, MARKER, SUITABLE, XMP, decode, exif, photo, save, segment, suitable, with_segments
 
@@ -186,8 +186,9 @@ def test_a_jpeg_marker_is_found_wherever_an_editor_put_it(at: str) -> None:
 def test_jpeg_is_quantised_coarser_where_it_would_not_fit() -> None:
     picture = probe(suitable("jpeg 4:4:4"))
     size = len(render(picture, None, b"")) * 6 // 10
-    rendered = render(picture, size, MARKER)
+    fitted, rendered = fit(picture, size, MARKER)
     assert len(rendered) == size
+    assert rendered == render(fitted, size, MARKER)
     assert Image.open(io.BytesIO(rendered)).quantization[0][0] > Image.open(io.BytesIO(suitable("jpeg 4:4:4"))).quantization[0][0]
 
 

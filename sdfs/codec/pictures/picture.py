@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ import numpy.typing as npt
 from sdfs.blob.signatures import HEAD_BYTES, picture_format
 from sdfs.codec.pictures.formats import bmp, jpeg, png, tiff, webp
 from sdfs.codec.pictures.formats.shared import MAX_MARKER_BYTES, Format
-from sdfs.errors import NotAPicture
+from sdfs.errors import DoesNotFit, NotAPicture
 
 _FORMATS: dict[str, Format] = {"jpeg": jpeg, "png": png, "webp": webp, "bmp": bmp, "tiff": tiff}
+_SPARE, _MIN_SPARE = 64, 64  # a 64th of a render, and so many bytes
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,9 @@ class Picture:
     format: str  # 'jpeg' | 'png' | 'webp' | 'bmp' | 'tiff'
     pixels: npt.NDArray[np.uint8]  # (H, W, 3) RGB, or (H, W) grey; as coded: neither rotated nor colour-managed
     recipe: dict[str, Any]  # JSON-able: how to render
-    metadata: bytes  # everything of the file that is not pixels
+    metadata: bytes  # what the picture has besides its pixels
+    behind: bytes = b""  # what the file has behind the picture
+    alpha: npt.NDArray[np.uint8] | None = None  # (H, W): opacity, kept exactly
 
 
 def probe(data: bytes) -> Picture:
@@ -38,18 +41,36 @@ def probe(data: bytes) -> Picture:
     return Picture(name, *_FORMATS[name].read(data))
 
 
-def render(picture: Picture, size: int | None, marker: bytes) -> bytes:
+def render(picture: Picture, size: int | None, marker: bytes, spare: int = 0) -> bytes:
     """The picture file again, from `picture.pixels`: exactly `size` bytes, or DoesNotFit; with None the format's natural size.
 
-    `marker`, at most 64 bytes, is embedded where the format has room for it: see `find_marker`.
+    `marker`, at most 64 bytes, is embedded where the format has room for it: see `find_marker`. `spare`: so many bytes must be left, for
+    another machine's pixels may compress a little worse.
     """
     if len(marker) > MAX_MARKER_BYTES:
         raise ValueError(f"a marker of {len(marker)} bytes: at most {MAX_MARKER_BYTES}")
-    return _FORMATS[picture.format].write(picture.pixels, picture.recipe, picture.metadata, size, marker)
+    pixels = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
+    own = None if size is None else size - len(picture.behind)
+    return _FORMATS[picture.format].write(pixels, picture.recipe, picture.metadata, own, marker, spare) + picture.behind
+
+
+def fit(picture: Picture, size: int, marker: bytes) -> tuple[Picture, bytes]:
+    """The picture with the first of its format's recipes by which a render has `size` bytes, some to spare, and that render.
+
+    Raises DoesNotFit.
+    """
+    last = DoesNotFit("")
+    for recipe in _FORMATS[picture.format].recipes(picture.recipe):
+        fitting = replace(picture, recipe=recipe)
+        try:
+            return fitting, render(fitting, size, marker, spare=size // _SPARE + _MIN_SPARE)
+        except DoesNotFit as reason:
+            last = reason
+    raise last
 
 
 def pixels_of_render(data: bytes) -> npt.NDArray[np.uint8]:
-    """What a reader sees of what `render` made."""
+    """What a reader sees of what `render` made, opacity apart."""
     return jpeg.pixels_of_render(data) if picture_format(data[:HEAD_BYTES]) == "jpeg" else probe(data).pixels
 
 

@@ -27,6 +27,7 @@ from sdfs.system.files import content_sha256, opened, read_all
 
 REMEMBERED_SIZES = 1 << 14
 REMEMBERED_OF_SIZE = 8
+RENDER_DIGITS = 16  # of a render's hash that a blob's header has
 SEARCH_SECONDS = 60.0  # a name that a search did not find is not searched for again so soon
 
 
@@ -72,13 +73,17 @@ class ContentIndex:
 
     def by_render(self, sha256: str) -> bytes | None:
         """The blob that is known to render to bytes of this hash; does not search."""
-        return self._open(sha256[:16])
+        return self._open(sha256[:RENDER_DIGITS])
 
-    def by_original(self, sha256: str, size: int) -> str | None:
-        """A file of the tree that holds, or as a whole blob stands for, a content of this hash (hexadecimal) and size; does not search."""
-        path = self._paths.get(_original(sha256))
-        if path is not None and not _is_hidden(path) and _stands_for(path, sha256):
-            return path
+    def by_content(self, sha256: str, size: int) -> str | None:
+        """A file of the tree that holds, or as a whole blob stands for, a content of this hash (hexadecimal) and size; does not search.
+
+        A blob stands for what it was made of, and for its render.
+        """
+        for name in (_original(sha256), sha256[:RENDER_DIGITS]):
+            path = self._paths.get(name)
+            if path is not None and not (_is_hidden(path) or self._is_trashed(path)) and _stands_for(path, sha256):
+                return path
         unwrapped = (path for path in self._unwrapped.get(size, ()) if not _is_hidden(path))
         return next((path for path in unwrapped if self.holds(path, sha256, size)), None)
 
@@ -137,12 +142,17 @@ def _original(sha256: str) -> str:
 
 
 def _stands_for(path: str, sha256: str) -> bool:
-    """Whether a whole blob of that original is there."""
+    """Whether a whole blob of that original, or of that render, is there."""
     with contextlib.suppress(OSError, SdfsError), BlobFile.open(path) as blob:
-        if blob is not None and blob.header.get("original_sha256") == sha256:
+        if blob is not None and stands_for(blob, sha256):
             blob.check()
             return True
     return False
+
+
+def stands_for(blob: BlobFile, sha256: str) -> bool:
+    """Whether a blob was made of a content of this hash, or renders to it."""
+    return sha256 == blob.header.get("original_sha256") or sha256[:RENDER_DIGITS] == blob.header.get("render")
 
 
 def _content_sha256(path: str, size: int) -> str | None:

@@ -33,7 +33,7 @@ from sdfs.blob.signatures import HEAD_BYTES, picture_format
 from sdfs.engine.interface import Engine
 from sdfs.errors import KnownRender, NotAPicture, SdfsError
 from sdfs.owner.index.pending import Taken
-from sdfs.owner.store.attributes import copy_attributes, stays_plain
+from sdfs.owner.store.attributes import copy_attributes, note_verdict, stays_plain, verdict
 from sdfs.owner.store.store import HIDDEN, Staged
 from sdfs.owner.tree.inode import split_mode
 from sdfs.owner.tree.install import Over, Refused
@@ -65,7 +65,8 @@ class Compressor:
         self.scanned = threading.Event()
         self._tree = tree
         self._engine = engine
-        self._refused: OrderedDict[FileId, FileState] = OrderedDict()  # what the engine found to be no picture
+        # What the engine found to be no picture, and why: where the filesystem has no attributes to note it in.
+        self._refused: OrderedDict[FileId, tuple[FileState, str]] = OrderedDict()
         self._thread = threading.Thread(target=self._run, name="sdfs-compressor")
         self._scanner = threading.Thread(target=self._scan, name="sdfs-scan")
         self._stopping = threading.Event()
@@ -88,13 +89,29 @@ class Compressor:
 
     def wants(self, path: str, status: os.stat_result) -> bool:
         """Whether a file of the backing directory is, or should be, pending."""
-        if status.st_nlink > 1 or status.st_size > MAX_PICTURE_BYTES or HIDDEN.fullmatch(os.path.basename(path)):
-            return False
-        if self._refused.get(FileId.of(status)) == FileState.of(status):
-            return False
-        with contextlib.suppress(OSError), opened(path) as fd:
-            return picture_format(os.pread(fd, HEAD_BYTES, 0)) is not None and not stays_plain(fd)
-        return False
+        return self.why_plain(path, status) is None
+
+    def why_plain(self, path: str, status: os.stat_result) -> str | None:
+        """Tell why an unwrapped file is to stay so: "" where it does not even begin like a picture. None: it is, or should be, pending."""
+        if HIDDEN.fullmatch(os.path.basename(path)):
+            return ""
+        try:
+            with opened(path) as fd:
+                return self._why_plain(fd, status)
+        except OSError:
+            return ""
+
+    def _why_plain(self, fd: int, status: os.stat_result) -> str | None:
+        if picture_format(os.pread(fd, HEAD_BYTES, 0)) is None:
+            return ""
+        if status.st_nlink > 1:
+            return "it has several names"
+        if status.st_size > MAX_PICTURE_BYTES:
+            return f"it has more than {MAX_PICTURE_BYTES >> 20} MiB"
+        if stays_plain(fd):
+            return "it was restored, and not written to since"
+        state, reason = self._refused.get(FileId.of(status), (None, ""))
+        return reason if state == FileState.of(status) else verdict(fd)
 
     def _scan(self) -> None:
         """Find what was pending when the last owner ended, and what its open, unlinked files left behind; then what lost a name."""
@@ -170,7 +187,7 @@ class Compressor:
             blob = self._encode(original.data, self._tree.pending.path_of(taken.key))
         except NotAPicture as error:
             _log.info("%s stays unwrapped: %s", taken.path, error)
-            self._refuse(taken.key, original.state)
+            self._refuse(taken.key, original.state, str(error))
             return True
         container.parse(blob)  # what the disk is to keep instead of the original is whole
         return self._swap(taken, original, blob)
@@ -198,8 +215,12 @@ class Compressor:
                 return blob.read()
         return None
 
-    def _refuse(self, key: FileId, state: FileState) -> None:
-        self._refused[key] = state
+    def _refuse(self, key: FileId, state: FileState, reason: str) -> None:
+        with contextlib.ExitStack() as opening:
+            fd = self._open(key, opening)
+            if fd is not None and FileState.of(os.fstat(fd)) == state and note_verdict(fd, reason):
+                return
+        self._refused[key] = (state, reason)
         if len(self._refused) > _REFUSED:
             self._refused.popitem(last=False)
 
@@ -220,9 +241,7 @@ class Compressor:
             if (fd := self._open(key, opening)) is None:
                 return None
             status = os.fstat(fd)
-            if FileId.of(status) != key or status.st_nlink > 1 or status.st_size > MAX_PICTURE_BYTES:
-                return None
-            if self._refused.get(key) == FileState.of(status) or picture_format(os.pread(fd, HEAD_BYTES, 0)) is None or stays_plain(fd):
+            if FileId.of(status) != key or self._why_plain(fd, status) is not None:
                 return None
             os.fsync(fd)  # the trash is to have it whole, and not to wait for it
             return _Original(FileState.of(status), read_all(fd))

@@ -9,7 +9,7 @@ import struct
 
 import numpy as np
 
-from sdfs.codec.pictures.formats.shared import Parts, Pixels, Recipe, Run, check_dimensions, cut_runs, paste_runs
+from sdfs.codec.pictures.formats.shared import Parts, Pixels, Recipe, Run, check_dimensions, cut_runs, only, paste_runs
 from sdfs.errors import DoesNotFit, NotAPicture, Unsuitable
 
 _FILE_HEADER = 14
@@ -37,7 +37,10 @@ def read(data: bytes) -> Parts:
     return Parts(np.ascontiguousarray(pixels), {"offset": offset, "top_down": top_down}, outside)
 
 
-def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, marker: bytes) -> bytes:
+recipes = only
+
+
+def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, marker: bytes, spare: int = 0) -> bytes:
     height, width = pixels.shape[:2]
     natural = len(metadata) + height * _stride(width)
     if size not in (None, natural):

@@ -14,7 +14,17 @@ from typing import NamedTuple
 import imagecodecs
 import numpy as np
 
-from sdfs.codec.pictures.formats.shared import Parts, Pixels, Recipe, check_decoded, check_dimensions, decoding, first_marker, pack_marker
+from sdfs.codec.pictures.formats.shared import (
+    Parts,
+    Pixels,
+    Recipe,
+    check_decoded,
+    check_dimensions,
+    decoding,
+    first_marker,
+    only,
+    pack_marker,
+)
 from sdfs.errors import DoesNotFit, NotAPicture, Unsuitable
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -78,14 +88,17 @@ def read(data: bytes) -> Parts:
     return Parts(pixels, {"before": len(before)}, before + after)
 
 
-def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, marker: bytes) -> bytes:
+recipes = only
+
+
+def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, marker: bytes, spare: int = 0) -> bytes:
     before, after = metadata[: recipe["before"]], metadata[recipe["before"] : -_CHUNK_OVERHEAD]
     end = metadata[-_CHUNK_OVERHEAD:]  # IEND
     for level, strategy in _ATTEMPTS:
         blocks, checksum = _deflate(pixels, level, strategy)
         bare = len(_SIGNATURE) + len(metadata) + _CHUNK_OVERHEAD + len(blocks) + min(_LAST_BLOCKS) + len(checksum)
         room = _CHUNK_OVERHEAD + 1 + len(marker) if size is None else size - bare
-        if room >= 0:
+        if room >= (0 if size is None else spare):
             padding = _pack(_PADDING, pack_marker(marker, room - _CHUNK_OVERHEAD)) if room >= _CHUNK_OVERHEAD else b""
             image = _pack(b"IDAT", blocks + _last_blocks(min(_LAST_BLOCKS) + room - len(padding)) + checksum)
             return b"".join((_SIGNATURE, before, image, after, padding, end))

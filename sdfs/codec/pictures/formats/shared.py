@@ -16,7 +16,7 @@ MIN_SIDE = 64  # smaller ones are icons: latents save nothing there
 MAX_PIXELS_PER_BYTE = 100  # 0.08 bits a pixel: files below that rate leave nothing to save, or are bombs
 MAX_MARKER_BYTES = 64
 
-Pixels = npt.NDArray[np.uint8]  # (H, W, 3) RGB or (H, W) grey
+Pixels = npt.NDArray[np.uint8]  # (H, W, 3) RGB or (H, W) grey; with opacity (H, W, 4) or (H, W, 2)
 Recipe = dict[str, Any]  # JSON-able
 
 
@@ -26,6 +26,8 @@ class Parts(NamedTuple):
     pixels: Pixels
     recipe: Recipe
     metadata: bytes
+    behind: bytes = b""  # what follows the picture's end: a render ends with it
+    alpha: Pixels | None = None  # (H, W): opacity, which stays exact
 
 
 class Run(NamedTuple):
@@ -39,8 +41,14 @@ class Format(Protocol):
     """What each module of a format offers; the package's docstring says what it means."""
 
     def read(self, data: bytes) -> Parts: ...
-    def write(self, pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, marker: bytes) -> bytes: ...
+    def recipes(self, recipe: Recipe) -> Iterable[Recipe]: ...
+    def write(self, pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, marker: bytes, spare: int = 0) -> bytes: ...
     def find_marker(self, data: bytes) -> bytes | None: ...
+
+
+def only(recipe: Recipe) -> Iterable[Recipe]:
+    """`recipes` of a format that knows no other way than the first."""
+    return (recipe,)
 
 
 def check_claims(width: int, height: int, size: int) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sdfs.codec.pictures.formats.shared import Parts, Pixels, Recipe, Run, check_dimensions, cut_runs, paste_runs
+from sdfs.codec.pictures.formats.shared import Parts, Pixels, Recipe, Run, check_dimensions, cut_runs, only, paste_runs
 from sdfs.errors import DoesNotFit, NotAPicture, Unsuitable
 
 _HEADER = 8
@@ -67,7 +67,10 @@ def read(data: bytes) -> Parts:
     return Parts(np.frombuffer(inside, np.uint8).reshape(shape), {"runs": [list(run) for run in runs]}, outside)
 
 
-def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, marker: bytes) -> bytes:
+recipes = only
+
+
+def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, marker: bytes, spare: int = 0) -> bytes:
     if size not in (None, len(metadata) + pixels.size):
         raise DoesNotFit(f"the TIFF has {len(metadata) + pixels.size} bytes, not {size}")
     return paste_runs(pixels.tobytes(), metadata, [Run(*run) for run in recipe["runs"]])

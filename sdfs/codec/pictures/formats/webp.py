@@ -16,7 +16,17 @@ import imagecodecs
 import numpy as np
 from PIL import Image
 
-from sdfs.codec.pictures.formats.shared import Parts, Pixels, Recipe, check_decoded, check_dimensions, decoding, first_marker, pack_marker
+from sdfs.codec.pictures.formats.shared import (
+    Parts,
+    Pixels,
+    Recipe,
+    check_decoded,
+    check_dimensions,
+    decoding,
+    first_marker,
+    only,
+    pack_marker,
+)
 from sdfs.errors import DoesNotFit, NotAPicture, Unsuitable
 
 _LOSSY, _LOSSLESS, _EXTENDED = b"VP8 ", b"VP8L", b"VP8X"
@@ -65,7 +75,10 @@ def read(data: bytes) -> Parts:
     return Parts(pixels, {"lossless": image.type == _LOSSLESS, "before": len(before)}, before + after)
 
 
-def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, marker: bytes) -> bytes:
+recipes = only
+
+
+def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, marker: bytes, spare: int = 0) -> bytes:
     before, after = metadata[: recipe["before"]], metadata[recipe["before"] :]
     bare = _RIFF_HEADER + len(metadata)
     if size is None:
@@ -74,7 +87,7 @@ def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, mar
         return _file(before + image + after + _padding(natural + natural % 2, marker))
     if size % 2:
         raise DoesNotFit(f"a WebP file cannot have {size} bytes: RIFF sizes are even")
-    image = _lossless(pixels, size - bare) if recipe["lossless"] else _lossy(pixels, size - bare)
+    image = _lossless(pixels, size - bare - spare) if recipe["lossless"] else _lossy(pixels, size - bare)
     room = size - bare - len(image)
     if room < _CHUNK_HEADER:
         return _file(before + _lengthen(image, room) + after)
