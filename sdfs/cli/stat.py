@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from sdfs.control.answers import FileStatus, StoreStatus
 
 
+_SCORES = {"score": "", "worst_score": " in the worst square", "letters_score": " where there are letters"}
+
+
 def run(
     paths: Annotated[list[Path], typer.Argument(metavar="PATHS...", help="Files of a store, or a store.")],
     json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False,
@@ -45,10 +48,10 @@ def _fields_of_file(status: FileStatus) -> dict[str, object]:
         "stored": _share(status.stored_bytes, status.logical_bytes),
         "picture": f"{status.format}, {status.width} × {status.height}" if status.width else None,
         "picture alone": _picture_alone(status),
-        "quality": status.quality,
-        "scores": f"PSNR {status.scores['psnr']:.1f} dB, MS-SSIM {status.scores['ms_ssim']:.4f}" if status.scores else None,
+        "promised": f"a score of {status.asked}" if status.asked is not None else None,
+        "score": _score(status.scores) if status.scores else None,
         "worst place": _worst_place(status.scores) if status.scores and "worst_x" in status.scores else None,
-        "autoencoder": status.autoencoder,
+        "coded by": f"{status.autoencoder} at quality {status.quality}" if status.autoencoder else None,
         "reason": status.reason,
     }
 
@@ -60,6 +63,11 @@ def _picture_alone(status: FileStatus) -> str | None:
     size, stored = status.logical_bytes - status.behind_bytes, status.stored_bytes - status.behind_stored_bytes
     behind = f"{_share(status.behind_stored_bytes, status.behind_bytes)} of {_bytes(status.behind_bytes)}"
     return f"{_share(stored, size)} of {_bytes(size)}; what lies behind it takes {behind}"
+
+
+def _score(scores: dict[str, float]) -> str:
+    seen = [f"{scores[name]:.1f}{where}" for name, where in _SCORES.items() if name in scores]
+    return ", ".join([*seen, f"PSNR {scores['psnr']:.1f} dB", f"MS-SSIM {scores['ms_ssim']:.4f}"])
 
 
 def _worst_place(scores: dict[str, float]) -> str:

@@ -36,8 +36,9 @@ class Asked:
     score: float
 
     def excess(self, judged: Judgement) -> float:
-        """Points by which the promise is more than kept; below 0 it is broken."""
-        return min(judged.score - self.score, judged.worst - self.score + ALLOWANCE, judged.letters - max(self.score, LETTERS))
+        """Points, to a tenth, by which the promise is more than kept; below 0 it is broken."""
+        least = min(judged.score - self.score, judged.worst - self.score + ALLOWANCE, judged.letters - max(self.score, LETTERS))
+        return round(least, 1)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Plan:
     size: float
 
 
-def plan(coder: ResidentModel, sample: Sample, asked: Asked, effort: Effort, seen: Callable[[Pixels], Pixels], start: int) -> Plan | None:
+def plan(coder: ResidentModel, sample: Sample, asked: Asked, seen: Callable[[Pixels], Pixels], start: int) -> Plan | None:
     """Find the lowest quality at which the sample keeps the promise; None where none does.
 
     `seen`: what a reader gets of decoded pixels. `start`: the quality that is tried first.

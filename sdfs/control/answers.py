@@ -24,7 +24,8 @@ class FileStatus:
     format: str | None = None
     width: int | None = None
     height: int | None = None
-    quality: int | None = None
+    asked: int | None = None  # the score that a reader was promised
+    quality: int | None = None  # what its coder was told for it
     scores: dict[str, float] | None = None
     autoencoder: str | None = None
     behind_bytes: int | None = None  # of these, what the file has behind the picture; and what the store keeps of it

@@ -28,6 +28,7 @@ _FROM_HEADER: dict[str, type] = {  # a header's checksum does not make its value
     "format": str,
     "width": int,
     "height": int,
+    "asked": int,
     "quality": int,
     "scores": dict,
     "autoencoder": str,

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from sdfs.cli import exit_codes
 from sdfs.owner.store.store import is_owned
 from tests.support.commands import COMMAND, ENVIRONMENT, done, fails, mounted
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse")
 
@@ -35,9 +35,8 @@ def test_a_store_is_free_when_umount_returns(store: Path) -> None:
 def test_a_foreground_mount_ends_with_ctrl_c(store: Path) -> None:
     mount = store.with_name("mount")
     with subprocess.Popen([*COMMAND, "mount", "-f", store, mount], env=ENVIRONMENT, stderr=subprocess.DEVNULL) as process:
-        while not os.path.ismount(mount):
-            assert process.poll() is None
-            time.sleep(0.02)
+        eventually(lambda: process.poll() is not None or os.path.ismount(mount), "it is mounted")
+        assert process.poll() is None
         process.send_signal(signal.SIGINT)
         process.wait(30)
     assert not os.path.ismount(mount)
@@ -76,8 +75,7 @@ def test_umount_of_a_mount_in_use_is_refused_unless_lazy(store: Path) -> None:
             fails(exit_codes.MOUNT, "umount", mount)
             done("umount", "--lazy", mount)
             assert not os.path.ismount(mount)
-        while is_mounted_anywhere(mount) or is_owned(store):
-            time.sleep(0.05)
+        eventually(lambda: not is_mounted_anywhere(mount) and not is_owned(store), "the owner has ended")
         done("mount", store, mount)
 
 

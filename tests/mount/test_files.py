@@ -17,6 +17,7 @@ import pytest
 
 from sdfs.blob import container
 from tests.support.mounting import Mounted, needs_fuse
+from tests.support.waiting import eventually
 
 pytestmark = needs_fuse
 
@@ -120,8 +121,7 @@ def test_an_unlinked_open_file_can_still_be_used(folder: Path, backing: Path) ->
         assert file.read() == b"content"
         assert os.fstat(file.fileno()).st_size == 7
         assert os.fstat(file.fileno()).st_nlink == 0
-    time.sleep(0.1)  # the release follows the close
-    assert list(backing.iterdir()) == []
+    eventually(lambda: list(backing.iterdir()) == [], "it is released, which follows the close")
 
 
 def test_sqlite(folder: Path) -> None:

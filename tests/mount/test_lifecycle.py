@@ -210,7 +210,7 @@ def test_a_read_only_mount_changes_nothing(tmp_path: Path, store: Path) -> None:
     with Mounted(tmp_path, "ro") as mounted:
         with pytest.raises(OSError, match="Read-only"):
             (mounted.path / "b").touch()
-        time.sleep(0.2)
+        time.sleep(0.2)  # nothing is to happen: there is nothing to wait for
     assert (store / "a.jpg").read_bytes() == PICTURE
 
 

@@ -72,6 +72,11 @@ def reader(mounted: Mounted, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
             held(mounted).unlink(missing_ok=True)
 
 
+def in_the_kernel(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it waits for a page: such a wait is not interrupted; see proc_pid_stat(5)."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][0] == "D"
+
+
 def held(mounted: Mounted) -> Path:
     return mounted.store.parent / "held"
 
@@ -206,7 +211,7 @@ class TestAReaderThatGoesAway:
         with reader(mounted) as stays:
             eventually(lambda: told(mounted).memory_misses == 1, "it waits")
             with reader(mounted) as goes:
-                time.sleep(0.2)  # the kernel lets it wait for the pages of the other: nobody is told
+                eventually(lambda: in_the_kernel(goes), "it waits for the pages of the other, and the owner is not told")
                 goes.kill()
                 goes.wait(5)
             held(mounted).unlink(missing_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sdfs.owner.access import open_access
 from tests.support.mounting import REAL, Mounted, engine_pids, needs_fuse
 from tests.support.photos import photo
 from tests.support.waiting import eventually
@@ -24,6 +24,11 @@ def difference(one: bytes, other: bytes) -> float:
     """Mean of the absolute differences of the pixels, 0…255."""
     first, second = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=np.float32) for data in (one, other))
     return float(np.abs(first - second).mean())
+
+
+def encodes(mounted: Mounted) -> bool:
+    with open_access(mounted.store) as access:
+        return access.statistics().engine_state == "running"
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +96,7 @@ def test_a_file_whose_encode_was_killed_stays_pending_and_is_taken_again(mounted
     path.write_bytes(original)
     name = f"{folder.name}/photo.jpg"
     for _ in range(3):
-        eventually(lambda: bool(engine_pids(mounted)), "an engine")
-        time.sleep(0.2)
+        eventually(lambda: mounted.state(name) != "pending" or encodes(mounted), "an engine encodes")
         for pid in engine_pids(mounted):
             os.kill(pid, signal.SIGKILL)
         if mounted.state(name) == "pending":

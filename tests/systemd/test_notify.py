@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sdfs.system.service_manager import notify, pinging_watchdog, watchdog_seconds
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -79,8 +79,7 @@ def test_a_watchdog_is_pinged_while_all_is_well(manager: socket.socket, tmp_path
         return asked[-1]
 
     with pinging_watchdog(is_well):
-        while len(asked) < 6:
-            time.sleep(0.001)
+        eventually(lambda: len(asked) >= 6)
     assert [manager.recv(1000) for _ in range(3)] == [b"WATCHDOG=1"] * 3
     manager.setblocking(False)
     with pytest.raises(BlockingIOError):

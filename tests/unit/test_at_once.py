@@ -28,6 +28,7 @@ from sdfs.owner.owner import Owner
 from sdfs.owner.store.fsck import check
 from sdfs.owner.store.store import init
 from tests.support.lossless_engine import LosslessEngine
+from tests.support.waiting import eventually
 
 NAMES = ("a.jpg", "b.jpg", "c.jpg")
 MODES = (0o444, 0o644, 0o400, 0o600)
@@ -108,13 +109,17 @@ class Actors:
 
     def _until_shrunk(self, name: str) -> None:
         """The worker, who met an opener or a chmod, would wait longer each time: it is told that somebody waits, as `sync` does."""
-        end, pending = time.monotonic() + SHRUNK_SECONDS, self.tree.pending
-        while self.owner.services.stat(name).state != "exact" and not self._errors:
-            assert time.monotonic() < end, f"{name} is not shrunk"
-            pending.retry_all()
-            pending.hurry(1)
-            pending.hurry(-1)
-            time.sleep(0.02)
+        eventually(
+            lambda: self._errors or self.owner.services.stat(name).state == "exact",
+            f"{name} is shrunk",
+            seconds=SHRUNK_SECONDS,
+            meanwhile=self._hurry,
+        )
+
+    def _hurry(self) -> None:
+        self.tree.pending.retry_all()
+        self.tree.pending.hurry(1)
+        self.tree.pending.hurry(-1)
 
     def _chmod(self, chance: random.Random) -> None:
         self.tree.chmod(f"/{chance.choice(NAMES)}", chance.choice(MODES))

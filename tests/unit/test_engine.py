@@ -438,14 +438,16 @@ def test_a_closed_engine_refuses(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("work", ["", "sleep 60"])
-def test_the_child_dies_with_its_owner(work: str) -> None:
+def test_the_child_dies_with_its_owner(work: str, tmp_path: Path) -> None:
     script = textwrap.dedent(f"""
         import time
+        from pathlib import Path
         from sdfs.engine.client import Engine
         engine = Engine(command={STAND_IN!r})
         engine.decode("first", b"").result({PATIENCE})
-        engine.decode("key", {work.encode()!r})
-        time.sleep(0.1)
+        engine.decode("key", b"log {tmp_path}/begun it {work}")
+        while not Path("{tmp_path}/begun").exists():
+            time.sleep(0.005)
         print(engine.stats().pid, flush=True)
         time.sleep(60)
     """)

@@ -28,7 +28,15 @@ def most_at_once(room: MemoryBudget, sizes: list[int]) -> int:
 
 
 def test_what_fits_is_together() -> None:
-    assert most_at_once(MemoryBudget(100), [50, 50]) == 2
+    budget, together = MemoryBudget(100), threading.Barrier(2, timeout=60)
+
+    def take() -> None:
+        with budget.taking(50):
+            together.wait()
+
+    with ThreadPoolExecutor(2) as pool:
+        for taken in [pool.submit(take), pool.submit(take)]:
+            taken.result()
 
 
 def test_what_does_not_fit_is_done_one_after_the_other() -> None:

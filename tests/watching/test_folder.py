@@ -75,6 +75,11 @@ class Place:
     def left(self) -> set[str]:
         return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}
 
+    def wait_for_one_of(self, landing: threading.Thread) -> None:
+        """Until one more is in the store, or there are no more."""
+        before = len(os.listdir(self.store))
+        eventually(lambda: len(os.listdir(self.store)) > before or not (landing.is_alive() or self.left()))
+
     def in_store(self, name: str) -> bool:
         """Looked at from outside, so that nobody has to own the store."""
         path = self.store / name
@@ -203,7 +208,7 @@ class TestWhatIsTaken:
             file.flush()
             (place.folder / "b.jpg").write_bytes(picture("b"))
             place.moved("b.jpg")
-            time.sleep(0.5)  # longer than it has to be quiet
+            time.sleep(0.5)  # longer than it has to be quiet: nothing is to happen
             assert not (place.store / "a.jpg").exists()
             file.write(picture()[100:])
         place.moved("a.jpg")
@@ -380,13 +385,13 @@ class TestOwnership:
         def land() -> None:
             for name in names:
                 (place.folder / name).write_bytes(picture(name))
-                time.sleep(0.02)
+                time.sleep(0.02)  # so that owners come and go meanwhile
 
         landing = threading.Thread(target=land)
         landing.start()
         while landing.is_alive():
             with serving(take_over(place.store, become_owner=own)):
-                time.sleep(0.3)
+                place.wait_for_one_of(landing)
         landing.join()
         place.moved(*names)
         place.stop()
