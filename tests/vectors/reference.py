@@ -498,7 +498,7 @@ def unlap(line: list[float], border: int, angles: tuple[float, ...]) -> None:
 
 
 def decode_latents(blob: bytes, weights: Weights) -> tuple[dict[str, Any], Grid, list[list[int]]]:
-    """The header, the quantised latents (1/16 symbol units) and the windows of a latent blob; asserts every checksum."""
+    """The header, the latents (1/16 symbol units) of the channels that the quality has, and the windows; asserts every checksum."""
     magic, version, kind, _, _, _, length, crc = struct.unpack_from("<8sHBBIQII", blob)
     assert (magic, version, kind) == (b"\x89SDFS\r\n\x1a", 1, 1)
     assert zlib.crc32(blob[:28]) == crc
@@ -531,6 +531,8 @@ def decode_latents(blob: bytes, weights: Weights) -> tuple[dict[str, Any], Grid,
         for plane, decoded in zip([*latents, short], [*part, flags], strict=True):
             for r in range(height):
                 plane[top + r][left : left + width] = [min(max(v, -32768), 32767) for v in decoded[r][:width]]
-    packed = b"".join(struct.pack(f"<{columns}h", *row) for plane in latents for row in plane) + b"".join(map(bytes, short))
+    coded = latents[: CHANNELS if fineness(header["quality"]) >= CHROMA_FROM else CHANNELS - GROUPS["chroma"]]
+    positions = ([plane[r][s] for plane in coded] for r in range(rows) for s in range(columns))
+    packed = b"".join(struct.pack(f"<{len(coded)}h", *values) for values in positions) + b"".join(map(bytes, short))
     assert zlib.crc32(packed) == header["latents_crc32"]
-    return header, latents, short
+    return header, coded, short

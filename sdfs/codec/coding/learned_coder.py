@@ -12,10 +12,7 @@ bits together (rate-distortion optimised quantisation). Decoders do not know.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdfs.codec.autoencoders.layout import CHANNELS, Analysed, Group, Latents, fineness, last_group
+from sdfs.codec.autoencoders.layout import Analysed, Group, Latents, fineness, last_group
 from sdfs.codec.coding import slices
 from sdfs.codec.coding.entropy import (
     CLASSES,
@@ -43,6 +40,7 @@ from sdfs.codec.coding.entropy import (
     zigzag,
 )
 from sdfs.codec.coding.learned_prior import GRID, LearnedPrior, Places, pick, scatter
+from sdfs.codec.side_by_side import side_by_side
 from sdfs.errors import DamagedError
 
 SLICE = 64  # latent positions, per side
@@ -50,10 +48,8 @@ LATENT_LIMIT = 2000.0  # symbol units; latents are clamped to this when encoding
 TABLES = CLASSES + FLAG_CLASSES
 _ALWAYS_CODED = (Group.MEAN, Group.LOW)  # groups whose symbols are of class 1 at least, because a mean may be wrong
 _OUTLIER_BITS = 40.0  # about what an outlier takes: what it has to be worth
-_MOST_THREADS = 4  # each takes some 30 MB for its slice
 
 Worth = NDArray[np.float32]  # (h, w): bits that a squared error of one symbol unit is worth
-Result = TypeVar("Result")
 
 
 class LearnedCoder:
@@ -70,13 +66,14 @@ class LearnedCoder:
 
     def encode(self, analysed: Analysed, quality: int, worth: Worth) -> tuple[bytes, Latents]:
         """The bytes of all slices, and what a decoder will get. `worth`, (h, w): as of `sdfs.codec.quality.rate_distortion`."""
-        quantised = np.zeros(analysed.latents.shape, np.int16)
+        channels = last_group(fineness(quality)).channels.stop
+        quantised = np.empty((*analysed.short.shape, channels), np.int16)
 
         def code(place: slices.Place) -> bytes:
-            passes, outliers, quantised[:, *place] = self._quantise(analysed, place, quality, worth)
+            passes, outliers, quantised[place] = self._quantise(analysed, place, quality, worth)
             return _packed(outliers) + encode(passes, self._tables)
 
-        return slices.join(_side_by_side(code, _places(analysed))), Latents(quantised, analysed.short)
+        return slices.join(side_by_side(code, _places(analysed))), Latents(quantised, analysed.short)
 
     def decode(self, data: bytes, rows: int, columns: int, quality: int, last: Group | None = None) -> Latents:
         """Inverse of `encode`. Raises DamagedError where `data` does not hold exactly these slices.
@@ -84,14 +81,14 @@ class LearnedCoder:
         `last`: groups after it are left out, their bytes unread and unchecked.
         """
         parts = slices.split(data, rows, columns, SLICE)
-        channels = CHANNELS if last is None else last.channels.stop
-        quantised, short = np.zeros((channels, rows, columns), np.int16), np.zeros((rows, columns), np.bool_)
+        channels = (last or last_group(fineness(quality))).channels.stop
+        quantised, short = np.empty((rows, columns, channels), np.int16), np.zeros((rows, columns), np.bool_)
 
         def decode(place: slices.Place, part: bytes) -> None:
             height, width = place[0].stop - place[0].start, place[1].stop - place[1].start
-            quantised[:, *place], short[place] = self._decode_slice(part, height, width, quality, last)
+            quantised[place], short[place] = self._decode_slice(part, height, width, quality, last)
 
-        _side_by_side(decode, list(slices.places(rows, columns, SLICE)), parts)
+        side_by_side(decode, list(slices.places(rows, columns, SLICE)), parts)
         return Latents(quantised, short)
 
     def symbols(self, analysed: Analysed, quality: int, worth: Worth) -> list[tuple[Symbols, Classes]]:
@@ -103,9 +100,10 @@ class LearnedCoder:
     def _quantise(
         self, analysed: Analysed, place: slices.Place, quality: int, worth: Worth
     ) -> tuple[list[tuple[Symbols, Classes]], Tensor, NDArray[np.int16]]:
-        """The passes; outliers (CHANNELS, rows, columns); the values that a decoder will get."""
+        """The passes; outliers (channels, rows, columns); the values that a decoder will get."""
         grid = _Grid(*worth[place].shape)
-        y = grid.padded(torch.from_numpy(analysed.latents[:, *place])).clamp(-LATENT_LIMIT, LATENT_LIMIT)
+        channels = last_group(fineness(quality)).channels.stop
+        y = grid.padded(torch.from_numpy(analysed.latents[place][:, :, :channels]).permute(2, 0, 1)).clamp(-LATENT_LIMIT, LATENT_LIMIT)
         flags = grid.padded(torch.from_numpy(analysed.short[place])[None].float())
         prices = grid.padded(torch.from_numpy(worth[place])[None])
         passes: list[tuple[Symbols, Classes]] = []
@@ -177,7 +175,8 @@ class LearnedCoder:
         last: Group | None = None,
     ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
         """Go through the passes. Returns the values and the windows, without padding."""
-        values = torch.zeros(1, CHANNELS if last is None else last.channels.stop, grid.height, grid.width)
+        q = fineness(quality)
+        values = torch.zeros(1, (last or last_group(q)).channels.stop, grid.height, grid.width)
         short = torch.zeros(1, 1, grid.height, grid.width)
 
         def kept(group: Group, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
@@ -190,10 +189,9 @@ class LearnedCoder:
             scatter(short, places, found)
             return found
 
-        q = fineness(quality)
         self._prior.passes(kept, kept_windows, torch.tensor([q]), last=last or last_group(q))
         sixteenths = (values[0, :, : grid.rows, : grid.columns] * 16).clamp(-32768, 32767)
-        return sixteenths.numpy().astype(np.int16), short[0, 0, : grid.rows, : grid.columns].numpy() > 0
+        return sixteenths.permute(1, 2, 0).numpy().astype(np.int16), short[0, 0, : grid.rows, : grid.columns].numpy() > 0
 
 
 class _Grid:
@@ -264,11 +262,3 @@ def _unpacked(data: bytes, grid: _Grid, channels: int) -> tuple[Tensor | None, i
         flat[place] = unzigzag(value)
     values = torch.from_numpy(flat).reshape(1, channels, grid.rows, grid.columns)
     return F.pad(values, (0, grid.width - grid.columns, 0, grid.height - grid.rows)), at
-
-
-def _side_by_side(work: Callable[..., Result], *arguments: Sequence[Any]) -> list[Result]:
-    """What `map` gives, by all processors: what is done for a slice is too small to occupy more than one."""
-    if len(arguments[0]) == 1:  # as of most pictures: a thread, and those that torch would start from it, are not worth it
-        return list(map(work, *arguments))
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
-        return list(threads.map(work, *arguments))
