@@ -233,7 +233,7 @@ def signed(value: int) -> int:
     return -(value + 1) // 2 if value % 2 else value // 2
 
 
-def outliers(data: bytes, rows: int, columns: int) -> tuple[dict[tuple[int, int, int], int], int]:
+def outliers(data: bytes, rows: int, columns: int, channels: int) -> tuple[dict[tuple[int, int, int], int], int]:
     """What a slice begins with, by channel, row and column; and where it ends."""
     found, place = {}, -1
     count, at = leb128(data, 0)
@@ -241,9 +241,9 @@ def outliers(data: bytes, rows: int, columns: int) -> tuple[dict[tuple[int, int,
         gap, at = leb128(data, at)
         value, at = leb128(data, at)
         place += gap + 1
-        assert place < CHANNELS * rows * columns
+        assert place < channels * rows * columns
         assert value
-        found[place // (rows * columns), place // columns % rows, place % columns] = signed(value)
+        found[place % channels, place // channels // columns, place // channels % columns] = signed(value)
     return found, at
 
 
@@ -251,7 +251,8 @@ class SliceDecoder:
     """One slice: its passes, from `means` to `chroma`."""
 
     def __init__(self, weights: Weights, data: bytes, rows: int, columns: int, quality: int) -> None:
-        self.outliers, at = outliers(data, rows, columns)
+        channels = CHANNELS if fineness(quality) >= CHROMA_FROM else CHANNELS - GROUPS["chroma"]
+        self.outliers, at = outliers(data, rows, columns, channels)
         count, at = leb128(data, at)
         words = data[at + count :]
         assert words[-1:] != b"\0"
@@ -403,7 +404,7 @@ class SliceDecoder:
         No class is below `least`. Grids have every `stride`th position.
         """
         height, width = len(scale_4[0]), len(scale_4[0][0])
-        order = [(c, r, s) for c in range(len(scale_4)) for r in range(height) for s in range(width) if places(r, s)]
+        order = [(c, r, s) for r in range(height) for s in range(width) if places(r, s) for c in range(len(scale_4))]
         inside = [r * stride < self.rows and s * stride < self.columns for _, r, s in order]
         classes = [max(scale_class(scale_4[c][r][s]), least) if i else 0 for (c, r, s), i in zip(order, inside, strict=True)]
         out = [[list(row) for row in plane] for plane in known]

@@ -75,8 +75,10 @@ class Latents:
 
     def crc32(self) -> int:
         """Of the values, little-endian, then of the windows, a byte each."""
-        values, short = np.ascontiguousarray(self.values, "<i2"), np.ascontiguousarray(self.short, np.uint8)
-        return zlib.crc32(short.data, zlib.crc32(values.data))
+        found = 0
+        for row in self.values:
+            found = zlib.crc32(np.ascontiguousarray(row, "<i2").data, found)
+        return zlib.crc32(np.ascontiguousarray(self.short, np.uint8).data, found)
 
 
 @dataclass(frozen=True)
