@@ -19,8 +19,8 @@ from sdfs.codec.autoencoders.lapped import COMPONENTS, FACTOR
 from sdfs.codec.autoencoders.layout import Analysed, Group, Latents
 from sdfs.codec.autoencoders.rendering import HALO, Rendering
 from sdfs.codec.autoencoders.restoration import Restoration
+from sdfs.codec.autoencoders.side_by_side import side_by_side
 from sdfs.codec.autoencoders.tiles import Span, scaled, spans
-from sdfs.codec.side_by_side import side_by_side
 
 TILE = 1024 // FACTOR  # latent positions a tile, per side: bounds memory at about 60 MB a processor
 SMALLEST_TILE = 192 // FACTOR

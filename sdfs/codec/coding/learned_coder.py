@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfs.codec.autoencoders.layout import Analysed, Group, Latents, fineness, last_group
+from sdfs.codec.autoencoders.side_by_side import side_by_side
 from sdfs.codec.coding import slices
 from sdfs.codec.coding.entropy import CLASSES, FLAG_CLASSES, Classes, Decoder, Symbols, Tables, cheaper, encode, flag_class
 from sdfs.codec.coding.grid import Grid, Indices, Outliers, padded
 from sdfs.codec.coding.learned_prior import LearnedPrior, Places
-from sdfs.codec.side_by_side import side_by_side
 
 SLICE = 64  # latent positions, per side
 LATENT_LIMIT = 2000.0  # symbol units; latents are clamped to this when encoding, so that they fit int16
