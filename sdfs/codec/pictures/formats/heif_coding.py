@@ -13,6 +13,7 @@ from sdfs.errors import NotAPicture, Unsuitable
 _SPS = 33  # the type of a NAL unit
 _SEQUENCE_HEADER = 1  # the type of an OBU
 _UNIT_HEAD = 512  # bytes: dimensions come early
+_ZEROS = 64  # bytes of them that an arithmetic coder does not write
 _MAX_UNITS = 10_000  # a picture has one, or one for each of its slices
 
 
@@ -76,6 +77,8 @@ def _units(data: bytes, length_size: int) -> Iterator[bytes]:
         length, at = int.from_bytes(data[at : at + length_size], "big"), at + length_size
         if at + length > len(data):
             raise NotAPicture("its coded picture is cut off")
+        if data.find(bytes(3), at, at + length) >= 0:  # a unit has none: H.265, 7.4.2
+            raise NotAPicture("its coded picture has a hole of zeros")
         yield data[at : at + min(length, _UNIT_HEAD)]
         at += length
     raise Unsuitable(f"a coded picture of more than {_MAX_UNITS:,} pieces")
@@ -101,6 +104,8 @@ def av1(config: bytes, data: bytes) -> Coded:
     """Of an item's av1C property and data. Raises NotAPicture, Unsuitable."""
     if len(config) < 4:
         raise NotAPicture("its av1C property is cut off")
+    if bytes(_ZEROS) in data:
+        raise Unsuitable("a coded picture with a hole of zeros")
     sizes = tuple(_sequence_size(unit) for type_, unit in [*_obus(config[4:]), *_obus(data)] if type_ == _SEQUENCE_HEADER)
     bits = 8 if not config[2] & 0x40 else 12 if config[2] & 0x20 else 10
     return Coded(sizes, bits, bool(config[2] & 0x10))
