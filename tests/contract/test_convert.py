@@ -18,7 +18,7 @@ from sdfs.codec.pictures import as_jpeg
 from sdfs.codec.quality.scores import compare
 from sdfs.errors import NotAPicture
 from sdfs.settings import EncodeSettings
-from tests.unit.heif_samples import CASES, exif, heic, needs_cases, with_gain_map
+from tests.support.heif_samples import CASES, exif, heic, needs_cases, with_gain_map
 
 CONVERTIBLE = ["8-bit.heic", "8-bit-444.heic", "turned.heic", "thumbnail.heic", "gain-map.heic", "grid.heic", "8-bit.avif"]
 SETTINGS = EncodeSettings(50)

@@ -19,7 +19,7 @@ from PIL import Image, ImageCms, ImageOps
 from sdfs.codec.pictures import as_jpeg
 from sdfs.codec.pictures.picture import render
 from sdfs.errors import NotAPicture, Unsuitable
-from tests.unit.heif_samples import (
+from tests.support.heif_samples import (
     CASES,
     ISO_GAIN_MAP,
     Part,
@@ -34,7 +34,7 @@ from tests.unit.heif_samples import (
     needs_cases,
     with_gain_map,
 )
-from tests.unit.picture_samples import ICC, MARKER, photo
+from tests.support.picture_samples import ICC, MARKER, photo
 
 needs_exiftool = pytest.mark.skipif(shutil.which("exiftool") is None, reason="needs exiftool")
 CONVERTIBLE = ["8-bit.heic", "8-bit-444.heic", "turned.heic", "thumbnail.heic", "gain-map.heic", "grid.heic", "8-bit.avif"]

@@ -20,7 +20,7 @@ from sdfs.codec.pictures.formats import heif
 from sdfs.codec.pictures.formats.heif import Turn, examine
 from sdfs.codec.pictures.picture import find_marker, probe
 from sdfs.errors import NotAPicture, PictureError, Unsuitable
-from tests.unit.heif_samples import (
+from tests.support.heif_samples import (
     CASES,
     GAIN_MAP_XMP,
     ISO_GAIN_MAP,
@@ -37,7 +37,7 @@ from tests.unit.heif_samples import (
     needs_cases,
     with_gain_map,
 )
-from tests.unit.picture_samples import photo
+from tests.support.picture_samples import photo
 
 PLAIN_HEIC = "a HEIC picture: `--heic jpeg` stores it as a JPEG"
 PLAIN_AVIF = "an AVIF picture: `--heic jpeg` stores it as a JPEG"

@@ -181,13 +181,13 @@ def _picture(meta: Meta, item: Item, size: int) -> tuple[bytes, int, int, bool]:
     """Coding, width, height, whether it is grey: of an item that is a coded picture, or a grid of such."""
     width, height = _extent(item)
     check_claims(width, height, size)
-    if unknown := [box.type for box in item.properties if box.type not in _PROPERTIES]:
-        raise Unsuitable(f"a property {name_of(unknown[0])} that a JPEG has no place for")
     if item.type == _GRID:
         number = next(number for number, other in meta.items.items() if other is item)
         coding, grey = _grid(meta, item, meta.tiles(number), width, height)
     else:
         coding, grey = item.type, _coded(item, width, height)
+    if unknown := [box.type for box in item.properties if box.type not in _PROPERTIES]:
+        raise Unsuitable(f"a property {name_of(unknown[0])} that a JPEG has no place for")
     return coding, *_cropped(item, width, height), grey
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from sdfs.codec.pictures.formats.heif_boxes import boxes, parse_meta
-from tests.unit.picture_samples import photo
+from tests.support.picture_samples import photo
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "pictures"
 needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="needs ../shared/cases, with a file of each kind")
