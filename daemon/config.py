@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from sdfs.errors import UserError
+from sdfs.settings import Heic
 
 Originals = Literal["trash", "keep", "delete"]
 Layout = Literal["tree", "date"]
@@ -23,6 +24,7 @@ class WatchConfig:
     store: str  # absolute: a store, or a mount of one
     to: str = ""  # the folder within the store
     originals: Originals = "trash"  # what becomes of a file that the store has
+    heic: Heic = "keep"  # what becomes of HEIC and AVIF pictures: stored as they come, or as JPEGs
     layout: Layout = "tree"  # keep its folders, or sort by the date it was taken
     all_files: bool = False  # take what is no picture, too
     polling: bool = False  # look at the folder regularly instead of waiting for events: for network folders
@@ -30,7 +32,7 @@ class WatchConfig:
     rescan_seconds: float = 3600.0
 
 
-_CHOICES = {"originals": get_args(Originals), "layout": get_args(Layout)}
+_CHOICES = {"originals": get_args(Originals), "layout": get_args(Layout), "heic": get_args(Heic)}
 _TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "float": (int, float)}
 _LEAST: dict[str, float] = {"settle_seconds": 0.1, "rescan_seconds": 1.0}
 

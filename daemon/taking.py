@@ -143,7 +143,7 @@ class Taker:
         source = Path(f"{self._watch.folder}/{path}")
         for destination in layout.destinations(self._watch, path):
             with self._session.access() as access, contextlib.suppress(NameTaken):
-                return access.add(source, destination, sha256)
+                return access.add(source, destination, sha256, self._watch.heic)
         raise UserError(f"there are {layout.MOST_SUFFIXES} other files of that name in the store")
 
     def _wait(self, destination: str, sha256: str, size: int) -> FileStatus:

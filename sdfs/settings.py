@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from sdfs.errors import UserError
 
+Heic = Literal["keep", "jpeg"]  # what becomes of HEIC and AVIF pictures that come in
 BUNDLED = "bundled"  # the name of the bundled model, whichever its version
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sdfs.settings import Heic
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -26,6 +28,9 @@ def run(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="The store, or a mount of it.")],
     sources: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Files, and folders with all that is in them.")],
     to: Annotated[str, typer.Option("--to", metavar="FOLDER", help="Where to, within the store; made if it is not there.")] = "",
+    heic: Annotated[
+        Heic, typer.Option("--heic", help="jpeg: HEIC and AVIF pictures become JPEGs, where those can hold all of them.")
+    ] = "keep",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Copy files and folders into a store, and wait until they are shrunk.
@@ -40,7 +45,7 @@ def run(
     complaints, folder = Complaints(), PurePosixPath(folder_within(to))
     copies = [copy for source in sources for copy in _plan(source, folder, complaints)]
     with open_access(store_of(store)) as access, progress(quiet=quiet) as bars:
-        _copy(access, copies, bars, complaints)
+        _copy(access, copies, heic, bars, complaints)
         shrink(access, bars)
     complaints.settle()
 
@@ -61,7 +66,7 @@ def _plan(source: Path, to: PurePosixPath, complaints: Complaints) -> Iterator[_
                 yield _Copy(path, str(to / source.name / path.relative_to(source)))
 
 
-def _copy(access: Access, copies: list[_Copy], bars: Progress, complaints: Complaints) -> None:
+def _copy(access: Access, copies: list[_Copy], heic: Heic, bars: Progress, complaints: Complaints) -> None:
     for copy in bars.track(copies, description="copying"):
         with complaints.of_one_file():
-            access.add(copy.source, copy.destination)
+            access.add(copy.source, copy.destination, heic=heic)

@@ -13,7 +13,7 @@ from sdfs.blob.metadata import MAX_METADATA_BYTES, unpack_metadata
 from sdfs.blob.signatures import HEAD_BYTES, picture_format
 from sdfs.codec.making import Making, kept_sections, largest_render, marker_of, origin, render_for, render_of, to_grey
 from sdfs.codec.memory_budget import MemoryBudget
-from sdfs.codec.pictures import alpha, behind
+from sdfs.codec.pictures import alpha, as_jpeg, behind
 from sdfs.codec.pictures.exact import unwrap_exact, wrap_exact
 from sdfs.codec.pictures.formats.shared import MAX_PIXELS
 from sdfs.codec.pictures.picture import Picture, find_marker, probe, render
@@ -53,6 +53,17 @@ class Codec:
             picture = probe(data)
             kept = self._keep_latents(data, picture, reference) if reference else None
             return kept or Making(data, picture, settings).blob(self._models.named(settings.model))
+        except Unsuitable as reason:
+            return _pack_exact(data, str(reason))
+
+    def convert(self, data: bytes, settings: EncodeSettings) -> bytes:
+        """A blob of a HEIC or AVIF file: latents whose render is a JPEG; where they will not do, the file exactly. "format" tells which.
+
+        Raises NotAPicture; ModelMissing, ModelError.
+        """
+        try:
+            picture, size = as_jpeg.convert(data)
+            return Making(data, picture, settings, size).blob(self._models.named(settings.model))
         except Unsuitable as reason:
             return _pack_exact(data, str(reason))
 

@@ -34,8 +34,10 @@ MOST_LETTERS = 8  # squares of text that are looked at besides the others
 class Making:
     """One picture on its way into a blob."""
 
-    def __init__(self, data: bytes, picture: Picture, settings: EncodeSettings) -> None:
+    def __init__(self, data: bytes, picture: Picture, settings: EncodeSettings, size: int | None = None) -> None:
+        """`size`: bytes of a render, where it is not to have the size of `data`."""
         self._data, self._picture, self._settings = data, picture, settings
+        self._size = len(data) if size is None else size
         self._asked = Asked(settings.quality)
         self._least = Scores(settings.min_psnr, settings.min_ms_ssim)
         self._bound = Bound.asked(settings.quality, self._least)
@@ -44,8 +46,8 @@ class Making:
 
     def blob(self, model: ResidentModel) -> bytes:
         """The smallest blob that keeps the promise. Raises Unsuitable with the reason why the picture is to stay exact."""
-        if len(self._data) > largest_render(self._picture):
-            raise Unsuitable(f"{len(self._data)} bytes are more than its pixels need")
+        if self._size > largest_render(self._picture):
+            raise Unsuitable(f"{self._size} bytes are more than its pixels need")
         pixels, refusals = self._picture.pixels, []
         sample = Sample(pixels, squares_with_text(pixels, MOST_LETTERS))
         for one in self._plans(model, sample):
@@ -102,9 +104,7 @@ class Making:
             "latents_crc32": encoded.latents_crc32,
             **encoded.header,
         }
-        fitted, rendered, seen = render_for(
-            picture, to_grey(encoded.pixels) if grey else encoded.pixels, len(self._data), marker_of(header)
-        )
+        fitted, rendered, seen = render_for(picture, to_grey(encoded.pixels) if grey else encoded.pixels, self._size, marker_of(header))
         scores, place = compare(picture.pixels, seen), worst_place(picture.pixels, seen, self._bound)
         judged = sample.judge(seen, [Corner(max(0, place.y - SIDE // 2), max(0, place.x - SIDE // 2))])
         header |= {"scores": scores.as_dict() | judged.as_dict() | place.as_dict(), **render_of(fitted, rendered)}

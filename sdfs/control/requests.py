@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Protocol, get_args, get_origin, get_type_hints
 
 from sdfs.control.answers import FileStatus, Listed, Reason, Statistics, StoreStatus, Trashed, Usage, Wish
+from sdfs.settings import Heic
 from sdfs.system.no_follow import is_path
 
 VERSION = 1  # of the protocol; another one whenever a program of the last one would misunderstand it
@@ -23,11 +24,12 @@ TreePath = Annotated[str, is_path]
 class Access(Protocol):
     """The owner's services. Paths are those of the mount, with or without a leading slash. All raise UserError and its kin."""
 
-    def add(self, source: Path, destination: str, sha256: str | None = None) -> TreePath:
+    def add(self, source: Path, destination: str, sha256: str | None = None, heic: Heic = "keep") -> TreePath:
         """Copy a file, with times and permissions, to the new name `destination`; returns where it is, durable and queued.
 
         `sha256`: what its content must hash to (hexadecimal); if the store has that already, as `find` knows, nothing is copied, and it
-        returns where that is. Raises NameTaken, StoreFull, SourceChanged.
+        returns where that is. `heic`: "jpeg" has a HEIC or AVIF picture made a JPEG, with .jpg for its extension, and shrunk at once; one
+        of which a JPEG cannot hold all, or that would not be smaller then, is copied. Raises NameTaken, StoreFull, SourceChanged.
         """
 
     def sync(self, progress: Progress) -> None:

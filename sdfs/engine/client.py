@@ -78,6 +78,10 @@ class Engine:
         header = {"settings": asdict(settings), "reference_size": None if reference is None else len(reference)}
         return self._submit(Request(messages.ENCODE, data + (reference or b""), header))
 
+    def convert(self, data: bytes, settings: EncodeSettings) -> Future[bytes]:
+        """The blob of a HEIC or AVIF file, once no decode waits. All as in `sdfs.codec.codec.Codec.convert`."""
+        return self._submit(Request(messages.CONVERT, data, {"settings": asdict(settings)}))
+
     def decode(self, key: str, blob: bytes, *, model: str | None = None, ahead: bool = False) -> Future[bytes]:
         """The render of a blob, before all encodes. `key` names the blob: calls with the same key meanwhile share one decode.
 

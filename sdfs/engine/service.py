@@ -43,6 +43,8 @@ class Coder(Protocol):
 
     def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> bytes: ...
 
+    def convert(self, data: bytes, settings: EncodeSettings) -> bytes: ...
+
     def decode(self, blob: bytes, *, model: str | None = None) -> bytes: ...
 
     def figures(self) -> dict[str, Any]: ...
@@ -69,6 +71,7 @@ def serve(sock: socket.socket, codec: Coder) -> None:
         queues[type_] = queue.SimpleQueue()
         for _ in range(threads):
             threading.Thread(target=_work, args=(answers, codec, queues[type_], niceness), daemon=True).start()
+    queues[messages.CONVERT] = queues[messages.ENCODE]
     with contextlib.suppress(OSError), sock.makefile("rb") as stream:
         answers.send(Message(messages.READY, header=codec.figures()))
         while (message := messages.receive(stream)) is not None:
@@ -90,6 +93,8 @@ def _answer(codec: Coder, request: Message) -> Message:
             data, reference = _parts(request)
             settings = EncodeSettings.parse(request.header["settings"])
             result = codec.encode(data, settings, reference=reference)
+        elif request.type == messages.CONVERT:
+            result = codec.convert(request.payload, EncodeSettings.parse(request.header["settings"]))
         else:
             result = codec.decode(request.payload, model=request.header["model"])
         return Message(messages.RESULT, request.id, codec.figures(), result)

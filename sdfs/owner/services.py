@@ -23,12 +23,13 @@ from sdfs.owner.census import Census, count, engine_figures, resident_bytes
 from sdfs.owner.file_status import all_files, file_status, latent_blob, listed, reasons
 from sdfs.owner.jobs import restoring
 from sdfs.owner.jobs.compressor import Compressor
-from sdfs.owner.jobs.importing import import_file
+from sdfs.owner.jobs.importing import import_as_jpeg, import_file
 from sdfs.owner.jobs.recompressing import recompress
 from sdfs.owner.renders.disk_cache import DiskCache
 from sdfs.owner.renders.renders import Renders
 from sdfs.owner.store.store import INTERNAL
 from sdfs.owner.tree.tree import Tree
+from sdfs.settings import Heic
 from sdfs.system.files import fsync_path
 
 _CHUNK_BYTES = 1 << 20
@@ -68,7 +69,7 @@ class Services:
         self._on_hand_over = on_hand_over
         self._adding = threading.Lock()
 
-    def add(self, source: Path, destination: str, sha256: str | None = None) -> str:
+    def add(self, source: Path, destination: str, sha256: str | None = None, heic: Heic = "keep") -> str:
         self._refuse_read_only()
         path = self._path(destination)
         with _user_errors(f"{source} → {path}"):
@@ -77,17 +78,19 @@ class Services:
                 if not stat.S_ISREG((status := os.fstat(fd)).st_mode):
                     raise UserError(f"{source} is no regular file")
                 if sha256 is None:
-                    return self._import(fd, path, None)
+                    return self._import(fd, path, None, heic)
                 with self._adding:  # or two of them would both not find it
                     known = self.find(sha256, status.st_size)
-                    return known.path if known is not None else self._import(fd, path, sha256)
+                    return known.path if known is not None else self._import(fd, path, sha256, heic)
             finally:
                 os.close(fd)
 
-    def _import(self, fd: int, path: str, sha256: str | None) -> str:
+    def _import(self, fd: int, path: str, sha256: str | None, heic: Heic) -> str:
         folder = self.tree.backing(posixpath.dirname(path))
         self._refuse_inner(folder)
         self._make_folders(folder)
+        if heic == "jpeg":
+            return import_as_jpeg(self.tree, self._engine, fd, path, sha256)
         import_file(self.tree, fd, path, sha256)
         return path
 

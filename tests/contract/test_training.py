@@ -161,7 +161,7 @@ def test_an_export_is_what_the_coder_reads(crops: Path, tmp_path: Path, monkeypa
     autoencoder, coder = BundledAutoencoder(exported, "", torch.device("cpu"), torch.float32), LearnedCoder(exported)
     crop = np.load(crops)[0]
     data, latents = coder.encode(autoencoder.encode(crop, 70), 70, worth(crop))
-    assert coder.decode(data, 16, 16, 70).bytes() == latents.bytes()
+    assert coder.decode(data, 16, 16, 70).crc32() == latents.crc32()
     np.testing.assert_array_equal(exported["prior.quality.levels"], run.average["prior.quality.levels"])
 
 

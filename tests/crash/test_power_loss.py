@@ -23,7 +23,7 @@ from sdfs.owner.store.fsck import check
 from sdfs.owner.store.store import init
 from sdfs.owner.tree.handle import Handle
 from sdfs.settings import DEFAULTS
-from tests.support.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import HEIC, JPEG_OF_HEIC, LosslessEngine
 from tests.support.recorder import Recording, View, recording
 from tests.support.replay import Disk, Outcome, outcomes
 
@@ -175,6 +175,13 @@ def add(session: Session) -> None:
     session.shrink()
 
 
+def add_a_heic_as_a_jpeg(session: Session) -> None:
+    source = session.outside / "source.heic"
+    source.write_bytes(HEIC)
+    session.owner.services.add(source, "years/2024/a.heic", heic="jpeg")
+    session.promise("/years/2024/a.jpg", JPEG_OF_HEIC)
+
+
 def add_bytes_that_begin_like_a_blob(session: Session) -> None:
     source = session.outside / "raw"
     source.write_bytes(RAW)
@@ -294,6 +301,7 @@ SCENARIOS = (
     rename_a_folder,
     unlink,
     add,
+    add_a_heic_as_a_jpeg,
     add_bytes_that_begin_like_a_blob,
     write_bytes_that_begin_like_a_blob,
     write_in_place,

@@ -14,7 +14,7 @@ from pathlib import Path
 import lz4.frame
 
 from sdfs.blob import container
-from sdfs.blob.container import KIND_LZ4, KIND_RAW
+from sdfs.blob.container import KIND_LATENT, KIND_LZ4, KIND_RAW
 from sdfs.blob.signatures import picture_format
 from sdfs.engine.interface import EngineStats
 from sdfs.errors import NotAPicture, SdfsError
@@ -23,13 +23,24 @@ from sdfs.settings import EncodeSettings
 PICTURE = b"\xff\xd8\xff" + b"picture " * 1000 + b"END"
 
 
+HEIC = b"\0\0\0\x18ftypheic" + PICTURE
+DEEP_HEIC = HEIC.replace(b"picture", b"10 bits")
+JPEG_OF_HEIC = b"\xff\xd8\xff" + HEIC
+
+
 class LosslessEngine:
-    """A picture is whole if it ends with b"END"."""
+    """A picture is whole if it ends with b"END". A HEIC cannot be a JPEG if it has 10 bits; else its "latents" are the JPEG."""
 
     def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> Future[bytes]:
+        return self._answer(data, data)
+
+    def convert(self, data: bytes, settings: EncodeSettings) -> Future[bytes]:
+        return self._answer(data, data if b"10 bits" in data else b"\xff\xd8\xff" + data)
+
+    def _answer(self, original: bytes, render: bytes) -> Future[bytes]:
         future: Future[bytes] = Future()
         try:
-            future.set_result(_encode(data))
+            future.set_result(_encode(original, render))
         except SdfsError as error:
             future.set_exception(error)
         return future
@@ -57,19 +68,21 @@ class LosslessEngine:
         pass
 
 
-def _encode(data: bytes) -> bytes:
-    if not data.endswith(b"END"):
+def _encode(original: bytes, render: bytes) -> bytes:
+    if not original.endswith(b"END"):
         raise NotAPicture("it has no end")
-    digest = hashlib.sha256(data).hexdigest()
     header = {
-        "format": picture_format(data[:16]),
+        "format": picture_format(render[:16]),
         "width": 4,
         "height": 3,
-        "original_size": len(data),
-        "original_sha256": digest,
+        "original_size": len(original),
+        "original_sha256": hashlib.sha256(original).hexdigest(),
         "reason": "tests keep every picture",
     }
-    return container.pack(KIND_LZ4, len(data), header, {"file": lz4.frame.compress(data)})
+    if render is original:
+        return container.pack(KIND_LZ4, len(render), header, {"file": lz4.frame.compress(render)})
+    header |= {"render": hashlib.sha256(render).hexdigest()[:16], "weights": "", "quality": 50, "latents_crc32": 0}
+    return container.pack(KIND_LATENT, len(render), header, {"file": lz4.frame.compress(render)})
 
 
 if __name__ == "__main__":

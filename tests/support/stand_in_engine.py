@@ -29,6 +29,9 @@ class Obedient:
     def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> bytes:
         return self.decode(data) + f" AT {settings}".encode()
 
+    def convert(self, data: bytes, settings: EncodeSettings) -> bytes:
+        return b"CONVERTED " + self.encode(data, settings)
+
     def decode(self, blob: bytes, *, model: str | None = None) -> bytes:
         words = iter(blob.decode().split())
         for word in words:

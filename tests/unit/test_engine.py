@@ -59,6 +59,11 @@ def test_encode_returns_what_the_codec_made_with_these_settings(engine: Engine) 
     assert engine.encode(b"photo", settings).result(PATIENCE) == f"PHOTO AT {settings}".encode()
 
 
+def test_convert_returns_what_the_codec_made_with_these_settings(engine: Engine) -> None:
+    settings = EncodeSettings(7, "other", Effort.BEST, 20.5, 0.5)
+    assert engine.convert(b"photo", settings).result(PATIENCE) == f"CONVERTED PHOTO AT {settings}".encode()
+
+
 def test_decode_returns_what_the_codec_rendered(engine: Engine) -> None:
     assert engine.decode("key", b"blob").result(PATIENCE) == b"BLOB"
 
@@ -140,6 +145,7 @@ def test_the_processors_are_the_readers_decodes_before_those_ahead_and_the_encod
     ahead = engine.decode("key", b"nice", ahead=True).result(PATIENCE)
     assert int(ahead) == min(int(decode) + AHEAD_NICENESS, 19)  # the largest there is
     assert int(encode.split()[0]) == min(int(decode) + ENCODE_NICENESS, 19)
+    assert engine.convert(b"nice", DEFAULTS).result(PATIENCE).split()[1] == encode.split()[0]
 
 
 def busy(engine: Engine, log: Path, go: Path) -> list[Future[bytes]]:

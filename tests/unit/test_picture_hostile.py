@@ -16,7 +16,16 @@ from sdfs.errors import DoesNotFit, NotAPicture, Unsuitable
 from tests.support.picture_samples import MARKER, SUITABLE, suitable
 
 SMALL = [name for name in SUITABLE if "camera" not in name]
-HEADS = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP", b"BM\0\0\0\0\0\0\0\0\0\0\0\0", b"II*\0", b"MM\0*"]
+HEADS = [
+    b"\0\0\0\x18ftypheic",
+    b"\0\0\0\x18ftypavif",
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"RIFF\0\0\0\0WEBP",
+    b"BM\0\0\0\0\0\0\0\0\0\0\0\0",
+    b"II*\0",
+    b"MM\0*",
+]
 EDGES = st.sampled_from([0, 1, 2, 63, 64, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
 
 

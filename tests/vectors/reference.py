@@ -233,7 +233,7 @@ def signed(value: int) -> int:
     return -(value + 1) // 2 if value % 2 else value // 2
 
 
-def outliers(data: bytes, rows: int, columns: int) -> tuple[dict[tuple[int, int, int], int], int]:
+def outliers(data: bytes, rows: int, columns: int, channels: int) -> tuple[dict[tuple[int, int, int], int], int]:
     """What a slice begins with, by channel, row and column; and where it ends."""
     found, place = {}, -1
     count, at = leb128(data, 0)
@@ -241,9 +241,9 @@ def outliers(data: bytes, rows: int, columns: int) -> tuple[dict[tuple[int, int,
         gap, at = leb128(data, at)
         value, at = leb128(data, at)
         place += gap + 1
-        assert place < CHANNELS * rows * columns
+        assert place < channels * rows * columns
         assert value
-        found[place // (rows * columns), place // columns % rows, place % columns] = signed(value)
+        found[place % channels, place // channels // columns, place // channels % columns] = signed(value)
     return found, at
 
 
@@ -251,7 +251,8 @@ class SliceDecoder:
     """One slice: its passes, from `means` to `chroma`."""
 
     def __init__(self, weights: Weights, data: bytes, rows: int, columns: int, quality: int) -> None:
-        self.outliers, at = outliers(data, rows, columns)
+        channels = CHANNELS if fineness(quality) >= CHROMA_FROM else CHANNELS - GROUPS["chroma"]
+        self.outliers, at = outliers(data, rows, columns, channels)
         count, at = leb128(data, at)
         words = data[at + count :]
         assert words[-1:] != b"\0"
@@ -403,7 +404,7 @@ class SliceDecoder:
         No class is below `least`. Grids have every `stride`th position.
         """
         height, width = len(scale_4[0]), len(scale_4[0][0])
-        order = [(c, r, s) for c in range(len(scale_4)) for r in range(height) for s in range(width) if places(r, s)]
+        order = [(c, r, s) for r in range(height) for s in range(width) if places(r, s) for c in range(len(scale_4))]
         inside = [r * stride < self.rows and s * stride < self.columns for _, r, s in order]
         classes = [max(scale_class(scale_4[c][r][s]), least) if i else 0 for (c, r, s), i in zip(order, inside, strict=True)]
         out = [[list(row) for row in plane] for plane in known]
@@ -498,7 +499,7 @@ def unlap(line: list[float], border: int, angles: tuple[float, ...]) -> None:
 
 
 def decode_latents(blob: bytes, weights: Weights) -> tuple[dict[str, Any], Grid, list[list[int]]]:
-    """The header, the quantised latents (1/16 symbol units) and the windows of a latent blob; asserts every checksum."""
+    """The header, the latents (1/16 symbol units) of the channels that the quality has, and the windows; asserts every checksum."""
     magic, version, kind, _, _, _, length, crc = struct.unpack_from("<8sHBBIQII", blob)
     assert (magic, version, kind) == (b"\x89SDFS\r\n\x1a", 1, 1)
     assert zlib.crc32(blob[:28]) == crc
@@ -531,6 +532,8 @@ def decode_latents(blob: bytes, weights: Weights) -> tuple[dict[str, Any], Grid,
         for plane, decoded in zip([*latents, short], [*part, flags], strict=True):
             for r in range(height):
                 plane[top + r][left : left + width] = [min(max(v, -32768), 32767) for v in decoded[r][:width]]
-    packed = b"".join(struct.pack(f"<{columns}h", *row) for plane in latents for row in plane) + b"".join(map(bytes, short))
+    coded = latents[: CHANNELS if fineness(header["quality"]) >= CHROMA_FROM else CHANNELS - GROUPS["chroma"]]
+    positions = ([plane[r][s] for plane in coded] for r in range(rows) for s in range(columns))
+    packed = b"".join(struct.pack(f"<{len(coded)}h", *values) for values in positions) + b"".join(map(bytes, short))
     assert zlib.crc32(packed) == header["latents_crc32"]
-    return header, latents, short
+    return header, coded, short

@@ -62,7 +62,7 @@ def test_the_reference_decoder_reads_the_same_latents(name: str) -> None:
     assert parsed.preamble.kind == KIND_LATENT
     rows, columns = -(-header["height"] // 16), -(-header["width"] // 16)
     latents = coder.decode(parsed.sections["latents"], rows, columns, header["quality"])
-    np.testing.assert_array_equal(latents.values, np.array(reference))
+    np.testing.assert_array_equal(latents.values, np.array(reference).transpose(1, 2, 0))
     np.testing.assert_array_equal(latents.short, np.array(short, bool))
 
 

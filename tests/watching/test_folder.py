@@ -28,7 +28,7 @@ from sdfs.owner.owner import Owner
 from sdfs.owner.serving import serving
 from sdfs.owner.store.store import init
 from sdfs.system.backoff import Backoff
-from tests.support.lossless_engine import LosslessEngine
+from tests.support.lossless_engine import DEEP_HEIC, HEIC, JPEG_OF_HEIC, LosslessEngine
 from tests.support.waiting import eventually
 
 own = partial(Owner, engine=LosslessEngine)
@@ -125,6 +125,52 @@ class TestWhatIsTaken:
         (place.folder / "a.jpg").write_bytes(picture())
         place.start()
         place.moved("a.jpg")
+
+    def test_a_heic_as_it_comes(self, place: Place) -> None:
+        place.start()
+        (place.folder / "a.heic").write_bytes(HEIC)
+        place.moved("a.heic")
+        place.stop()
+        assert place.taken() == {"a.heic": HEIC}
+
+    def test_a_heic_as_a_jpeg(self, place: Place) -> None:
+        place.settings["heic"] = "jpeg"
+        place.start()
+        (place.folder / "a.HEIC").write_bytes(HEIC)
+        eventually(lambda: place.in_store("a.jpg") and not place.left())
+        place.stop()
+        assert place.taken() == {"a.jpg": JPEG_OF_HEIC}
+
+    def test_a_heic_that_cannot_be_a_jpeg_as_it_comes(self, place: Place) -> None:
+        place.settings["heic"] = "jpeg"
+        place.start()
+        (place.folder / "a.heic").write_bytes(DEEP_HEIC)
+        place.moved("a.heic")
+        place.stop()
+        assert place.taken() == {"a.heic": DEEP_HEIC}
+
+    def test_a_heic_once_whatever_it_is_called(self, place: Place) -> None:
+        place.settings["heic"] = "jpeg"
+        for name in ("a.heic", "b.heic", "c.heic"):
+            (place.folder / name).write_bytes(HEIC)
+        place.start()
+        eventually(lambda: not place.left())
+        place.stop()
+        place.start()
+        (place.folder / "d.heic").write_bytes(HEIC)
+        eventually(lambda: not place.left())
+        place.stop()
+        assert place.taken() == {"a.jpg": JPEG_OF_HEIC}
+
+    def test_two_heics_of_one_name(self, place: Place) -> None:
+        place.settings["heic"] = "jpeg"
+        other = HEIC.replace(b"picture", b"another")
+        for content in (HEIC, other):
+            place.start()
+            (place.folder / "a.heic").write_bytes(content)
+            eventually(lambda: not place.left())
+            place.stop()
+        assert place.taken() == {"a.jpg": JPEG_OF_HEIC, "a-1.jpg": b"\xff\xd8\xff" + other}
 
     def test_pictures_in_folders_keep_them(self, place: Place) -> None:
         place.settings["to"] = "photos"

@@ -539,7 +539,7 @@ def test_a_watched_folder_that_is_replaced_between_two_checks_is_watched_again(r
         for number in range(10):  # the new folder often has the inode number of the old one
             shutil.rmtree(root)
             path = write(root / f"{number}.jpg")
-            eventually(lambda path=path: path in heard.files, watcher)  # type: ignore[misc]
+            eventually(lambda path=path: path in heard.files, meanwhile=watcher.check)  # type: ignore[misc]
 
 
 def test_a_watched_folder_that_becomes_a_file_is_lost(root: Path, heard: Heard) -> None:

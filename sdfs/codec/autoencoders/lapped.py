@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
+from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -46,6 +47,11 @@ def _colour(device: torch.device) -> tuple[Tensor, Tensor]:
 def to_components(rgb: Tensor) -> Tensor:
     """RGB (B, 3, H, W) float32 in 0..255 -> components, 0 in the middle of the scale."""
     return torch.einsum("dc,bchw->bdhw", _colour(rgb.device)[0], rgb - _MIDDLE)
+
+
+def from_components() -> Tensor:
+    """What a unit of each component adds to red, green and blue: (3, 3) float32."""
+    return _colour(torch.device("cpu"))[1]
 
 
 def to_rgb(components: Tensor) -> Tensor:
@@ -109,6 +115,41 @@ def _blocks(device: torch.device) -> tuple[Tensor, Tensor]:
     pair = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64) / math.sqrt(2)
     short[means] = torch.kron(pair, pair) @ short[means]
     return long[order].float().to(device), short[order].float().to(device)
+
+
+class Window(IntEnum):
+    """What a position has; outside a picture there are none."""
+
+    LONG = 0
+    SHORT = 1
+    ABSENT = 2
+
+
+@functools.cache
+@torch.inference_mode(False)  # or whoever trains later could not use it
+def around_corner(windows: tuple[Window, Window, Window, Window]) -> Tensor:
+    """What `inverse` makes of four positions in the 16 x 16 samples around the corner that they share.
+
+    windows: of the upper left, upper right, lower left and lower right position -> (4, BANDS, 256) float32: of each position and band
+    the samples, cell by cell of 8 x 8. Nothing else reaches these samples.
+    """
+    blocks, lappings = _blocks(torch.device("cpu")), (*_lappings(torch.device("cpu")), torch.eye(FACTOR))
+
+    def lapping(first: Window, second: Window) -> Tensor:
+        return lappings[max(first, second)]
+
+    samples = torch.zeros(4, BANDS, FACTOR, FACTOR)
+    for position, window in enumerate(windows):
+        if window is not Window.ABSENT:
+            halves = tuple((slice(0, _HALF), slice(_HALF, FACTOR))[half] for half in divmod(position, 2))
+            opposite = tuple((slice(_HALF, FACTOR), slice(0, _HALF))[half] for half in divmod(position, 2))
+            samples[position, :, halves[0], halves[1]] = blocks[window].view(BANDS, FACTOR, FACTOR)[:, opposite[0], opposite[1]]
+    (upper_left, upper_right, lower_left, lower_right), left, upper = windows, samples[..., :_HALF], samples[..., :_HALF, :]
+    left[:] = lapping(upper_left, lower_left).T @ left
+    samples[..., _HALF:] = lapping(upper_right, lower_right).T @ samples[..., _HALF:]
+    upper[:] = upper @ lapping(upper_left, upper_right)
+    samples[..., _HALF:, :] = samples[..., _HALF:, :] @ lapping(lower_left, lower_right)
+    return samples.reshape(4, BANDS, 2, _HALF, 2, _HALF).transpose(3, 4).reshape(4, BANDS, FACTOR**2)
 
 
 def _lap_rows(planes: Tensor, short: Tensor, inverse: bool) -> Tensor:

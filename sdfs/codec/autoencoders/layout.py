@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
+import zlib
 from dataclasses import dataclass
 from enum import Enum
 
@@ -69,19 +70,22 @@ DETAIL_CHANNELS = slice(Group.LOW.channels.start, Group.MIDDLE.channels.stop)
 class Latents:
     """What is coded of a picture, on a grid of (h, w) positions."""
 
-    values: NDArray[np.int16]  # (CHANNELS, h, w), or the first of them, in 1/16 symbol units
+    values: NDArray[np.int16]  # (h, w, channels), those of the first groups, in 1/16 symbol units
     short: NDArray[np.bool_]  # (h, w): positions with short windows
 
-    def bytes(self) -> bytes:
-        """What the checksum of latents is of: the values, little-endian, then the windows, a byte each."""
-        return self.values.astype("<i2").tobytes() + self.short.astype(np.uint8).tobytes()
+    def crc32(self) -> int:
+        """Of the values, little-endian, then of the windows, a byte each."""
+        found = 0
+        for row in self.values:
+            found = zlib.crc32(np.ascontiguousarray(row, "<i2").data, found)
+        return zlib.crc32(np.ascontiguousarray(self.short, np.uint8).data, found)
 
 
 @dataclass(frozen=True)
 class Analysed:
     """A picture whose latents are not quantised yet, on a grid of (h, w) positions."""
 
-    latents: NDArray[np.float32]  # (CHANNELS, h, w), in symbol units
+    latents: NDArray[np.float32]  # (h, w, channels), those that the quality has, in symbol units
     short: NDArray[np.bool_]  # (h, w)
 
 

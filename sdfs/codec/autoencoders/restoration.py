@@ -16,10 +16,9 @@ from sdfs.codec.autoencoders.layout import DETAIL, LEVELS, interpolate
 
 CELL = 8  # side of the pixels that are channels of one position to the network
 CELL_CHANNELS = COMPONENTS * CELL**2
-HALO = 64  # pixels; no corrected pixel depends on anything farther away
 _FINE, _COARSE = 96, 128  # channels at 1/8 and 1/16
-_NEIGHBOURS = 4 * COMPONENTS
-_UNIT = 1 / CELL  # of a quantisation step: about what quantisation does to a sample
+NEIGHBOURS = 4 * COMPONENTS
+UNIT = 1 / CELL  # of a quantisation step: about what quantisation does to a sample
 
 
 def _convolution(inputs: int, outputs: int, side: int = 1) -> nn.Conv2d:
@@ -29,6 +28,11 @@ def _convolution(inputs: int, outputs: int, side: int = 1) -> nn.Conv2d:
 def squash(x: Tensor) -> Tensor:
     """x for small x, the signed square root of large ones."""
     return x / x.abs().add_(1).sqrt_()
+
+
+def squash_(x: Tensor) -> Tensor:
+    """`squash` in place."""
+    return x.div_(x.abs().add_(1).sqrt_())
 
 
 class Residual(nn.Module):
@@ -49,7 +53,7 @@ class Restoration(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.into = _convolution(CELL_CHANNELS + _NEIGHBOURS, _FINE)
+        self.into = _convolution(CELL_CHANNELS + NEIGHBOURS, _FINE)
         self.latents = _convolution(DETAIL, _COARSE)
         self.latents_around = _convolution(_COARSE, _COARSE, 3)
         self.up = _convolution(_COARSE, 4 * _FINE)
@@ -65,12 +69,9 @@ class Restoration(nn.Module):
         components (B, 3, H, W) float32, H and W multiples of 16; detail (B, DETAIL, H/16, W/16): latents in symbol units, without the
         means of positions; short (B, H/16, W/16) bool; step (B,): of quantisation; q (B,) fineness -> (B, 3, H, W) float32.
         """
-        return from_cells(self.cells(to_cells(components), detail, short, step, q))
-
-    def cells(self, cells: Tensor, detail: Tensor, short: Tensor, step: Tensor, q: Tensor) -> Tensor:
-        """The same on cells (B, H/8, W/8, 192), as `to_cells` makes them."""
+        cells = to_cells(components)
         dtype = self.into.weight.dtype
-        unit = (step * _UNIT)[:, None, None, None]
+        unit = (step * UNIT)[:, None, None, None]
         x = squash((_deviations(cells) / unit).to(dtype)).permute(0, 3, 1, 2)
         y = squash(detail.to(dtype)).contiguous(memory_format=torch.channels_last)
         y = self.latents_around(F.silu(self.latents(y)))
@@ -79,7 +80,7 @@ class Restoration(nn.Module):
         fine = short.repeat_interleave(FACTOR // CELL, 1).repeat_interleave(FACTOR // CELL, 2)
         h = h * (gain + fine[:, None] * self.short[:, None, None]).to(dtype).contiguous(memory_format=torch.channels_last)
         correction = self.out(self.body(F.silu(h))).permute(0, 2, 3, 1).float()
-        return torch.addcmul(cells, correction, unit)
+        return from_cells(torch.addcmul(cells, correction, unit))
 
 
 def to_cells(components: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -16,13 +17,14 @@ from sdfs.codec.autoencoders import lapped, layout
 from sdfs.codec.autoencoders.interface import Pixels
 from sdfs.codec.autoencoders.lapped import COMPONENTS, FACTOR
 from sdfs.codec.autoencoders.layout import Analysed, Group, Latents
-from sdfs.codec.autoencoders.restoration import CELL, HALO, Restoration, from_cells, to_cells
+from sdfs.codec.autoencoders.rendering import HALO, Rendering
+from sdfs.codec.autoencoders.restoration import Restoration
+from sdfs.codec.autoencoders.side_by_side import side_by_side
 from sdfs.codec.autoencoders.tiles import Span, scaled, spans
 
-TILE = 1024 // FACTOR  # latent positions a tile, per side: bounds memory at about 150 MB
+TILE = 1024 // FACTOR  # latent positions a tile, per side: bounds memory at about 60 MB a processor
 SMALLEST_TILE = 192 // FACTOR
 LARGEST_ERROR = 4  # of 0…255: what another number format than float32 may do to a pixel. bfloat16 does 1
-_DECODE_HALO = HALO // FACTOR
 _ENCODE_HALO = 2  # positions: the windows of one beside the tile shape it, and are chosen by what lies around that one
 _TEST_SIDE, _TEST_QUALITY = 64, 50
 Result = TypeVar("Result")
@@ -70,23 +72,12 @@ class _Network:
         restoration.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(device, restoration, tile)
 
-    @torch.inference_mode()
     def decode(self, latents: Latents, quality: int, height: int, width: int) -> Pixels:
         rows, columns = latents.short.shape
         pixels = np.empty((rows * FACTOR, columns * FACTOR, COMPONENTS), np.uint8)
-        fineness = layout.fineness(quality)
-        q = torch.tensor([fineness], device=self.device)
-        step, steps = torch.exp2(layout.log2_step(q)), torch.exp2(layout.log2_steps(q))[:, :, None, None]
-        used = layout.last_group(fineness).channels.stop
-        for y in spans(rows, self.tile, _DECODE_HALO):
-            for x in spans(columns, self.tile, _DECODE_HALO):
-                values = torch.from_numpy(latents.values[:used, y.outer, x.outer]).to(self.device)[None].float() / 16
-                short = torch.from_numpy(latents.short[y.outer, x.outer]).to(self.device)[None]
-                components = lapped.inverse(layout.to_coefficients(values * steps[:, :used]), short)
-                cells = self.restoration.cells(to_cells(components), values[:, layout.DETAIL_CHANNELS], short, step, q)
-                cells = cells[:, scaled(y.kept, FACTOR // CELL), scaled(x.kept, FACTOR // CELL)]
-                rgb = lapped.to_rgb(from_cells(cells)).clamp_(0, 255).round_().to(torch.uint8)
-                pixels[scaled(y.inner, FACTOR), scaled(x.inner, FACTOR)] = rgb[0].permute(1, 2, 0).cpu().numpy()
+        rendering = Rendering(self.restoration, quality)
+        tiles = list(itertools.product(spans(rows, self.tile, HALO), spans(columns, self.tile, HALO)))
+        side_by_side(lambda tile: rendering.render(latents, tile[0], tile[1], pixels), tiles)
         return pixels[:height, :width]
 
 
@@ -97,9 +88,9 @@ def thumbnail(latents: Latents, quality: int, factor: int) -> Pixels:
     """
     used = (Group.MEAN if factor == FACTOR else Group.LOW).channels.stop
     side = FACTOR // factor
-    steps = torch.exp2(layout.log2_steps(torch.tensor([layout.fineness(quality)])))[:, :used, None, None]
-    coefficients = layout.to_coefficients(torch.from_numpy(latents.values[:used])[None].float() / 16 * steps, side**2)
-    rgb = lapped.to_rgb(lapped.reduced(coefficients, side)).clamp_(0, 255).round_().to(torch.uint8)
+    steps = torch.exp2(layout.log2_steps(torch.tensor([layout.fineness(quality)])))[0, :used] / 16
+    values = (torch.from_numpy(latents.values[:, :, :used]).float() * steps).permute(2, 0, 1)[None]
+    rgb = lapped.to_rgb(lapped.reduced(layout.to_coefficients(values, side**2), side)).clamp_(0, 255).round_().to(torch.uint8)
     return rgb[0].permute(1, 2, 0).numpy()
 
 
@@ -134,9 +125,9 @@ class BundledAutoencoder:
         height, width = pixels.shape[:2]
         rows, columns = -(-height // FACTOR), -(-width // FACTOR)
         padded = np.pad(pixels, ((0, rows * FACTOR - height), (0, columns * FACTOR - width), (0, 0)), mode="edge")
-        latents, short = np.zeros((layout.CHANNELS, rows, columns), np.float32), np.zeros((rows, columns), np.bool_)
         fineness = layout.fineness(quality)
         q, used = torch.tensor([fineness]), layout.last_group(fineness).channels.stop
+        latents, short = np.empty((rows, columns, used), np.float32), np.empty((rows, columns), np.bool_)
         step, steps = torch.exp2(layout.log2_step(q)), torch.exp2(layout.log2_steps(q))[:, :used, None, None]
         for y in spans(rows, self._tile, _ENCODE_HALO):
             for x in spans(columns, self._tile, _ENCODE_HALO):
@@ -145,7 +136,7 @@ class BundledAutoencoder:
                 windows = lapped.choose(components, step)
                 coefficients = layout.to_channels(lapped.forward(components, windows))[:, :used] / steps
                 here = (y.inner, x.inner)
-                latents[:used, *here] = _kept(coefficients[0], y, x).numpy()
+                latents[here] = _kept(coefficients[0], y, x).permute(1, 2, 0).numpy()
                 short[here] = _kept(windows, y, x)[0].numpy()
         return Analysed(latents, short)
 
@@ -181,5 +172,5 @@ def _noise() -> tuple[Latents, int, int, int]:
     """What a number format is tested with: something to decode, of all frequencies."""
     side = _TEST_SIDE // FACTOR
     random = np.random.default_rng(0)
-    values = np.clip(random.laplace(0, 16, (layout.CHANNELS, side, side)), -2000, 2000).astype(np.int16)
+    values = np.clip(random.laplace(0, 16, (side, side, layout.CHANNELS)), -2000, 2000).astype(np.int16)
     return Latents(values, random.random((side, side)) < 0.5), _TEST_QUALITY, _TEST_SIDE, _TEST_SIDE

@@ -143,22 +143,19 @@ class Decoder:
     def read(self, classes: Classes) -> Symbols:
         """The symbols of the next pass, int32, in the order of `classes`."""
         coded = np.flatnonzero(classes)  # often few
-        kinds = classes[coded]
-        order = coded[np.argsort(kinds, kind="stable")]
+        order = coded[np.argsort(classes[coded], kind="stable")]
+        kinds = classes[order]
         counts = np.bincount(kinds, minlength=self._tables.classes)
-        symbols = np.zeros(len(classes), np.int32)
-        if len(coded):
-            symbols[order] = np.concatenate([self._read_class(int(index), int(counts[index])) for index in np.flatnonzero(counts)])
-        return symbols
-
-    def _read_class(self, index: int, count: int) -> Symbols:
-        reach = int(self._tables.reach[index])
-        symbols: Symbols = np.asarray(self._coder.decode(self._tables.model(index), count), np.int32) - reach
-        for position in np.flatnonzero(symbols == reach + 1):
+        parts = [self._coder.decode(self._tables.model(index), int(counts[index])) for index in np.flatnonzero(counts).tolist()]
+        reach = self._tables.reach[kinds]
+        found: Symbols = np.concatenate([np.zeros(0, np.int32), *parts]) - reach
+        for position in np.flatnonzero(found > reach).tolist():
             value, self._at = read_leb128(self._escapes, self._at)
             if value > 2 * SYMBOL_LIMIT:
                 raise DamagedError(f"entropy-coded data: escape {value} is out of range")
-            symbols[position] = unzigzag(value)
+            found[position] = unzigzag(value)
+        symbols = np.zeros(len(classes), np.int32)
+        symbols[order] = found
         return symbols
 
     def finish(self) -> None:

@@ -4,7 +4,7 @@ Where the prior is sure that symbols are 0 they are not coded. A picture may kno
 pixels, which photos do not have. So a slice begins with a list of the few symbols that are not 0 there all the same.
 
 The grid is cut into slices of up to SLICE x SLICE positions, each coded by itself, which bounds the memory of a decode; its passes are
-those of `priors.learned`. Positions that pad a slice to a multiple of GRID are class 0.
+those of `learned_prior`. Positions that pad a slice to a multiple of GRID are class 0.
 
 An encoder is told what error is worth: of a symbol and the next one towards 0 it then takes the one that costs less, in error and
 bits together (rate-distortion optimised quantisation). Decoders do not know.
@@ -12,48 +12,29 @@ bits together (rate-distortion optimised quantisation). Decoders do not know.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdfs.codec.autoencoders.layout import CHANNELS, Analysed, Group, Latents, fineness, last_group
+from sdfs.codec.autoencoders.layout import Analysed, Group, Latents, fineness, last_group
+from sdfs.codec.autoencoders.side_by_side import side_by_side
 from sdfs.codec.coding import slices
-from sdfs.codec.coding.entropy import (
-    CLASSES,
-    FLAG_CLASSES,
-    SYMBOL_LIMIT,
-    Classes,
-    Decoder,
-    Symbols,
-    Tables,
-    cheaper,
-    encode,
-    flag_class,
-    leb128,
-    read_leb128,
-    scale_class,
-    unzigzag,
-    zigzag,
-)
-from sdfs.codec.coding.learned_prior import GRID, LearnedPrior, Places, pick, scatter
-from sdfs.errors import DamagedError
+from sdfs.codec.coding.entropy import CLASSES, FLAG_CLASSES, Classes, Decoder, Symbols, Tables, cheaper, encode, flag_class
+from sdfs.codec.coding.grid import Grid, Indices, Outliers, padded
+from sdfs.codec.coding.learned_prior import LearnedPrior, Places
 
 SLICE = 64  # latent positions, per side
 LATENT_LIMIT = 2000.0  # symbol units; latents are clamped to this when encoding, so that they fit int16
 TABLES = CLASSES + FLAG_CLASSES
-_ALWAYS_CODED = (Group.MEAN, Group.LOW)  # groups whose symbols are of class 1 at least, because a mean may be wrong
 _OUTLIER_BITS = 40.0  # about what an outlier takes: what it has to be worth
-_MOST_THREADS = 4  # each takes some 30 MB for its slice
+_SPARSE = 8  # where only one value in so many is not 0, they are written one by one
 
 Worth = NDArray[np.float32]  # (h, w): bits that a squared error of one symbol unit is worth
-Result = TypeVar("Result")
+Floats = NDArray[np.float32]
 
 
 class LearnedCoder:
@@ -70,13 +51,14 @@ class LearnedCoder:
 
     def encode(self, analysed: Analysed, quality: int, worth: Worth) -> tuple[bytes, Latents]:
         """The bytes of all slices, and what a decoder will get. `worth`, (h, w): as of `sdfs.codec.quality.rate_distortion`."""
-        quantised = np.zeros(analysed.latents.shape, np.int16)
+        rows, columns = analysed.short.shape
+        found = _Found(rows, columns, last_group(fineness(quality)))
 
         def code(place: slices.Place) -> bytes:
-            passes, outliers, quantised[:, *place] = self._quantise(analysed, place, quality, worth)
-            return _packed(outliers) + encode(passes, self._tables)
+            encoding = self._encoding(analysed, place, quality, worth, found)
+            return encoding.outliers.pack() + encode(encoding.passes, self._tables)
 
-        return slices.join(_side_by_side(code, _places(analysed))), Latents(quantised, analysed.short)
+        return slices.join(side_by_side(code, list(slices.places(rows, columns, SLICE)))), found.latents()
 
     def decode(self, data: bytes, rows: int, columns: int, quality: int, last: Group | None = None) -> Latents:
         """Inverse of `encode`. Raises DamagedError where `data` does not hold exactly these slices.
@@ -84,191 +66,174 @@ class LearnedCoder:
         `last`: groups after it are left out, their bytes unread and unchecked.
         """
         parts = slices.split(data, rows, columns, SLICE)
-        channels = CHANNELS if last is None else last.channels.stop
-        quantised, short = np.zeros((channels, rows, columns), np.int16), np.zeros((rows, columns), np.bool_)
+        found = _Found(rows, columns, last or last_group(fineness(quality)))
 
         def decode(place: slices.Place, part: bytes) -> None:
-            height, width = place[0].stop - place[0].start, place[1].stop - place[1].start
-            quantised[:, *place], short[place] = self._decode_slice(part, height, width, quality, last)
+            decoding = _Decoding(Grid(place), part, last_group(fineness(quality)).channels.stop, self._tables)
+            self._walk(decoding, place, quality, found)
+            if last is None:
+                decoding.decoder.finish()
 
-        _side_by_side(decode, list(slices.places(rows, columns, SLICE)), parts)
-        return Latents(quantised, short)
+        side_by_side(decode, list(slices.places(rows, columns, SLICE)), parts)
+        return found.latents()
 
     def symbols(self, analysed: Analysed, quality: int, worth: Worth) -> list[tuple[Symbols, Classes]]:
         """The symbols and classes of all passes of all slices: what calibration counts."""
-        parts = (self._quantise(analysed, place, quality, worth)[0] for place in _places(analysed))
-        return [one for passes in parts for one in passes]
+        rows, columns = analysed.short.shape
+        found = _Found(rows, columns, last_group(fineness(quality)))
+        return [
+            one for place in slices.places(rows, columns, SLICE) for one in self._encoding(analysed, place, quality, worth, found).passes
+        ]
 
-    @torch.no_grad()
-    def _quantise(
-        self, analysed: Analysed, place: slices.Place, quality: int, worth: Worth
-    ) -> tuple[list[tuple[Symbols, Classes]], Tensor, NDArray[np.int16]]:
-        """The passes; outliers (CHANNELS, rows, columns); the values that a decoder will get."""
-        grid = _Grid(*worth[place].shape)
-        y = grid.padded(torch.from_numpy(analysed.latents[:, *place])).clamp(-LATENT_LIMIT, LATENT_LIMIT)
-        flags = grid.padded(torch.from_numpy(analysed.short[place])[None].float())
-        prices = grid.padded(torch.from_numpy(worth[place])[None])
-        passes: list[tuple[Symbols, Classes]] = []
-        outliers = torch.zeros_like(y)
+    def _encoding(self, analysed: Analysed, place: slices.Place, quality: int, worth: Worth, found: _Found) -> _Encoding:
+        encoding = _Encoding(Grid(place), analysed.latents[place][:, :, : found.channels], analysed.short[place], worth[place], self._bits)
+        self._walk(encoding, place, quality, found)
+        return encoding
+
+    @torch.inference_mode()
+    def _walk(self, way: _Way, place: slices.Place, quality: int, found: _Found) -> None:
+        """Go through the passes of a slice, and keep what a decoder gets."""
+        values, short = found.of(place)
 
         def step(group: Group, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
-            residuals = pick(y[:, group.channels], places) - mean
-            classes = grid.classes(log2_scale, group, places, residuals.shape)
-            coded, price = torch.from_numpy(classes.reshape(residuals.shape) > 0), pick(prices, places)
-            symbols = self._cheapest(residuals, classes.reshape(residuals.shape), price) * coded
-            passes.append((symbols.numpy().astype(np.int32).ravel(), classes))
-            if group not in _ALWAYS_CODED:
-                nearest = torch.round(residuals)
-                saved = price * (residuals.square() - (residuals - nearest).square())
-                rare = torch.where(~coded & grid.inside(places) & (saved > _OUTLIER_BITS), nearest, 0.0)
-                scatter(outliers[:, group.channels], places, rare)
-                symbols = symbols + rare
-            return symbols + mean
+            shape = (*way.grid.positions(places).shape, group.size)
+            passed, changed = way.values(group, places, _channels_last(mean), np.broadcast_to(_channels_last(log2_scale), shape))
+            _keep(values[:, :, group.channels], way.grid.positions(places), passed, changed)
+            return torch.from_numpy(passed.reshape(1, *shape)).permute(0, 3, 1, 2)
 
         def windows(places: Places, logit: Tensor) -> Tensor:
-            known = pick(flags, places)
-            classes = grid.flag_classes(logit, places)
-            passes.append((np.where(classes > 0, known.numpy().astype(np.int32).ravel() * 2 - 1, 0).astype(np.int32), classes))
-            return known * torch.from_numpy(classes.reshape(known.shape) > 0)
+            positions = way.grid.positions(places)
+            flags = way.windows(positions.ravel(), flag_class(_channels_last(logit).ravel()))
+            short[divmod(positions.ravel(), way.grid.width)] = flags
+            return torch.from_numpy(flags.astype(np.float32).reshape(logit.shape))
 
-        values = self._walk(grid, quality, step, windows)[0]
-        return passes, outliers[0, :, : grid.rows, : grid.columns], values
+        self._prior.passes(step, windows, torch.tensor([fineness(quality)]), last=found.last)
 
-    def _cheapest(self, residuals: Tensor, classes: Classes, prices: Tensor) -> Tensor:
+
+class _Found:
+    """The latents of a picture while they are found. Its sides are padded, so that slices are."""
+
+    def __init__(self, rows: int, columns: int, last: Group) -> None:
+        self._rows, self._columns, self.last, self.channels = rows, columns, last, last.channels.stop
+        self._values = np.zeros((padded(rows), padded(columns), self.channels), np.int16)
+        self._short = np.zeros((padded(rows), padded(columns)), np.bool_)
+
+    def of(self, place: slices.Place) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+        """Of a slice, padded: values (h, w, channels), windows (h, w)."""
+        rows, columns = (slice(part.start, padded(part.stop)) for part in place)
+        return self._values[rows, columns], self._short[rows, columns]
+
+    def latents(self) -> Latents:
+        inside = slice(self._rows), slice(self._columns)
+        return Latents(self._values[inside], self._short[inside])
+
+
+def _keep(values: NDArray[np.int16], positions: Indices, passed: Floats, changed: Indices | None) -> None:
+    """Put what a pass gave, flat, into values (h, w, channels). `changed`: which of it is not 0; None: any."""
+    width, channels = values.shape[1:]
+    if changed is None or len(changed) * _SPARSE > len(passed):
+        values[divmod(positions.ravel(), width)] = _sixteenths(passed).reshape(-1, channels)
+    else:
+        number, channel = divmod(changed, channels)
+        values[*divmod(positions.ravel()[number], width), channel] = _sixteenths(passed[changed])
+
+
+def _sixteenths(values: Floats) -> NDArray[np.int16]:
+    return np.clip(values * 16, -32768, 32767).astype(np.int16)
+
+
+def _channels_last(x: Tensor) -> Floats:
+    """(1, C, h, w) -> (h, w, C)."""
+    found: Floats = x[0].permute(1, 2, 0).numpy()
+    return found
+
+
+class _Way(Protocol):
+    """Encoding or decoding of one slice."""
+
+    grid: Grid
+
+    def values(self, group: Group, places: Places, mean: Floats, log2_scale: Floats) -> tuple[Floats, Indices | None]:
+        """Of a pass (h, w, channels), flat, and which of them are not 0, or None where any may be; a mean of one number is 0."""
+
+    def windows(self, positions: Indices, classes: Classes) -> NDArray[np.bool_]:
+        """Of a pass (n,)."""
+
+
+def _expected(mean: Floats, shape: tuple[int, ...]) -> Floats:
+    """A mean for all symbols of a pass, flat, to be changed."""
+    return np.zeros(int(np.prod(shape)), np.float32) if mean.size == 1 else np.broadcast_to(mean, shape).flatten()
+
+
+class _Decoding:
+    def __init__(self, grid: Grid, data: bytes, channels: int, tables: Tables) -> None:
+        """Raises DamagedError."""
+        self.grid, self._outliers = grid, Outliers(grid, channels)
+        self.decoder = Decoder(data[self._outliers.unpack(data) :], tables)
+
+    def values(self, group: Group, places: Places, mean: Floats, log2_scale: Floats) -> tuple[Floats, Indices | None]:
+        coded, classes = self.grid.coded(log2_scale, group, places)
+        symbols = self.decoder.read(classes)
+        values = _expected(mean, log2_scale.shape)
+        values[coded] += symbols
+        rare, sizes = self._outliers.of(group, places)
+        values[rare] += sizes
+        return values, np.concatenate([coded[symbols != 0], rare]) if mean.size == 1 else None
+
+    def windows(self, positions: Indices, classes: Classes) -> NDArray[np.bool_]:
+        inside = self.grid.inside(positions)
+        flags = np.zeros(len(positions), np.bool_)
+        flags[inside] = self.decoder.read(classes[inside]) > 0
+        return flags
+
+
+class _Encoding:
+    def __init__(self, grid: Grid, latents: Floats, short: NDArray[np.bool_], worth: Worth, bits: Floats) -> None:
+        self.grid, self._bits = grid, bits
+        border = ((0, grid.height - grid.rows), (0, grid.width - grid.columns))
+        wanted = np.pad(latents, (*border, (0, 0)), mode="edge").clip(-LATENT_LIMIT, LATENT_LIMIT)
+        self._latents, self._short = wanted.reshape(-1, latents.shape[2]), np.pad(short, border).ravel()
+        self._worth = np.pad(worth, border).ravel()
+        self.passes: list[tuple[Symbols, Classes]] = []
+        self.outliers = Outliers(grid, latents.shape[2])
+
+    def values(self, group: Group, places: Places, mean: Floats, log2_scale: Floats) -> tuple[Floats, Indices | None]:
+        positions = self.grid.positions(places).ravel()
+        values = _expected(mean, log2_scale.shape)
+        residuals = self._latents[positions, group.channels].ravel() - values
+        coded, classes = self.grid.coded(log2_scale, group, places)
+        symbols = self._cheapest(residuals[coded], classes, self._worth[positions[coded // group.size]])
+        self.passes.append((symbols, classes))
+        values[coded] += symbols
+        if mean.size > 1:
+            return values, None
+        rare, sizes = self._rare(residuals, coded, positions, group)
+        values[rare] += sizes
+        return values, np.concatenate([coded[symbols != 0], rare])
+
+    def _cheapest(self, residuals: Floats, classes: Classes, worth: Floats) -> Symbols:
         """Of the nearest symbols and the next ones towards 0 those that cost less."""
-        magnitudes, worth = residuals.abs().numpy(), prices.numpy()
-        nearest = np.floor(magnitudes + np.float32(0.5))
-        likely = nearest > 0  # most are 0, and remain so
-        chosen = nearest.copy()
-        worth = np.broadcast_to(worth, nearest.shape)[likely]
-        sizes = magnitudes[likely]
-        chosen[likely], _ = cheaper(nearest[likely], classes[likely], self._bits, lambda symbols: worth * np.square(sizes - symbols))
-        return residuals.sign() * torch.from_numpy(chosen)
+        sizes = np.abs(residuals)
+        chosen = np.floor(sizes + np.float32(0.5))
+        likely = np.flatnonzero(chosen)  # most are 0, and remain so
+        of_these, price = sizes[likely], worth[likely]
+        chosen[likely], _ = cheaper(chosen[likely], classes[likely], self._bits, lambda symbols: price * np.square(of_these - symbols))
+        return np.copysign(chosen, residuals).astype(np.int32)
 
-    @torch.no_grad()
-    def _decode_slice(
-        self, data: bytes, rows: int, columns: int, quality: int, last: Group | None
-    ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-        grid = _Grid(rows, columns)
-        outliers, at = _unpacked(data, grid, last_group(fineness(quality)).channels.stop)
-        decoder = Decoder(data[at:], self._tables)
+    def _rare(self, residuals: Floats, coded: Indices, positions: Indices, group: Group) -> tuple[Indices, Indices]:
+        """Which symbols that are not coded become outliers, and their values."""
+        far = np.abs(residuals) > 0.5
+        far[coded] = False
+        rare = np.flatnonzero(far)
+        where, left = positions[rare // group.size], residuals[rare]
+        nearest = np.rint(left)
+        saved = self._worth[where] * (np.square(left) - np.square(left - nearest))
+        worth_it = self.grid.inside(where) & (saved > _OUTLIER_BITS)
+        rare, where, nearest = rare[worth_it], where[worth_it], nearest[worth_it].astype(np.intp)
+        self.outliers.add(where, group.channels.start + rare % group.size, nearest)
+        return rare, nearest
 
-        def step(group: Group, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
-            shape = (1, group.size, *grid.shape(places))
-            symbols = decoder.read(grid.classes(log2_scale, group, places, shape))
-            values = torch.from_numpy(symbols.astype(np.float32).reshape(shape)) + mean
-            return values if outliers is None else values + pick(outliers[:, group.channels], places)
-
-        def windows(places: Places, logit: Tensor) -> Tensor:
-            symbols = decoder.read(grid.flag_classes(logit, places))
-            return torch.from_numpy((symbols > 0).astype(np.float32).reshape(logit.shape))
-
-        found = self._walk(grid, quality, step, windows, last)
-        if last is None:
-            decoder.finish()
-        return found
-
-    def _walk(
-        self,
-        grid: _Grid,
-        quality: int,
-        step: Callable[[Group, Places, Tensor, Tensor], Tensor],
-        windows: Callable[[Places, Tensor], Tensor],
-        last: Group | None = None,
-    ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-        """Go through the passes. Returns the values and the windows, without padding."""
-        values = torch.zeros(1, CHANNELS if last is None else last.channels.stop, grid.height, grid.width)
-        short = torch.zeros(1, 1, grid.height, grid.width)
-
-        def kept(group: Group, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
-            found = step(group, places, mean, log2_scale)
-            scatter(values[:, group.channels], places, found)
-            return found
-
-        def kept_windows(places: Places, logit: Tensor) -> Tensor:
-            found = windows(places, logit)
-            scatter(short, places, found)
-            return found
-
-        q = fineness(quality)
-        self._prior.passes(kept, kept_windows, torch.tensor([q]), last=last or last_group(q))
-        sixteenths = (values[0, :, : grid.rows, : grid.columns] * 16).clamp(-32768, 32767)
-        return sixteenths.numpy().astype(np.int16), short[0, 0, : grid.rows, : grid.columns].numpy() > 0
-
-
-class _Grid:
-    """Of a slice, padded to multiples of GRID."""
-
-    def __init__(self, rows: int, columns: int) -> None:
-        self.rows, self.columns = rows, columns
-        self.height, self.width = (-(-size // GRID) * GRID for size in (rows, columns))
-        inside = torch.zeros(1, 1, self.height, self.width, dtype=torch.bool)
-        inside[:, :, :rows, :columns] = True
-        self._inside = {places: pick(inside, places) for places in Places}
-
-    def padded(self, x: Tensor) -> Tensor:
-        """(C, rows, columns) -> (1, C, height, width), the last rows and columns repeated."""
-        return F.pad(x[None], (0, self.width - self.columns, 0, self.height - self.rows), mode="replicate")
-
-    def shape(self, places: Places) -> tuple[int, int]:
-        """Rows and columns as `pick` gives them."""
-        found = self._inside[places].shape
-        return found[2], found[3]
-
-    def inside(self, places: Places) -> Tensor:
-        """Which positions are not padding: (1, 1, h, w) bool, as `pick` gives them."""
-        return self._inside[places]
-
-    def classes(self, log2_scale: Tensor, group: Group, places: Places, shape: Sequence[int]) -> Classes:
-        """Of a pass of this shape (1, C, h, w), by channel, row, column; 0 outside the slice."""
-        classes = np.broadcast_to(scale_class(log2_scale.numpy()), tuple(shape))
-        if group in _ALWAYS_CODED:
-            classes = np.maximum(classes, np.uint8(1))
-        return np.where(self._inside[places].numpy(), classes, np.uint8(0)).ravel()
-
-    def flag_classes(self, logit: Tensor, places: Places) -> Classes:
-        return np.where(self._inside[places].numpy(), flag_class(logit.numpy()), np.uint8(0)).ravel()
-
-
-def _places(analysed: Analysed) -> list[slices.Place]:
-    rows, columns = analysed.short.shape
-    return list(slices.places(rows, columns, SLICE))
-
-
-def _packed(outliers: Tensor) -> bytes:
-    """A list of what is not 0 in (CHANNELS, rows, columns): how many, then of each how far it is from the one before, and its value."""
-    flat = outliers.flatten().numpy()
-    places = np.flatnonzero(flat)
-    gaps = np.diff(places, prepend=-1) - 1
-    packed = bytearray(leb128(len(places)))
-    for gap, value in zip(gaps.tolist(), flat[places].tolist(), strict=True):
-        packed += leb128(gap) + leb128(zigzag(int(value)))
-    return bytes(packed)
-
-
-def _unpacked(data: bytes, grid: _Grid, channels: int) -> tuple[Tensor | None, int]:
-    """Inverse of `_packed`, of the first `channels`: (1, channels, height, width), or None where there are none; where the list ends.
-
-    Raises DamagedError.
-    """
-    count, at = read_leb128(data, 0)
-    if not count:
-        return None, at
-    flat, place = np.zeros(channels * grid.rows * grid.columns, np.float32), -1
-    for _ in range(count):
-        gap, at = read_leb128(data, at)
-        value, at = read_leb128(data, at)
-        place += gap + 1
-        if place >= len(flat) or not 0 < value <= 2 * SYMBOL_LIMIT:
-            raise DamagedError("latents: an outlier is out of range")
-        flat[place] = unzigzag(value)
-    values = torch.from_numpy(flat).reshape(1, channels, grid.rows, grid.columns)
-    return F.pad(values, (0, grid.width - grid.columns, 0, grid.height - grid.rows)), at
-
-
-def _side_by_side(work: Callable[..., Result], *arguments: Sequence[Any]) -> list[Result]:
-    """What `map` gives, by all processors: what is done for a slice is too small to occupy more than one."""
-    if len(arguments[0]) == 1:  # as of most pictures: a thread, and those that torch would start from it, are not worth it
-        return list(map(work, *arguments))
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
-        return list(threads.map(work, *arguments))
+    def windows(self, positions: Indices, classes: Classes) -> NDArray[np.bool_]:
+        inside, flags = self.grid.inside(positions), self._short[positions]
+        self.passes.append((flags[inside].astype(np.int32) * 2 - 1, classes[inside]))
+        return flags

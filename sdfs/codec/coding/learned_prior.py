@@ -10,17 +10,19 @@ first its centres (odd rows and columns), then what is left; the coarsest corner
     pass 13      CHROMA   where the quality has it
 
 All arithmetic is exact, on any machine and in any order of summation: every number is a dyadic rational that float32 holds. Weights are
-multiples of 2^-8; activations are multiples of 1/16 from 0 to 15.9375 after each layer; no layer's weights add up to more than 2^24 of
-these products (`LearnedPrior.check`). The same code trains: rounding passes gradients through.
+multiples of 2^-8; activations are multiples of 1/16 from 0 to 15.9375 after each layer, and counted in these; no layer's weights add up
+to more than 2^24 of these products (`LearnedPrior.check`). The same code trains: rounding passes gradients through.
 
-Scales are base-2 logarithms of standard deviations in symbol units, in steps of 1/16; values are multiples of 1/16 symbol unit.
+Scales are base-2 logarithms of standard deviations in symbol units; values are multiples of 1/16 symbol unit. Within this module tensors
+are (B, H, W, C), which products of matrices want; others are given and give (B, C, H, W).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,12 +33,14 @@ from sdfs.errors import DamagedError
 FEATURES = 64
 GRID = 4  # a grid's rows and columns are multiples of this
 _WEIGHT_STEP = 2.0**-8
-_ACTIVATION_STEP = 2.0**-4
-_ACTIVATION_LIMIT = 16 - _ACTIVATION_STEP
+_ACTIVATION_BITS = 4  # of fractions
+_ACTIVATION_STEP = 2.0**-_ACTIVATION_BITS
+_ACTIVATION_LIMIT = 255  # steps
 _VALUE_STEP = 2.0**-4
 _VALUE_LIMIT = 2048.0  # values are seen clamped to this
 _MEAN_STEP = 2.0**-10  # of weights from values to means, which are summed in float64
 _MANTISSA_BITS, _ONE_BITS = 23, 0x3F800000  # of a float32
+_HALF_BITS = 1 << (_MANTISSA_BITS - _ACTIVATION_BITS - 1)  # half a step of an activation
 _EXACT = 2**24  # float32 holds whole numbers up to this
 _RESTRAINED = 0.8  # of it is left to weights in training
 _MOST_ADDED = 512  # of what layers and tables add to each other
@@ -60,23 +64,7 @@ def pick(x: Tensor, places: Places) -> Tensor:
 
     The far ones, H and W multiples of 4: as these of the corners.
     """
-    match places:
-        case Places.ALL:
-            return x
-        case Places.FAR_CORNERS:
-            return pick(pick(x, Places.CORNERS), Places.CORNERS)
-        case Places.FAR_CENTRES:
-            return pick(pick(x, Places.CORNERS), Places.CENTRES)
-        case Places.FAR_ODD:
-            return pick(pick(x, Places.CORNERS), Places.ODD)
-        case Places.CORNERS:
-            return x[:, :, 0::2, 0::2]
-        case Places.CENTRES:
-            return x[:, :, 1::2, 1::2]
-        case Places.EVEN:
-            return interleave(x[:, :, 0::2, 0::2], x[:, :, 1::2, 1::2])
-        case Places.ODD:
-            return interleave(x[:, :, 0::2, 1::2], x[:, :, 1::2, 0::2])
+    return _first(_picked(_last(x), places))
 
 
 def scatter(whole: Tensor, places: Places, part: Tensor) -> None:
@@ -100,42 +88,82 @@ def scatter(whole: Tensor, places: Places, part: Tensor) -> None:
             whole[:, :, 0::2, 1::2], whole[:, :, 1::2, 0::2] = part[:, :, 0::2], part[:, :, 1::2]
 
 
-def interleave(even_rows: Tensor, odd_rows: Tensor) -> Tensor:
-    """Half of a checkerboard (B, C, H, W/2), as `pick` gives it, from its even and its odd rows (B, C, H/2, W/2): corners and centres."""
-    return torch.stack([even_rows, odd_rows], 3).flatten(2, 3)
+def _last(x: Tensor) -> Tensor:
+    """Channels first -> channels last."""
+    return x.permute(0, 2, 3, 1)
 
 
-def merge(even: Tensor, odd: Tensor) -> Tensor:
-    """Even and odd positions (B, C, H, W/2), as `pick` gives them -> (B, C, H, W)."""
-    rows0 = torch.stack([even[:, :, 0::2], odd[:, :, 0::2]], 4).flatten(3, 4)
-    rows1 = torch.stack([odd[:, :, 1::2], even[:, :, 1::2]], 4).flatten(3, 4)
-    return torch.stack([rows0, rows1], 3).flatten(2, 3)
+def _first(x: Tensor) -> Tensor:
+    """Inverse of `_last`."""
+    return x.permute(0, 3, 1, 2)
 
 
-def neighbours(x: Tensor, outside: str = "constant") -> Tensor:
-    """Up, down, left and right neighbours, stacked as channels: (B, 4C, H, W).
+def _picked(x: Tensor, places: Places) -> Tensor:
+    """As `pick`, channels last."""
+    match places:
+        case Places.ALL:
+            return x
+        case Places.FAR_CORNERS:
+            return _picked(_picked(x, Places.CORNERS), Places.CORNERS)
+        case Places.FAR_CENTRES:
+            return _picked(_picked(x, Places.CORNERS), Places.CENTRES)
+        case Places.FAR_ODD:
+            return _picked(_picked(x, Places.CORNERS), Places.ODD)
+        case Places.CORNERS:
+            return x[:, 0::2, 0::2]
+        case Places.CENTRES:
+            return x[:, 1::2, 1::2]
+        case Places.EVEN:
+            return _interleaved(x[:, 0::2, 0::2], x[:, 1::2, 1::2])
+        case Places.ODD:
+            return _interleaved(x[:, 0::2, 1::2], x[:, 1::2, 0::2])
 
-    `outside`: a mode of `torch.nn.functional.pad`: zeros, or with "reflect" the neighbour on the other side.
-    """
-    p = F.pad(x, (1, 1, 1, 1), mode=outside)
-    return torch.cat([p[:, :, :-2, 1:-1], p[:, :, 2:, 1:-1], p[:, :, 1:-1, :-2], p[:, :, 1:-1, 2:]], 1)
+
+def _interleaved(even_rows: Tensor, odd_rows: Tensor) -> Tensor:
+    """Half of a checkerboard (B, H, W/2, C), as `pick` gives it, from its even and its odd rows (B, H/2, W/2, C): corners and centres."""
+    return torch.stack([even_rows, odd_rows], 2).flatten(1, 2)
 
 
-def beside_odd(even: Tensor) -> Tensor:
-    """Even positions (B, C, H, W/2) -> the four neighbours of each odd one, stacked as channels: (B, 4C, H, W/2)."""
-    return pick(neighbours(merge(even, torch.zeros_like(even))), Places.ODD)
+def _merged(even: Tensor, odd: Tensor) -> Tensor:
+    """Even and odd positions (B, H, W/2, C), as `pick` gives them -> (B, H, W, C)."""
+    batch, height, half, channels = even.shape
+    whole = even.new_empty(batch, height, 2 * half, channels)
+    for half_of, places in ((even, Places.EVEN), (odd, Places.ODD)):
+        scatter(_first(whole), places, _first(half_of))
+    return whole
 
 
-def diagonals(x: Tensor) -> Tensor:
-    """Corners (B, C, h, w), as `pick` gives them -> the four around each centre (the border's are repeated), as channels: (B, 4C, h, w)."""
-    p = F.pad(x, (0, 1, 0, 1), mode="replicate")
-    return torch.cat([p[:, :, :-1, :-1], p[:, :, :-1, 1:], p[:, :, 1:, :-1], p[:, :, 1:, 1:]], 1)
+def _ring(even: Tensor, *, reflected: bool) -> Tensor:
+    """Half of a checkerboard with what lies beyond its border: zeros, or, reflected, what lies on the other side of an odd position."""
+    if not reflected:
+        return F.pad(even, (0, 0, 1, 1, 1, 1))
+    rows = torch.cat([even[:, 1:2], even, even[:, -2:-1]], 1)
+    return torch.cat([rows[:, :, :1], rows, rows[:, :, -1:]], 2)
 
 
-def magnitude(y: Tensor) -> Tensor:
-    """log2(1 + 2|y|), linear between powers of two: the bits of a float32 are just that, of 1 + 2|y|."""
-    bits = (y.detach().abs() * 2 + 1).view(torch.int32)
-    return (bits - _ONE_BITS).float() * 2.0**-_MANTISSA_BITS
+def _beside_odd(even: Tensor, *, reflected: bool = False) -> Tensor:
+    """Even positions (B, H, W/2, C) -> the upper, lower, left and right neighbour of each odd one, as channels: (B, H, W/2, 4C)."""
+    ring, channels = _ring(even, reflected=reflected), even.shape[3]
+    beside = even.new_empty(*even.shape[:3], 4, channels)
+    beside[:, :, :, 0], beside[:, :, :, 1] = ring[:, :-2, 1:-1], ring[:, 2:, 1:-1]
+    # in even rows an even position is to the left of the odd one of its number, in odd rows to the right
+    beside[:, 0::2, :, 2], beside[:, 1::2, :, 2] = ring[:, 1:-1:2, 1:-1], ring[:, 2:-1:2, :-2]
+    beside[:, 0::2, :, 3], beside[:, 1::2, :, 3] = ring[:, 1:-1:2, 2:], ring[:, 2:-1:2, 1:-1]
+    return beside.flatten(3)
+
+
+def _diagonals(x: Tensor) -> Tensor:
+    """Corners (B, h, w, C), as `pick` gives them -> the four around each centre (the border's are repeated), as channels: (B, h, w, 4C)."""
+    rows = torch.cat([x, x[:, -1:]], 1)
+    p = torch.cat([rows, rows[:, :, -1:]], 2)
+    return torch.cat([p[:, :-1, :-1], p[:, :-1, 1:], p[:, 1:, :-1], p[:, 1:, 1:]], 3)
+
+
+def _moved(x: Tensor, steps: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """What lies so far down and to the right of each position, one step at most; beyond the border what is nearest to it."""
+    p = _last(F.pad(_first(x), (1, 1, 1, 1), mode="replicate"))
+    height, width = x.shape[1:3]
+    return [p[:, 1 + down : 1 + down + height, 1 + right : 1 + right + width] for down, right in steps]
 
 
 def _rounded(x: Tensor, step: float) -> Tensor:
@@ -145,25 +173,56 @@ def _rounded(x: Tensor, step: float) -> Tensor:
 
 
 def _activated(x: Tensor) -> Tensor:
-    return _rounded(x, _ACTIVATION_STEP).clamp(0, _ACTIVATION_LIMIT)
+    """Rounded, from 0 to _ACTIVATION_LIMIT. Works in place where nothing trains."""
+    if x.requires_grad:
+        return _rounded(x, 1.0).clamp(0, _ACTIVATION_LIMIT)
+    return x.add_(0.5).floor_().clamp_(0, _ACTIVATION_LIMIT)
 
 
 def _seen(values: Tensor) -> Tensor:
-    """Magnitudes of values as a layer gets them."""
-    return _activated(magnitude(values.clamp(-_VALUE_LIMIT, _VALUE_LIMIT)))
+    """Magnitudes of values as a layer gets them: log2(1 + 2|y|), linear between powers of two, rounded.
+
+    The bits of a float32 are just that, of 1 + 2|y|.
+    """
+    bits = values.detach().abs().clamp_(max=_VALUE_LIMIT).mul_(2).add_(1).view(torch.int32)
+    return bits.sub_(_ONE_BITS - _HALF_BITS).bitwise_right_shift_(_MANTISSA_BITS - _ACTIVATION_BITS).float()
+
+
+def _any(x: Tensor) -> Tensor:
+    """Where positions (B, H, W, C) have anything but zeros: (B, H, W) bool."""
+    bits = x.contiguous().numpy().view(np.int64 if x.shape[3] % 2 == 0 else np.int32)
+    return torch.from_numpy(np.bitwise_or.reduce(bits, axis=3) != 0)  # four times as fast as any() of floats
 
 
 class _Exact(nn.Conv2d):
-    """A convolution whose weights and biases are multiples of _WEIGHT_STEP."""
+    """A convolution whose weights and biases are multiples of _WEIGHT_STEP, between activations."""
 
     def __init__(self, inputs: int, outputs: int, side: int = 1, *, bias: bool = True) -> None:
         super().__init__(inputs, outputs, side, padding=side // 2, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, more: Tensor | None = None) -> Tensor:
+        """`more` (B, outputs) is added."""
         weight, bias = self.weight, self.bias
         if weight.requires_grad:  # else they are rounded, see `LearnedPrior.check`
             weight, bias = _rounded(weight, _WEIGHT_STEP), None if bias is None else _rounded(bias, _WEIGHT_STEP)
-        return F.conv2d(x, weight, bias, padding=self.padding)
+        if more is not None:
+            bias = more if bias is None else more + bias
+        scaled = None if bias is None else bias * (1 / _ACTIVATION_STEP)
+        given = scaled if scaled is None or scaled.ndim == 1 else scaled[0] if len(scaled) == 1 else None
+        if self.padding[0]:
+            found = _last(F.conv2d(_first(x), weight, given, padding=self.padding))
+        else:
+            found = F.linear(x, weight.flatten(1), given)
+        return found if scaled is None or given is not None else found + scaled[:, None, None]
+
+    def activated(self, x: Tensor) -> Tensor:
+        """What comes out of magnitudes of values (B, H, W, inputs), of which most positions may have none but zeros."""
+        here = None if self.weight.requires_grad else _any(x)
+        if here is None or 2 * int(here.count_nonzero()) > here.numel():
+            return _activated(self(_seen(x)))
+        found = _activated(self(x.new_zeros(1, 1, 1, x.shape[3]))).repeat(*x.shape[:3], 1)
+        found[here] = _activated(self(_seen(x[here])))
+        return found
 
 
 class _ExactMean(nn.Conv2d):
@@ -177,13 +236,12 @@ class _ExactMean(nn.Conv2d):
         nn.init.zeros_(self.weight)
 
     def forward(self, values: Tensor) -> Tensor:
-        seen = values.detach().clamp(-_VALUE_LIMIT, _VALUE_LIMIT).double()
-        weight = _rounded(self.weight, _MEAN_STEP).double()
+        seen = values.detach().clamp(-_VALUE_LIMIT, _VALUE_LIMIT)
         if self.padding[0]:
-            found = F.conv2d(F.pad(seen, (1, 1, 1, 1), mode="replicate"), weight) - F.conv2d(seen, weight.sum((2, 3), keepdim=True))
-        else:
-            found = F.conv2d(seen, weight)
-        return _rounded(found, _VALUE_STEP).float()
+            around = _moved(seen, [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)])
+            seen = torch.stack(around, 3).sub_(seen[:, :, :, None]).flatten(3)
+        weight = _rounded(_last(self.weight).flatten(1), _MEAN_STEP).double()
+        return _rounded(F.linear(seen.double(), weight), _VALUE_STEP).float()
 
 
 class _Table(nn.Module):
@@ -194,8 +252,8 @@ class _Table(nn.Module):
         self.levels = nn.Parameter(torch.full((LEVELS, size), start))
 
     def forward(self, q: Tensor) -> Tensor:
-        """(B,) -> (B, size, 1, 1), multiples of _WEIGHT_STEP."""
-        return _rounded(interpolate(self.levels, q), _WEIGHT_STEP)[:, :, None, None]
+        """(B,) -> (B, size), multiples of _WEIGHT_STEP."""
+        return _rounded(interpolate(self.levels, q), _WEIGHT_STEP)
 
 
 Step = Callable[[Group, Places, Tensor, Tensor], Tensor]
@@ -213,13 +271,14 @@ class _Mean(nn.Module):
         self.first, self.second, self.out = _Exact(6 * size, 32), _Exact(32, 32), _Exact(32, size)
 
     def forward(self, around: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Neighbours (B, 4 * 3, h, w) -> mean and log2 scale, (B, 3, h, w) each."""
-        first, second, third, fourth = around.chunk(4, 1)
-        middle = _rounded((first + second + third + fourth) / 4, _VALUE_STEP)
-        beyond = torch.cat([first - middle, second - middle, third - middle, fourth - middle], 1)
-        spread = torch.cat([beyond, first - second, third - fourth], 1)
-        hidden = _activated(self.first(_seen(spread)) + self.quality(q))
-        return middle + self.linear(beyond), _rounded(self.out(_activated(self.second(hidden))), _VALUE_STEP)
+        """Neighbours (B, h, w, 4 * 3) -> mean and log2 scale, (B, h, w, 3) each."""
+        four = around.unflatten(3, (4, -1))
+        middle = _rounded(four.sum(3) * 0.25, _VALUE_STEP)
+        beyond = four - middle[:, :, :, None]
+        spread = torch.cat([beyond, four[:, :, :, 0::2] - four[:, :, :, 1::2]], 3).flatten(3)
+        hidden = _activated(self.first(_seen(spread), self.quality(q)))
+        scale = self.out(_activated(self.second(hidden))) * _ACTIVATION_STEP
+        return middle + self.linear(beyond.flatten(3)), scale
 
 
 class _Context(nn.Module):
@@ -230,8 +289,9 @@ class _Context(nn.Module):
         self.keep = _Exact(FEATURES, FEATURES)
         self.squeeze, self.around = _Exact(size, squeezed), _Exact(squeezed, FEATURES, 3, bias=False)
 
-    def forward(self, features: Tensor, values: Tensor) -> Tensor:
-        return _activated(self.keep(features) + self.around(_activated(self.squeeze(_seen(values)))))
+    def forward(self, features: Tensor, even: Tensor, odd: Tensor) -> Tensor:
+        squeezed = _merged(self.squeeze.activated(even), self.squeeze.activated(odd))
+        return _activated(self.keep(features) + self.around(squeezed))
 
 
 class _Scales(nn.Module):
@@ -244,12 +304,12 @@ class _Scales(nn.Module):
         self.out, self.quality = _Exact(FEATURES, size), _Table(size)
 
     def forward(self, features: Tensor, q: Tensor, even: Tensor | None) -> Tensor:
-        """Features (B, FEATURES, H, W), and even positions (B, size, H, W/2) where odd ones are asked for -> (B, size, H, W/2)."""
+        """Features (B, H, W, FEATURES), and even positions (B, H, W/2, size) where odd ones are asked for -> (B, H, W/2, size)."""
         if even is None:
-            hidden = self.even(pick(features, Places.EVEN))
+            hidden = self.even(_picked(features, Places.EVEN))
         else:
-            hidden = self.odd(pick(features, Places.ODD)) + self.beside(beside_odd(_activated(self.squeeze(_seen(even)))))
-        return _rounded(self.out(_activated(hidden)) + self.quality(q), _VALUE_STEP)
+            hidden = self.odd(_picked(features, Places.ODD)) + self.beside(_beside_odd(self.squeeze.activated(even)))
+        return self.out(_activated(hidden), self.quality(q)).mul_(_ACTIVATION_STEP)
 
 
 def _bounded(what: str, reached: float, most: float) -> None:
@@ -285,7 +345,7 @@ class LearnedPrior(nn.Module):
             if isinstance(layer, _Exact):
                 # no activation is negative, so no partial sum leaves what all positive or all negative weights reach
                 sides = (layer.weight.clamp(min=0), (-layer.weight).clamp(min=0))
-                reached = max(float(side.flatten(1).sum(1).max()) for side in sides) * _ACTIVATION_LIMIT
+                reached = max(float(side.flatten(1).sum(1).max()) for side in sides) * _ACTIVATION_LIMIT * _ACTIVATION_STEP
                 reached += 0 if layer.bias is None else float(layer.bias.abs().max())
                 _bounded(f"layer {name}", reached, most - _MOST_ADDED)
             elif isinstance(layer, _ExactMean):  # two of them add up to what float32 holds
@@ -296,7 +356,7 @@ class LearnedPrior(nn.Module):
     @torch.no_grad()
     def restrain(self) -> None:
         """Make the weights of a row smaller where their sums come near to what is not exact any more: after each step of training."""
-        most = _RESTRAINED * _EXACT * _WEIGHT_STEP * _ACTIVATION_STEP / _ACTIVATION_LIMIT
+        most = _RESTRAINED * _EXACT * _WEIGHT_STEP / _ACTIVATION_LIMIT
         for layer in self.modules():
             if isinstance(layer, _Exact):
                 flat = layer.weight.flatten(1)
@@ -316,61 +376,67 @@ class LearnedPrior(nn.Module):
         return state
 
     def means(self, step: Step, q: Tensor) -> Tensor:
-        """Go through the passes of MEAN alone, with `step` and `q` as of `passes`: (B, 3, H, W)."""
-        scale = _rounded(self.corners(q), _VALUE_STEP)
-        means = step(Group.MEAN, Places.FAR_CORNERS, torch.zeros_like(scale), scale)
+        """Go through the passes of MEAN alone, with `step` and `q` as of `passes`: (B, H, W, 3)."""
+        scale = self.corners(q)[:, None, None]
+        means = _stepped(step, Group.MEAN, Places.FAR_CORNERS, torch.zeros_like(scale), scale)
         for layers, places in ((self.refined[:2], (Places.FAR_CENTRES, Places.FAR_ODD)), (self.refined[2:], (Places.CENTRES, Places.ODD))):
-            even = interleave(means, step(Group.MEAN, places[0], *layers[0](diagonals(means), q)))
-            around = pick(neighbours(merge(even, torch.zeros_like(even)), "reflect"), Places.ODD)
-            means = merge(even, step(Group.MEAN, places[1], *layers[1](around, q)))
+            even = _interleaved(means, _stepped(step, Group.MEAN, places[0], *layers[0](_diagonals(means), q)))
+            odd = _stepped(step, Group.MEAN, places[1], *layers[1](_beside_odd(even, reflected=True), q))
+            means = _merged(even, odd)
         return means
 
     def passes(self, step: Step, windows: Windows, q: Tensor, *, last: Group) -> None:
         """Go through the passes: the one order that encoder, decoder and training share.
 
         `step(group, places, mean, log2_scale)` returns the values of a pass, multiples of 1/16, as `pick` gives them, and is told where
-        they are expected, (B, C, h, w) each; a mean or scale of one row and column stands for all, as that of the first pass does, whose
-        result tells the size of the grid. `windows(places, logit)` returns whether windows are short there, as 0 or 1; `logit` is the
-        natural logarithm of the odds. q (B,): fineness. Passes of groups after `last` are left out.
+        they are expected, (B, C, h, w) each; the scale, which is not rounded yet; a mean or scale of one row and column stands for all, as
+        that of the first pass does, whose result tells the size of the grid. `windows(places, logit)` returns whether windows are short
+        there, as 0 or 1; `logit` is the natural logarithm of the odds. q (B,): fineness. Passes of groups after `last` are left out.
         """
         means = self.means(step, q)
         if last is Group.MEAN:
             return
-        features = _activated(self.mix(_activated(self.into(_seen(_differences(means))) + self.quality(q))))
-
-        even = windows(Places.EVEN, self.windows_even(pick(features, Places.EVEN)))
-        hidden = self.windows_odd(pick(features, Places.ODD)) + self.windows_beside(beside_odd(even * 2 - 1))
-        short = merge(even, windows(Places.ODD, self.windows_out(_activated(hidden))))
-        features = _activated(self.keep(features) + self.windows_around(short))
+        features = _activated(self.mix(_activated(self.into(_seen(_differences(means)), self.quality(q)))))
+        features = self._seen_windows(features, windows)
 
         mean = self.low_mean(means)
-        even = step(Group.LOW, Places.EVEN, pick(mean, Places.EVEN), self.low(features, q, None))
-        mean = pick(mean, Places.ODD) + self.low_mean_odd(beside_odd(even))
-        low = merge(even, step(Group.LOW, Places.ODD, mean, self.low(features, q, even)))
+        even = _stepped(step, Group.LOW, Places.EVEN, _picked(mean, Places.EVEN), self.low(features, q, None))
+        mean = _picked(mean, Places.ODD) + self.low_mean_odd(_beside_odd(even))
+        odd = _stepped(step, Group.LOW, Places.ODD, mean, self.low(features, q, even))
         if last is Group.LOW:
             return
-        features = self.see_low(features, low)
-        features = self.see_middle(features, self._two(Group.MIDDLE, self.middle, features, q, step))
-        high = self._two(Group.HIGH, self.high, features, q, step)
+        features = self.see_low(features, even, odd)
+        features = self.see_middle(features, *self._two(Group.MIDDLE, self.middle, features, q, step))
+        even, odd = self._two(Group.HIGH, self.high, features, q, step)
         if last is Group.CHROMA:
-            scale = _rounded(self.chroma(self.see_high(features, high)) + self.chroma_quality(q), _VALUE_STEP)
-            step(Group.CHROMA, Places.ALL, torch.zeros_like(scale), scale)
+            scale = self.chroma(self.see_high(features, even, odd), self.chroma_quality(q)) * _ACTIVATION_STEP
+            _stepped(step, Group.CHROMA, Places.ALL, torch.zeros(1, 1, 1, 1), scale)
+
+    def _seen_windows(self, features: Tensor, windows: Windows) -> Tensor:
+        """Go through the passes of windows: features that know them."""
+
+        def flags(places: Places, logit: Tensor) -> Tensor:
+            return _last(windows(places, _first(logit * _ACTIVATION_STEP))) * (1 / _ACTIVATION_STEP)
+
+        even = flags(Places.EVEN, self.windows_even(_picked(features, Places.EVEN)))
+        hidden = self.windows_odd(_picked(features, Places.ODD)) + self.windows_beside(_beside_odd(even * 2 - 1 / _ACTIVATION_STEP))
+        short = _merged(even, flags(Places.ODD, self.windows_out(_activated(hidden))))
+        return _activated(self.keep(features) + self.windows_around(short))
 
     @staticmethod
-    def _two(group: Group, scales: _Scales, features: Tensor, q: Tensor, step: Step) -> Tensor:
-        scale, nothing = scales(features, q, None), torch.zeros(1, 1, 1, 1)
-        even = step(group, Places.EVEN, nothing, scale)
-        return merge(even, step(group, Places.ODD, nothing, scales(features, q, even)))
+    def _two(group: Group, scales: _Scales, features: Tensor, q: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """Even and odd positions."""
+        nothing = torch.zeros(1, 1, 1, 1)
+        even = _stepped(step, group, Places.EVEN, nothing, scales(features, q, None))
+        return even, _stepped(step, group, Places.ODD, nothing, scales(features, q, even))
+
+
+def _stepped(step: Step, group: Group, places: Places, mean: Tensor, log2_scale: Tensor) -> Tensor:
+    return _last(step(group, places, _first(mean), _first(log2_scale)))
 
 
 def _differences(means: Tensor) -> Tensor:
-    """How far Y is from the eight around, Cb and Cr from the four beside: (B, 3, H, W) -> (B, 16, H, W)."""
-    p = F.pad(means, (1, 1, 1, 1), mode="replicate")
-    height, width = means.shape[2:]
-
-    def moved(down: int, right: int) -> Tensor:
-        return p[:, :, 1 + down : 1 + down + height, 1 + right : 1 + right + width] - means
-
-    beside = [moved(*place) for place in ((0, 1), (0, -1), (1, 0), (-1, 0))]
-    diagonal = [moved(*place)[:, :1] for place in ((1, 1), (-1, -1), (1, -1), (-1, 1))]
-    return torch.cat([*beside, *diagonal], 1)
+    """How far Y is from the eight around, Cb and Cr from the four beside: (B, H, W, 3) -> (B, H, W, 16)."""
+    beside = torch.stack(_moved(means, [(0, 1), (0, -1), (1, 0), (-1, 0)]), 3)
+    diagonal = torch.cat(_moved(means[..., :1], [(1, 1), (-1, -1), (1, -1), (-1, 1)]), 3)
+    return torch.cat([(beside - means[:, :, :, None]).flatten(3), diagonal - means[..., :1]], 3)

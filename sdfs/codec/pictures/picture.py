@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from sdfs.blob.signatures import HEAD_BYTES, picture_format
 from sdfs.codec.pictures import hidden
-from sdfs.codec.pictures.formats import bmp, jpeg, png, tiff, webp
+from sdfs.codec.pictures.formats import bmp, heif, jpeg, png, tiff, webp
 from sdfs.codec.pictures.formats.shared import MAX_MARKER_BYTES, Format
 from sdfs.errors import DoesNotFit, NotAPicture
 
-_FORMATS: dict[str, Format] = {"jpeg": jpeg, "png": png, "webp": webp, "bmp": bmp, "tiff": tiff}
+_FORMATS: dict[str, Format] = {"jpeg": jpeg, "png": png, "webp": webp, "bmp": bmp, "tiff": tiff, "heic": heif, "avif": heif}
 _SPARE, _MIN_SPARE = 64, 64  # a 64th of a render, and so many bytes
 
 
@@ -43,7 +43,7 @@ def probe(data: bytes) -> Picture:
     """
     name = picture_format(data[:HEAD_BYTES])
     if name is None:
-        raise NotAPicture("it begins like no JPEG, PNG, WebP, BMP or TIFF")
+        raise NotAPicture("it begins like no JPEG, PNG, WebP, BMP, TIFF, HEIC or AVIF")
     picture = Picture(name, *_FORMATS[name].read(data))
     colour = None if picture.alpha is None else hidden.colour(picture.pixels, picture.alpha)
     if picture.alpha is None or colour is None:

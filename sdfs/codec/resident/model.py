@@ -83,12 +83,12 @@ class BundledModel:
     def _encoded(self, analysed: Analysed, pixels: Pixels, quality: int, worth: Worth) -> Encoded:
         section, latents = self._coder.encode(analysed, quality, worth)
         decoded = self._autoencoder.decode(latents, quality, *pixels.shape[:2])
-        return Encoded(section, decoded, zlib.crc32(latents.bytes()))
+        return Encoded(section, decoded, latents.crc32())
 
     def decode(self, section: bytes, header: Mapping[str, Any], height: int, width: int) -> Pixels:
         factor, quality = self._autoencoder.factor, int(header["quality"])
         latents = self._coder.decode(section, -(-height // factor), -(-width // factor), quality)
-        check_latents(zlib.crc32(latents.bytes()), header)
+        check_latents(latents.crc32(), header)
         return self._autoencoder.decode(latents, quality, height, width)
 
 
