@@ -9,9 +9,9 @@ from torch import Tensor
 
 from sdfs.codec.autoencoders.interface import Pixels
 from sdfs.codec.autoencoders.lapped import FACTOR
+from sdfs.codec.autoencoders.side_by_side import side_by_side
 from sdfs.codec.coding.learned_coder import Worth
 from sdfs.codec.quality.scores import LUMA, Scores
-from sdfs.codec.side_by_side import side_by_side
 
 PRICE = 6.0  # bits that a squared error of one quantisation step is worth in a place of middling texture
 _LEAST, _MOST = 0.9, 6.0  # times PRICE

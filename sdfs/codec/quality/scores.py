@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdfs.codec.side_by_side import side_by_side
+from sdfs.codec.autoencoders.side_by_side import side_by_side
 
 # Wang, Simoncelli, Bovik 2003, "Multi-scale structural similarity for image quality assessment"
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
