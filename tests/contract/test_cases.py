@@ -65,7 +65,7 @@ def test_a_case(codec: Codec, name: str, tmp_path: Path) -> None:
     if data.startswith(b"\xff\xd8"):
         assert_same_head(data, read)
     for tag in case["extracts"]:
-        assert extract(tmp_path, read, tag) == extract(tmp_path, data, tag) != b""
+        assert extract(tmp_path, read, tag) == extract(tmp_path, data, tag)
 
 
 def encoded(codec: Codec, data: bytes) -> tuple[str, bytes | None]:
