@@ -117,6 +117,8 @@ class Taker:
             self._ledger.put(Entry(path, identity, "left"))
             return Result("left")
         sha256 = self._sha256(fd)
+        if not self._watch.all_files and (reason := self._broken(path)) is not None:
+            return self._problem("failed", path, identity, f"it is no whole picture: {reason}")
         destination = self._store(path, sha256)
         try:
             stored = self._wait(destination, sha256, identity.size)
@@ -127,6 +129,11 @@ class Taker:
         self._finish(path, status, stored)
         _log.info("%s → %s: %s, %d → %d bytes", path, stored.path, stored.state, identity.size, stored.stored_bytes)
         return Result("taken", "", identity.size, stored.stored_bytes)
+
+    def _broken(self, path: str) -> str | None:
+        """Why a picture is not to be taken: whoever makes it may not be done, or it is broken, and nothing of it can be shrunk."""
+        with self._session.access() as access:
+            return access.check(Path(f"{self._watch.folder}/{path}"))
 
     def _sha256(self, fd: int) -> str:
         """In hexadecimal. Raises StoreBusy where the watch is to stop before the end of a large file."""

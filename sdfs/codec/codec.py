@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,6 +67,11 @@ class Codec:
             return Making(data, picture, settings, size).blob(self._models.named(settings.model))
         except Unsuitable as reason:
             return _pack_exact(data, str(reason))
+
+    def check(self, data: bytes) -> None:
+        """Raise NotAPicture where a file is no whole picture."""
+        with contextlib.suppress(Unsuitable):
+            probe(data)
 
     def decode(self, blob: bytes, *, model: str | None = None) -> bytes:
         """The file a reader gets: exactly preamble.rendered_size bytes.

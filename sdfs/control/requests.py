@@ -44,6 +44,9 @@ class Access(Protocol):
         It knows what it found when it looked through the store, for which this waits, and what was added and shrunk since.
         """
 
+    def check(self, source: Path) -> str | None:
+        """Why a file that begins like a picture is no whole one; None where it is, or does not begin like one."""
+
     def hand_over(self) -> None:
         """Have the owner close the store soon, so that somebody else can mount it. Raises StoreBusy where it cannot."""
 

@@ -82,6 +82,10 @@ class Engine:
         """The blob of a HEIC or AVIF file, once no decode waits. All as in `sdfs.codec.codec.Codec.convert`."""
         return self._submit(Request(messages.CONVERT, data, {"settings": asdict(settings)}))
 
+    def check(self, data: bytes) -> Future[bytes]:
+        """Nothing, where a file is a whole picture, once no decode waits; fails with NotAPicture where it is none."""
+        return self._submit(Request(messages.CHECK, data, {}))
+
     def decode(self, key: str, blob: bytes, *, model: str | None = None, ahead: bool = False) -> Future[bytes]:
         """The render of a blob, before all encodes. `key` names the blob: calls with the same key meanwhile share one decode.
 

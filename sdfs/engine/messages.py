@@ -24,13 +24,14 @@ from sdfs.errors import EngineError, SdfsError
 ENCODE = 1  # header {"settings": of `EncodeSettings`, "reference_size": int | null}, payload: a picture file and its reference
 DECODE = 2  # header {"model": str | null}, payload: a blob
 AHEAD = 3  # the same, but no reader waits for it
+CHECK = 9  # payload: a picture file; the answer is empty, or an error that says why it is none
 CONVERT = 8  # header {"settings": of `EncodeSettings`}, payload: a HEIC or AVIF file
 # engine → owner
 READY = 4  # header {"device": str, "dtype": str | null, "device_bytes": int | null}: the model is loaded, and where
 BEGUN = 5  # work on the request begins: a crash from now on is its fault and no other's
 RESULT = 6  # header: as of READY, as it is now; payload: a blob, or its render
 ERROR = 7  # header {"error": as `errors.pack` makes it}; with id 0: the model could not be loaded
-TYPES = frozenset({ENCODE, DECODE, AHEAD, CONVERT, READY, BEGUN, RESULT, ERROR})
+TYPES = frozenset({ENCODE, DECODE, AHEAD, CONVERT, CHECK, READY, BEGUN, RESULT, ERROR})
 
 DECODES_AT_ONCE = 2  # while one picture is in the network, another is read or rendered by a second processor
 MAX_HEADER_BYTES = 1 << 16

@@ -45,6 +45,8 @@ class Coder(Protocol):
 
     def convert(self, data: bytes, settings: EncodeSettings) -> bytes: ...
 
+    def check(self, data: bytes) -> None: ...
+
     def decode(self, blob: bytes, *, model: str | None = None) -> bytes: ...
 
     def figures(self) -> dict[str, Any]: ...
@@ -71,7 +73,7 @@ def serve(sock: socket.socket, codec: Coder) -> None:
         queues[type_] = queue.SimpleQueue()
         for _ in range(threads):
             threading.Thread(target=_work, args=(answers, codec, queues[type_], niceness), daemon=True).start()
-    queues[messages.CONVERT] = queues[messages.ENCODE]
+    queues[messages.CONVERT] = queues[messages.CHECK] = queues[messages.ENCODE]
     with contextlib.suppress(OSError), sock.makefile("rb") as stream:
         answers.send(Message(messages.READY, header=codec.figures()))
         while (message := messages.receive(stream)) is not None:
@@ -95,6 +97,9 @@ def _answer(codec: Coder, request: Message) -> Message:
             result = codec.encode(data, settings, reference=reference)
         elif request.type == messages.CONVERT:
             result = codec.convert(request.payload, EncodeSettings.parse(request.header["settings"]))
+        elif request.type == messages.CHECK:
+            codec.check(request.payload)
+            result = b""
         else:
             result = codec.decode(request.payload, model=request.header["model"])
         return Message(messages.RESULT, request.id, codec.figures(), result)

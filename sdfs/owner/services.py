@@ -16,13 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from sdfs.blob.signatures import HEAD_BYTES, picture_format
 from sdfs.control.answers import FileStatus, Listed, Reason, Statistics, StoreStatus, Trashed, Usage, Wish
 from sdfs.engine.interface import Engine
-from sdfs.errors import EngineError, NameTaken, StoreBusy, StoreFull, UserError
+from sdfs.errors import EngineError, NameTaken, NotAPicture, StoreBusy, StoreFull, UserError
 from sdfs.owner.census import Census, count, engine_figures, resident_bytes
 from sdfs.owner.file_status import all_files, file_status, latent_blob, listed, reasons
 from sdfs.owner.jobs import restoring
-from sdfs.owner.jobs.compressor import Compressor
+from sdfs.owner.jobs.compressor import MAX_PICTURE_BYTES, Compressor
 from sdfs.owner.jobs.importing import import_as_jpeg, import_file
 from sdfs.owner.jobs.recompressing import recompress
 from sdfs.owner.renders.disk_cache import DiskCache
@@ -30,7 +31,7 @@ from sdfs.owner.renders.renders import Renders
 from sdfs.owner.store.store import INTERNAL
 from sdfs.owner.tree.tree import Tree
 from sdfs.settings import Heic
-from sdfs.system.files import fsync_path
+from sdfs.system.files import fsync_path, opened, read_all
 
 _CHUNK_BYTES = 1 << 20
 _USER_ERRORS = {errno.EEXIST: NameTaken, errno.ENOSPC: StoreFull, errno.EDQUOT: StoreFull}
@@ -93,6 +94,16 @@ class Services:
             return import_as_jpeg(self.tree, self._engine, fd, path, sha256)
         import_file(self.tree, fd, path, sha256)
         return path
+
+    def check(self, source: Path) -> str | None:
+        with _user_errors(str(source)), opened(str(source)) as fd:
+            if picture_format(os.pread(fd, HEAD_BYTES, 0)) is None or os.fstat(fd).st_size > MAX_PICTURE_BYTES:
+                return None
+            try:
+                self._engine.check(read_all(fd)).result()
+            except NotAPicture as reason:
+                return str(reason)
+            return None
 
     def sync(self, progress: Callable[[int, int], None]) -> None:
         self._refuse_read_only()

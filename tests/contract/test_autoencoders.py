@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from sdfs.codec.autoencoders import lapped, layout, rendering
+from sdfs.codec.autoencoders.corners import Border
 from sdfs.codec.autoencoders.lapped import BANDS, COMPONENTS, FACTOR
 from sdfs.codec.autoencoders.layout import CHANNELS, DETAIL_CHANNELS, Analysed, Group, Latents
 from sdfs.codec.autoencoders.rendering import HALO, Rendering
 from sdfs.codec.autoencoders.restoration import Restoration, from_cells, to_cells
 from sdfs.codec.autoencoders.runner import BundledAutoencoder, thumbnail
-from sdfs.codec.autoencoders.synthesis import Border
 from sdfs.codec.autoencoders.tiles import spans
 from sdfs.codec.coding.learned_coder import LearnedCoder
 from sdfs.codec.quality import rate_distortion
@@ -158,6 +158,28 @@ def test_a_grey_picture_has_no_chroma(autoencoder: BundledAutoencoder, photo: ND
     grey = np.repeat(photo[:128, :128, 1:2], 3, axis=2)
     coefficients = layout.to_coefficients(torch.from_numpy(autoencoder.encode(grey, 90).latents).permute(2, 0, 1)[None])
     assert coefficients[:, 1:].abs().max() < 1e-2
+
+
+@pytest.mark.parametrize("quality", [30, 100])
+def test_latents_are_what_the_transform_says(autoencoder: BundledAutoencoder, photo: NDArray[np.uint8], quality: int) -> None:
+    """The fast way has no transform of its own."""
+    picture = photo[:208, :160]
+    found, q = autoencoder.encode(picture, quality), torch.tensor([layout.fineness(quality)])
+    components = lapped.to_components(torch.from_numpy(picture).permute(2, 0, 1)[None].float())
+    short = lapped.choose(components, torch.exp2(layout.log2_step(q)))
+    assert 0 < short.sum() < short.numel()
+    wanted = layout.to_channels(lapped.forward(components, short)) / torch.exp2(layout.log2_steps(q))[:, :, None, None]
+    np.testing.assert_array_equal(found.short, short[0])
+    np.testing.assert_allclose(found.latents, wanted[0].permute(1, 2, 0)[:, :, : found.latents.shape[2]], atol=1e-3)
+
+
+def test_windows_are_nearly_the_same_in_another_number_format(
+    autoencoder: BundledAutoencoder, weights: dict[str, torch.Tensor], photo: NDArray[np.uint8]
+) -> None:
+    other = BundledAutoencoder(weights, "", CPU, torch.bfloat16)
+    wanted, found = (made.encode(photo, 50).short for made in (autoencoder, other))
+    assert wanted.any()
+    assert np.mean(wanted != found) < 0.01
 
 
 @pytest.mark.parametrize("windows", [0.0, 0.3, 1.0])

@@ -32,6 +32,9 @@ class Obedient:
     def convert(self, data: bytes, settings: EncodeSettings) -> bytes:
         return b"CONVERTED " + self.encode(data, settings)
 
+    def check(self, data: bytes) -> None:
+        self.decode(data)
+
     def decode(self, blob: bytes, *, model: str | None = None) -> bytes:
         words = iter(blob.decode().split())
         for word in words:

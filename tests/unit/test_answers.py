@@ -269,7 +269,7 @@ def test_a_wrong_request_is_refused_in_a_sentence(asking: Callable[[bytes], dict
 
 
 def test_client_and_owner_have_the_methods_of_the_table() -> None:
-    assert len(REQUESTS) == 17
+    assert len(REQUESTS) == 18
     for name, request in REQUESTS.items():
         assert request.signature == inspect.signature(getattr(Access, name))
         names = list(request.signature.parameters)

@@ -334,6 +334,12 @@ def test_a_broken_palette_makes_no_picture(colours: bytes) -> None:
         probe(bytes(data))
 
 
+def test_the_metadata_of_another_bmp_allocate_nothing() -> None:
+    picture = probe(file("bmp, greys"))
+    with pytest.raises(ValueError, match="197×167"):
+        render(dataclasses.replace(picture, pixels=picture.pixels[1:]), None, MARKER)
+
+
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(list(FILES)), st.lists(st.tuples(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=4)), min_size=1, max_size=3)

@@ -246,6 +246,14 @@ def test_unsuitable(name: str) -> None:
         probe(make())
 
 
+def test_a_recipe_or_metadata_of_another_picture_allocate_nothing() -> None:
+    picture = probe(file("Deflate"))
+    with pytest.raises(ValueError, match="more than"):
+        render(dataclasses.replace(picture, recipe={"runs": [[300, 1 << 50]]}), None, MARKER)
+    with pytest.raises(ValueError, match="197×167"):
+        render(dataclasses.replace(picture, pixels=picture.pixels[1:]), None, MARKER)
+
+
 def test_a_strip_that_holds_too_little_is_no_picture() -> None:
     data = bytearray(file("Deflate"))
     (offsets, _), (counts, _) = tags(bytes(data))[273], tags(bytes(data))[279]

@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import daemon.session
 from daemon.config import make
 from daemon.ledger import Ledger
 from daemon.taking import Taker
 from sdfs.blob.container import MAGIC
 from sdfs.control.answers import FileStatus
-from sdfs.owner.access import holds
+from sdfs.owner.access import holds, open_access
+from sdfs.owner.owner import Owner
 from sdfs.owner.store.store import Store, init
 from sdfs.owner.store.wrapping import wrap
+from tests.support.lossless_engine import LosslessEngine
 
 PICTURE = b"\xff\xd8\xff" + b"picture" * 100
 SHA256 = hashlib.sha256(PICTURE).hexdigest()
@@ -35,7 +39,9 @@ class SaysYes:
     status = FileStatus("/a.jpg", "exact", len(PICTURE), 10, len(PICTURE), SHA256)
 
     def __getattr__(self, request: str) -> Any:
-        return {"add": lambda *_: "/a.jpg", "settle": lambda *_: self.status, "find": lambda *_: self.status}[request]
+        return {"check": lambda *_: None, "add": lambda *_: "/a.jpg", "settle": lambda *_: self.status, "find": lambda *_: self.status}[
+            request
+        ]
 
 
 class Session:
@@ -68,6 +74,26 @@ def test_one_whose_bytes_are_in_the_store_is_given_up(taker: Taker, tmp_path: Pa
     (root / "a.jpg").write_bytes(PICTURE)
     assert taker.take("a.jpg").kind == "taken"
     assert not (tmp_path / "incoming" / "a.jpg").exists()
+
+
+def test_a_picture_that_is_not_whole_stays_and_is_tried_again(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "incoming").mkdir()
+    (tmp_path / "incoming" / "a.jpg").write_bytes(PICTURE)
+    watch = make(folder=str(tmp_path / "incoming"), store=str(root), originals="delete")
+    ledger = Ledger(watch.folder)
+    session = daemon.session.Session(str(root), open_store=partial(open_access, become_owner=partial(Owner, engine=LosslessEngine)))
+    taker = Taker(watch, ledger, session, lambda seconds: True)
+    result = taker.take("a.jpg")
+    entry = ledger.get("a.jpg")
+    assert (result.kind, "it has no end" in result.reason) == ("failed", True)
+    assert entry is not None
+    assert entry.due is not None
+    assert not (root / "a.jpg").exists()
+    (tmp_path / "incoming" / "a.jpg").write_bytes(PICTURE + b"END")
+    assert taker.take("a.jpg").kind == "taken"
+    session.close()
+    ledger.close()
 
 
 class TestHolds:

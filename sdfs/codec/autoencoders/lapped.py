@@ -125,31 +125,54 @@ class Window(IntEnum):
     ABSENT = 2
 
 
+Windows = tuple[Window, Window, Window, Window]  # of the upper left, upper right, lower left and lower right position at a corner
+
+
+def _cell_by_cell(blocks: Tensor) -> Tensor:
+    """(n, 16, 16) -> (n, 256): cells of 8 x 8 one after the other."""
+    return blocks.reshape(-1, 2, _HALF, 2, _HALF).transpose(2, 3).reshape(-1, FACTOR**2)
+
+
 @functools.cache
 @torch.inference_mode(False)  # or whoever trains later could not use it
-def around_corner(windows: tuple[Window, Window, Window, Window]) -> Tensor:
+def block_of(window: Window) -> Tensor:
+    """What a window makes of 16 x 16 filtered samples, cell by cell of 8 x 8: (BANDS, 256) float32, orthonormal rows; 0 of none."""
+    if window is Window.ABSENT:
+        return torch.zeros(BANDS, FACTOR**2)
+    return _cell_by_cell(_blocks(torch.device("cpu"))[window].view(BANDS, FACTOR, FACTOR))
+
+
+@functools.cache
+@torch.inference_mode(False)  # or whoever trains later could not use it
+def lapping_around(windows: Windows) -> Tensor:
+    """What all filters make of the 16 x 16 samples around a corner, cell by cell of 8 x 8: (256, 256) float32, orthonormal.
+
+    Filtered samples are a row of samples times its transpose; no other filter reaches these, and these reach no others.
+    """
+    lappings = (*_lappings(torch.device("cpu")), torch.eye(FACTOR))
+    upper_left, upper_right, lower_left, lower_right = windows
+
+    def unlapped(samples: Tensor, *pairs: tuple[Window, Window]) -> Tensor:
+        """Across the middle column: of the upper half of the rows, and of the lower."""
+        return torch.cat([half @ lappings[max(pair)] for half, pair in zip(samples.chunk(2, 1), pairs, strict=True)], 1)
+
+    samples = torch.eye(FACTOR**2).view(-1, 2, 2, _HALF, _HALF).transpose(2, 3).reshape(-1, FACTOR, FACTOR)
+    samples = unlapped(samples.mT, (upper_left, lower_left), (upper_right, lower_right)).mT
+    samples = unlapped(samples, (upper_left, upper_right), (lower_left, lower_right))
+    return _cell_by_cell(samples)
+
+
+def around_corner(windows: Windows) -> Tensor:
     """What `inverse` makes of four positions in the 16 x 16 samples around the corner that they share.
 
-    windows: of the upper left, upper right, lower left and lower right position -> (4, BANDS, 256) float32: of each position and band
-    the samples, cell by cell of 8 x 8. Nothing else reaches these samples.
+    (4, BANDS, 256) float32: of each position and band the samples, cell by cell of 8 x 8. Nothing else reaches these samples.
     """
-    blocks, lappings = _blocks(torch.device("cpu")), (*_lappings(torch.device("cpu")), torch.eye(FACTOR))
-
-    def lapping(first: Window, second: Window) -> Tensor:
-        return lappings[max(first, second)]
-
-    samples = torch.zeros(4, BANDS, FACTOR, FACTOR)
+    size, lapping = _HALF**2, lapping_around(windows)
+    parts = []
     for position, window in enumerate(windows):
-        if window is not Window.ABSENT:
-            halves = tuple((slice(0, _HALF), slice(_HALF, FACTOR))[half] for half in divmod(position, 2))
-            opposite = tuple((slice(_HALF, FACTOR), slice(0, _HALF))[half] for half in divmod(position, 2))
-            samples[position, :, halves[0], halves[1]] = blocks[window].view(BANDS, FACTOR, FACTOR)[:, opposite[0], opposite[1]]
-    (upper_left, upper_right, lower_left, lower_right), left, upper = windows, samples[..., :_HALF], samples[..., :_HALF, :]
-    left[:] = lapping(upper_left, lower_left).T @ left
-    samples[..., _HALF:] = lapping(upper_right, lower_right).T @ samples[..., _HALF:]
-    upper[:] = upper @ lapping(upper_left, upper_right)
-    samples[..., _HALF:, :] = samples[..., _HALF:, :] @ lapping(lower_left, lower_right)
-    return samples.reshape(4, BANDS, 2, _HALF, 2, _HALF).transpose(3, 4).reshape(4, BANDS, FACTOR**2)
+        own, opposite = (slice(cell * size, (cell + 1) * size) for cell in (position, 3 - position))
+        parts.append(block_of(window)[:, opposite] @ lapping[own])
+    return torch.stack(parts)
 
 
 def _lap_rows(planes: Tensor, short: Tensor, inverse: bool) -> Tensor:
@@ -215,7 +238,10 @@ def choose(components: Tensor, step: Tensor) -> Tensor:
     """
     luma = components[:, :1]
     every = torch.ones(len(luma), luma.shape[2] // FACTOR, luma.shape[3] // FACTOR, dtype=torch.bool, device=luma.device)
-    long_cost, short_cost = (
-        torch.log1p(forward(luma, kind).abs() / step[:, None, None, None, None]).sum((1, 4)) for kind in (~every, every)
-    )
+    return prefers_short(forward(luma, ~every)[:, 0], forward(luma, every)[:, 0], step[:, None, None, None])
+
+
+def prefers_short(long: Tensor, short: Tensor, step: Tensor) -> Tensor:
+    """Where coefficients (..., BANDS) of short windows cost less than those of long ones: (...) bool."""
+    long_cost, short_cost = (torch.log1p(coefficients.float().abs() / step).sum(-1) for coefficients in (long, short))
     return short_cost + _BIAS < long_cost

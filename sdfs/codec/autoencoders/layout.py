@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import math
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -49,6 +50,11 @@ class Group(Enum):
         begins = [ends[self.value - 1] if self.value else 0 for ends in (_Y_ENDS, _CHROMA_ENDS)]
         luma, chroma = slice(begins[0], _Y_ENDS[self.value]), slice(begins[1], _CHROMA_ENDS[self.value])
         return luma, chroma, chroma
+
+    @property
+    def ends(self) -> tuple[int, int, int]:
+        """How many of the lowest bands of Y, Cb and Cr this group and those before it hold."""
+        return _Y_ENDS[self.value], _CHROMA_ENDS[self.value], _CHROMA_ENDS[self.value]
 
     @property
     def size(self) -> int:
@@ -87,6 +93,17 @@ class Analysed:
 
     latents: NDArray[np.float32]  # (h, w, channels), those that the quality has, in symbol units
     short: NDArray[np.bool_]  # (h, w)
+
+
+def parts(channels: int) -> Iterator[tuple[slice, int, slice]]:
+    """Which channels, of the first `channels`, are which bands of which component: the groups, part by part."""
+    for group in Group:
+        at = group.channels.start
+        for axis, bands in enumerate(group.bands):
+            size = bands.stop - bands.start
+            if size and at < channels:
+                yield slice(at, at + size), axis, bands
+            at += size
 
 
 def to_channels(coefficients: Tensor) -> Tensor:

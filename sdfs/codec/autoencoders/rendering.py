@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfs.codec.autoencoders import layout
+from sdfs.codec.autoencoders.corners import Border
 from sdfs.codec.autoencoders.interface import Pixels
 from sdfs.codec.autoencoders.lapped import COMPONENTS, FACTOR, from_components
 from sdfs.codec.autoencoders.layout import DETAIL_CHANNELS, Latents
 from sdfs.codec.autoencoders.restoration import CELL, CELL_CHANNELS, NEIGHBOURS, UNIT, Restoration, squash_
-from sdfs.codec.autoencoders.synthesis import Border, blocks
+from sdfs.codec.autoencoders.synthesis import blocks
 from sdfs.codec.autoencoders.tiles import Span, scaled
 
 HALO = 2  # positions around a tile that its pixels depend on

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sdfs.codec.autoencoders import lapped, layout
+from sdfs.codec.autoencoders.analysis import analyse
 from sdfs.codec.autoencoders.interface import Pixels
 from sdfs.codec.autoencoders.lapped import COMPONENTS, FACTOR
 from sdfs.codec.autoencoders.layout import Analysed, Group, Latents
@@ -126,18 +127,20 @@ class BundledAutoencoder:
         rows, columns = -(-height // FACTOR), -(-width // FACTOR)
         padded = np.pad(pixels, ((0, rows * FACTOR - height), (0, columns * FACTOR - width), (0, 0)), mode="edge")
         fineness = layout.fineness(quality)
-        q, used = torch.tensor([fineness]), layout.last_group(fineness).channels.stop
-        latents, short = np.empty((rows, columns, used), np.float32), np.empty((rows, columns), np.bool_)
-        step, steps = torch.exp2(layout.log2_step(q)), torch.exp2(layout.log2_steps(q))[:, :used, None, None]
-        for y in spans(rows, self._tile, _ENCODE_HALO):
-            for x in spans(columns, self._tile, _ENCODE_HALO):
-                tile = torch.from_numpy(padded[scaled(y.outer, FACTOR), scaled(x.outer, FACTOR)])
-                components = lapped.to_components(tile.permute(2, 0, 1)[None].float())
-                windows = lapped.choose(components, step)
-                coefficients = layout.to_channels(lapped.forward(components, windows))[:, :used] / steps
-                here = (y.inner, x.inner)
-                latents[here] = _kept(coefficients[0], y, x).permute(1, 2, 0).numpy()
-                short[here] = _kept(windows, y, x)[0].numpy()
+        q, channels = torch.tensor([fineness]), layout.last_group(fineness).channels.stop
+        latents, short = np.empty((rows, columns, channels), np.float32), np.empty((rows, columns), np.bool_)
+        step, steps = torch.exp2(layout.log2_step(q)), torch.exp2(layout.log2_steps(q))[0]
+
+        def analyse_tile(tile: tuple[Span, Span]) -> None:
+            y, x = tile
+            part = padded[scaled(y.outer, FACTOR), scaled(x.outer, FACTOR)]
+            coefficients, windows = analyse(part, step, layout.last_group(fineness).ends, self.placed[1])
+            place = torch.from_numpy(latents[y.inner, x.inner])
+            for channel, axis, bands in layout.parts(channels):
+                torch.div(coefficients[axis][y.kept, x.kept, bands], steps[channel], out=place[:, :, channel])
+            short[y.inner, x.inner] = windows[y.kept, x.kept]
+
+        side_by_side(analyse_tile, list(itertools.product(spans(rows, self._tile, _ENCODE_HALO), spans(columns, self._tile, _ENCODE_HALO))))
         return Analysed(latents, short)
 
     def decode(self, latents: Latents, quality: int, height: int, width: int) -> Pixels:
@@ -162,10 +165,6 @@ class BundledAutoencoder:
             return replace(network, tile=max(SMALLEST_TILE, network.tile // 2))
         _log.warning("too little memory on %s: the CPU is used", network.device)
         return _Network.load(self._weights, torch.device("cpu"), fastest_dtype(), TILE)
-
-
-def _kept(x: Tensor, rows: Span, columns: Span) -> Tensor:
-    return x[..., rows.kept, columns.kept]
 
 
 def _noise() -> tuple[Latents, int, int, int]:

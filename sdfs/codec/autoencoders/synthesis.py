@@ -14,28 +14,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdfs.codec.autoencoders.lapped import COMPONENTS, FACTOR, Window, around_corner
+from sdfs.codec.autoencoders.corners import Border, kinds_of, of_corners, windows_of
+from sdfs.codec.autoencoders.lapped import COMPONENTS, FACTOR, around_corner
 from sdfs.codec.autoencoders.layout import Group
 
 DENSE = Group.MIDDLE.channels.stop  # channels of which most positions have some that are not 0
 _DENSE_GROUPS, _RARE_GROUPS = (Group.MEAN, Group.LOW, Group.MIDDLE), (Group.HIGH, Group.CHROMA)
-_KINDS = (27, 9, 3, 1)  # digits of the number of a choice of four windows
-
-Border = tuple[tuple[int, int], tuple[int, int]]  # positions that are absent: above and below, left and right
 
 
 @functools.cache
 @torch.inference_mode(False)
 def _matrix(kind: int, first: int, last: int, device: torch.device) -> Tensor:
     """Of the bands first … last - 1 of four positions: (4 * bands, 256) float32."""
-    upper_left, upper_right, lower_left, lower_right = (Window(kind // digit % 3) for digit in _KINDS)
-    bands = around_corner((upper_left, upper_right, lower_left, lower_right))[:, first:last]
+    bands = around_corner(windows_of(kind))[:, first:last]
     return bands.flatten(0, 1).contiguous().to(device)
-
-
-def _of_corners(x: Tensor) -> Tensor:
-    """What the four positions around each corner have: (R, C, n) -> ((R - 1) * (C - 1), 4 n)."""
-    return torch.cat([x[:-1, :-1], x[:-1, 1:], x[1:, :-1], x[1:, 1:]], 2).flatten(0, 1)
 
 
 def _component(x: Tensor, groups: tuple[Group, ...], axis: int) -> Tensor:
@@ -56,9 +48,8 @@ def blocks(values: NDArray[np.int16], short: NDArray[np.bool_], border: Border, 
     come out, too; scale (channels,): of a unit of each value; `middle`: added to what all samples of Y are.
     """
     device = scale.device
-    windows = np.pad(short.astype(np.int64), border, constant_values=Window.ABSENT)
-    kinds = (_of_corners(torch.from_numpy(windows)[:, :, None].float()) @ torch.tensor(_KINDS).float()).long().to(device)
-    down, across = (size - 1 for size in windows.shape)
+    kinds = kinds_of(short, border).to(device)
+    down, across = (size - 1 + sum(absent) for size, absent in zip(short.shape, border, strict=True))
     found = torch.empty(len(kinds), COMPONENTS, FACTOR**2, device=device)
     dense = torch.from_numpy(np.pad(values[:, :, :DENSE], (*border, (0, 0)))).to(device).float().mul_(scale[:DENSE])
     dense[:, :, 0] += middle * FACTOR
@@ -66,7 +57,7 @@ def blocks(values: NDArray[np.int16], short: NDArray[np.bool_], border: Border, 
     usual = int(counts.argmax())
     others = [(kind, torch.nonzero(kinds == kind)[:, 0]) for kind in torch.nonzero(counts)[:, 0].tolist() if kind != usual]
     for axis in range(COMPONENTS):
-        four = _of_corners(_component(dense, _DENSE_GROUPS, axis))
+        four = of_corners(_component(dense, _DENSE_GROUPS, axis))
         bands = four.shape[1] // 4
         torch.mm(four, _matrix(usual, 0, bands, device), out=found[:, axis])
         for kind, corners in others:
@@ -82,7 +73,7 @@ def _add_rare(found: Tensor, values: NDArray[np.int16], border: Border, kinds: T
     rows, columns = values.shape[:2]
     any_there = np.bitwise_or.reduce(values[:, :, group.channels].view(np.int64), axis=2) != 0  # four values at once
     padded = torch.from_numpy(np.pad(any_there, border))[:, :, None]
-    corners = torch.nonzero(_of_corners(padded).any(1))[:, 0]
+    corners = torch.nonzero(of_corners(padded).any(1))[:, 0]
     if not len(corners):
         return
     row, column = divmod(corners.numpy(), padded.shape[1] - 1)
@@ -92,9 +83,9 @@ def _add_rare(found: Tensor, values: NDArray[np.int16], border: Border, kinds: T
     chosen = values[four_rows, four_columns, group.channels]
     units = torch.from_numpy(chosen).to(found.device).float().mul_(scale[group.channels])
     corners = corners.to(found.device)
-    of_corners = kinds[corners]
-    for kind in torch.unique(of_corners).tolist():
-        here = torch.nonzero(of_corners == kind)[:, 0]
+    kinds_there = kinds[corners]
+    for kind in torch.unique(kinds_there).tolist():
+        here = torch.nonzero(kinds_there == kind)[:, 0]
         for axis, bands in enumerate(group.bands):
             if bands.stop > bands.start:
                 part = _component(units[here], (group,), axis).flatten(1)

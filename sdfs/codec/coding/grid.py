@@ -76,10 +76,10 @@ class Outliers:
 
     def of(self, group: Group, places: Places) -> tuple[Indices, Indices]:
         """Where they are in a pass (h, w, channels), and their values."""
-        places_there = _positions(self._grid.height, self._grid.width, places)[1][self.positions]
-        first, last = group.channels.start, group.channels.stop
-        here = (places_there >= 0) & (self.channels >= first) & (self.channels < last)
-        return places_there[here] * group.size + self.channels[here] - first, self.values[here]
+        here = np.flatnonzero((self.channels >= group.channels.start) & (self.channels < group.channels.stop))
+        there = _positions(self._grid.height, self._grid.width, places)[1][self.positions[here]]
+        here, there = here[there >= 0], there[there >= 0]
+        return there * group.size + self.channels[here] - group.channels.start, self.values[here]
 
     def pack(self) -> bytes:
         """How many; then of each how far it is from the one before, and its value."""

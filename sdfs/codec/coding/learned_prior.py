@@ -240,8 +240,10 @@ class _ExactMean(nn.Conv2d):
         if self.padding[0]:
             around = _moved(seen, [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)])
             seen = torch.stack(around, 3).sub_(seen[:, :, :, None]).flatten(3)
-        weight = _rounded(_last(self.weight).flatten(1), _MEAN_STEP).double()
-        return _rounded(F.linear(seen.double(), weight), _VALUE_STEP).float()
+        weight = _last(self.weight).flatten(1)
+        if weight.requires_grad:  # else it is rounded, as those of _Exact
+            weight = _rounded(weight, _MEAN_STEP)
+        return _rounded(F.linear(seen.double(), weight.double()), _VALUE_STEP).float()
 
 
 class _Table(nn.Module):

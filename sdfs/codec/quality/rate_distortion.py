@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sdfs.codec.autoencoders.interface import Pixels
 from sdfs.codec.autoencoders.lapped import FACTOR
+from sdfs.codec.autoencoders.side_by_side import side_by_side
 from sdfs.codec.coding.learned_coder import Worth
 from sdfs.codec.quality.scores import LUMA, Scores
 
@@ -17,7 +18,7 @@ _LEAST, _MOST = 0.9, 6.0  # times PRICE
 _CELL = 8  # pixels, per side, of a variance
 _SSIM_C2 = (0.03 * 255) ** 2
 _STRUCTURE = 800.0  # weight of what SSIM takes off for a squared error, 1 / (2 variance + C2), beside the error itself, which weighs 1/3
-_STRIP = 64  # positions at a time: bounds memory
+_STRIP = 16  # positions at a time: bounds memory
 _MARGIN = 1  # positions around a strip that it depends on
 
 
@@ -26,12 +27,15 @@ def worth(pixels: Pixels) -> Worth:
     rows, columns = -(-pixels.shape[0] // FACTOR), -(-pixels.shape[1] // FACTOR)
     result = np.empty((rows, columns), np.float32)
     across = np.arange(columns * FACTOR).clip(0, pixels.shape[1] - 1)
-    for top in range(0, rows, _STRIP):
+
+    def price_strip(top: int) -> None:
         first, last = max(0, top - _MARGIN), min(rows, top + _STRIP + _MARGIN)
         lines = np.arange(first * FACTOR, last * FACTOR).clip(0, pixels.shape[0] - 1)
         luma = torch.from_numpy(pixels[lines][:, across] @ LUMA)
         found = price(luma[None, None])[0, 0].numpy()
         result[top : top + _STRIP] = found[top - first : top - first + _STRIP]
+
+    side_by_side(price_strip, range(0, rows, _STRIP))
     return result
 
 

@@ -15,13 +15,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdfs.codec.autoencoders.side_by_side import side_by_side
+
 # Wang, Simoncelli, Bovik 2003, "Multi-scale structural similarity for image quality assessment"
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _SIGMA, _TAPS = 1.5, 11
 _C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 _CACHED_ROWS, _CACHED_POSITIONS = 64, 1 << 17  # done at a time
-_STRIP = 2048  # rows compared at a time: bounds memory
+# a third of the rows gives 1 - MS-SSIM within 5 % (rms; 13 % at most) on ten photos of 5 to 13 megapixels: enough for the gate, which
+# looks at every block besides
+_SAMPLED_OF, _STRIP, _LEAST_STRIPS = 3, 192, 3
 BLOCK = 16  # pixels, per side, of what is judged by itself; one begins at every half
 _CELL = BLOCK // 2
 _TOLERANCE, _HALVED_EVERY = 22.0, 42.0  # levels at quality 0, and quality: what nearly all blocks of photos stay within
@@ -39,16 +43,26 @@ class Scores:
 
 
 def compare(original: NDArray[np.uint8], rendered: NDArray[np.uint8]) -> Scores:
-    """Both (H, W, 3) or (H, W) uint8, of one shape."""
+    """Both (H, W, 3) or (H, W) uint8, of one shape. MS-SSIM of high pictures is of a third of their rows."""
     if original.shape != rendered.shape:
         raise ValueError(f"pictures of different shapes: {original.shape} and {rendered.shape}")
-    strips = [slice(top, top + _STRIP) for top in range(0, len(original), _STRIP)]
-    error = sum(_squared_error(original[s], rendered[s]) for s in strips) / original.size
+    error = _squared_error(original, rendered) / original.size
     psnr = min(100.0, 10 * float(np.log10(255**2 / max(error, 1e-12))))
-    rows = [len(original[s]) for s in strips]
-    with torch.inference_mode():
-        similarities = [ms_ssim(_luma(original[s]), _luma(rendered[s])).item() for s in strips]
-    return Scores(psnr, float(np.average(similarities, weights=rows)))
+
+    @torch.inference_mode()
+    def similarity(rows: slice) -> float:
+        return ms_ssim(_luma(original[rows]), _luma(rendered[rows])).item()
+
+    return Scores(psnr, float(np.mean(side_by_side(similarity, _sample(len(original))))))
+
+
+def _sample(height: int) -> list[slice]:
+    """Rows that stand for all: strips of equal height, evenly spread."""
+    count = round(height / (_SAMPLED_OF * _STRIP))
+    if count < _LEAST_STRIPS:
+        return [slice(0, height)]
+    tops = ((2 * number + 1) * height // (2 * count) - _STRIP // 2 for number in range(count))
+    return [slice(top, top + _STRIP) for top in tops]
 
 
 _USUAL = Scores(22.0, 0.94)  # a gate that asks less of the whole picture asks less of its blocks, too
@@ -99,8 +113,8 @@ class Place:
 def worst_place(original: NDArray[np.uint8], rendered: NDArray[np.uint8], bound: Bound) -> Place:
     """The block that exceeds the bound most, or comes nearest to it. Both (H, W, 3) or (H, W) uint8, of one shape."""
     height, width = original.shape[:2]
-    strips = (slice(top, top + _CACHED_ROWS) for top in range(0, height, _CACHED_ROWS))
-    sums = _blocks(np.concatenate([_cells(original[strip], rendered[strip]) for strip in strips]))
+    strips = [slice(top, top + _CACHED_ROWS) for top in range(0, height, _CACHED_ROWS)]
+    sums = _blocks(np.concatenate(side_by_side(lambda strip: _cells(original[strip], rendered[strip]), strips)))
     count = _blocks(np.outer(_lengths(height), _lengths(width)).astype(np.float32)[..., None])
     *errors, square, luma, luma_square, error, error_square, product = np.moveaxis(sums / count, 2, 0)
     mean_error, mse = np.abs(errors).max(0), square / len(errors)

@@ -75,6 +75,8 @@ def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, mar
     if size not in (None, natural):
         raise DoesNotFit(f"the BMP has {natural} bytes, not {size}")
     stored = pixels[:, :, [2, 1, 0, 3][: header.pixel_bytes]] if header.colours is None else palette.nearest(pixels, header.colours)
+    if (header.height, header.width) != pixels.shape[:2]:
+        raise ValueError(f"the BMP wants {header.width}×{header.height} pixels, has {pixels.shape}")
     rows = np.zeros((header.height, header.stride), np.uint8)
     rows[:, : header.width * header.pixel_bytes] = stored[:: 1 if header.top_down else -1].reshape(header.height, -1)
     return paste_runs(rows.tobytes(), metadata, [header.run])

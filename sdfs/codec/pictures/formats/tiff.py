@@ -38,6 +38,7 @@ from sdfs.errors import DoesNotFit, Unsuitable
 _MAX_RUNS = 64  # blocks usually lie back to back, in one run
 _MAX_GAP = 16  # zeros between blocks, so that each begins at an even offset
 _MAX_SAMPLES = 4
+_MOST_ROOM = 32  # bytes for each pixel: tiles may reach far beyond a small picture
 
 _SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _PLANAR, _PREDICTOR = 254, 258, 259, 262, 266, 277, 284, 317
 _SUB_DIRECTORIES, _EXTRA, _SAMPLE_FORMAT, _DEPTH, _NO_DATA, _DNG, _CREDENTIALS = 330, 338, 339, 32997, 42113, 50706, 52545
@@ -54,17 +55,17 @@ _UNSIGNED, _FLOAT = 1, 3  # of _SAMPLE_FORMAT
 def read(data: bytes) -> Parts:
     directory = tiff_directory.parse(data)
     _check_kind(data, directory)
-    layout = _layout(data, directory)
-    places = tiff_blocks.find(data, directory, layout)
+    layout, places = _blocks(data, directory)
     coded = sum(place.length for place in places)
     check_dimensions(layout.width, layout.height, coded, MAX_LOSSLESS_PIXELS_PER_BYTE)
-    check_claims(*layout.coded_size, coded, MAX_LOSSLESS_PIXELS_PER_BYTE)
     runs = _merge(data, places)
     if len(runs) > _MAX_RUNS:
         raise Unsuitable(f"a TIFF with its pixels in {len(runs)} places")
     _check_apart(runs, directory.structure)
     if 2 * coded < len(data):
         raise Unsuitable("a TIFF that holds more than its picture")
+    if sum(run.length for run in runs) > _MOST_ROOM * layout.height * layout.width:
+        raise Unsuitable("a TIFF with more room than its pixels need")
     pixels, alpha = _from_samples(tiff_blocks.decode(data, places, layout), directory.value(data, _PHOTOMETRIC))
     return Parts(pixels, {"runs": [list(run) for run in runs]}, cut_runs(data, runs)[1], alpha=alpha)
 
@@ -74,17 +75,20 @@ recipes = only
 
 def write(pixels: Pixels, recipe: Recipe, metadata: bytes, size: int | None, marker: bytes, spare: int = 0) -> bytes:
     runs = [Run(*run) for run in recipe["runs"]]
-    original = paste_runs(bytes(sum(run.length for run in runs)), metadata, runs)  # but for its pixels
-    if size not in (None, len(original)):
-        raise DoesNotFit(f"the TIFF has {len(original)} bytes, not {size}")
+    room = sum(run.length for run in runs)
+    if size not in (None, len(metadata) + room):
+        raise DoesNotFit(f"the TIFF has {len(metadata) + room} bytes, not {size}")
+    if room > _MOST_ROOM * pixels.size:
+        raise ValueError(f"{room} bytes are more than {pixels.shape} pixels need")
+    original = paste_runs(bytes(room), metadata, runs)  # but for its pixels
     directory = tiff_directory.parse(original)
-    layout = _layout(original, directory)
-    places = tiff_blocks.find(original, directory, layout)
-    samples = _to_samples(pixels, original, directory)
+    layout, places = _blocks(original, directory)
+    if (layout.height, layout.width) != pixels.shape[:2]:
+        raise ValueError(f"the TIFF wants {layout.width}×{layout.height} pixels, has {pixels.shape}")
     image = bytearray(original)
-    blocks, offsets = _fitted(samples, layout, places, runs, spare)
+    blocks, offsets = _fitted(_to_samples(pixels, original, directory), layout, places, runs, spare)
     if offsets is None:
-        room, length = sum(run.length for run in runs), sum(map(len, blocks))
+        length = sum(map(len, blocks))
         if size is not None:
             raise DoesNotFit(f"a TIFF render of {length} bytes of pixels does not fit into {room}")
         offsets = list(itertools.accumulate(map(len, blocks[:-1]), initial=len(image)))
@@ -115,6 +119,14 @@ def _check_kind(data: bytes, directory: Directory) -> None:
         raise Unsuitable("a GeoTIFF one of whose values means that there is no data")
     if b"GDAL_STRUCTURAL_METADATA" in data[:64]:
         raise Unsuitable("a cloud-optimised GeoTIFF: its tiles have copies of their lengths and ends")
+
+
+def _blocks(data: bytes, directory: Directory) -> tuple[Layout, list[Run]]:
+    """How pixels are cut into strips or tiles, and where these lie. Raises NotAPicture and Unsuitable, if only for what it claims."""
+    layout = _layout(data, directory)
+    places = tiff_blocks.find(data, directory, layout)
+    check_claims(*layout.coded_size, sum(place.length for place in places), MAX_LOSSLESS_PIXELS_PER_BYTE)
+    return layout, places
 
 
 def _layout(data: bytes, directory: Directory) -> Layout:
