@@ -31,11 +31,13 @@ import functools
 import io
 import json
 import os
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +50,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from safetensors.torch import load as load_weights
 
 from sdfs.blob import container
-from sdfs.blob.container import KIND_LATENT
-from sdfs.codec import codec
-from sdfs.codec.autoencoders.runner import BundledAutoencoder, fastest_dtype
+from sdfs.blob.container import KIND_LATENT, Blob
+from sdfs.codec import codec, making
+from sdfs.codec.autoencoders.lapped import FACTOR
+from sdfs.codec.autoencoders.layout import Group
+from sdfs.codec.autoencoders.runner import BundledAutoencoder, fastest_dtype, thumbnail
 from sdfs.codec.codec import Codec
 from sdfs.codec.coding import entropy, learned_coder
 from sdfs.codec.coding.learned_coder import LearnedCoder
@@ -76,10 +81,10 @@ PARTS: list[tuple[str, Any, str]] = [
     ("entropy", learned_coder, "encode"),
     ("entropy", entropy.Decoder, "read"),
     ("decoder", BundledAutoencoder, "decode"),
-    ("render", codec, "_render_for"),
+    ("render", making, "render_for"),
     ("render", codec, "render"),
-    ("scores", codec, "compare"),
-    ("scores", codec, "worst_place"),
+    ("scores", making, "compare"),
+    ("scores", making, "worst_place"),
     ("scores", resident_model, "compare"),
 ]
 Times = NDArray[np.float64]  # seconds (by the clock, of the processor)
@@ -105,16 +110,23 @@ class Timing:
 
 
 class Clock:
-    """Adds up the time of parts that call each other; one that is called by itself, or by its like, counts once."""
+    """Adds up the time of parts that call each other; one that is called by itself, or by its like, counts once.
+
+    What several threads do at once counts as if each had done all of its share alone, and at the same time.
+    """
 
     def __init__(self) -> None:
         self.parts: defaultdict[str, Times] = defaultdict(lambda: np.zeros(2))
         self._running: list[str] = []
         self._within = [np.zeros(2)]  # of each part that is running: what the parts within it took
+        self._own = threading.get_ident()
+        self._adding = threading.Lock()
 
     def around(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def timed(*args: Any, **options: Any) -> Any:
+            if threading.get_ident() != self._own:
+                return self._beside(part, function, args, options)
             if self._running[-1:] == [part]:
                 return function(*args, **options)
             self._running.append(part)
@@ -129,6 +141,17 @@ class Clock:
                 self._running.pop()
 
         return timed
+
+    def _beside(self, part: str, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Call in another thread than the one whose parts are running."""
+        begin = np.array([time.perf_counter(), time.thread_time()])
+        try:
+            return function(*args, **options)
+        finally:
+            taken = (np.array([time.perf_counter(), time.thread_time()]) - begin) / (CORES, 1)
+            with self._adding:
+                self.parts["/".join([*self._running, part])] += taken
+                self._within[-1] += taken
 
 
 def now() -> Times:
@@ -190,8 +213,26 @@ def ours(name: str, pixels: NDArray[np.uint8], rounds: int) -> Iterator[Timing]:
                 encode = functools.partial(coder.encode, source, settings)
                 encoded, blob = timing(f"{name}: {kind}, {dtype}, encode {effort}", megapixels, rounds, encode)
                 yield encoded
-            if container.parse(blob).preamble.kind == KIND_LATENT:
+            parsed = container.parse(blob)
+            if parsed.preamble.kind == KIND_LATENT:
                 yield timing(f"{name}: {kind}, {dtype}, decode", megapixels, rounds, functools.partial(coder.decode, blob))[0]
+                if (dtype, kind) == (usual, "JPEG"):
+                    yield from thumbnails(name, parsed, megapixels, rounds)
+
+
+def thumbnails(name: str, blob: Blob, megapixels: float, rounds: int) -> Iterator[Timing]:
+    """On one core, from the first passes alone."""
+    coder = LearnedCoder(load_weights(resources.files("sdfs").joinpath("codec/weights/bundled.safetensors").read_bytes()))
+    rows, columns = (-(-blob.header[side] // FACTOR) for side in ("height", "width"))
+    torch.set_num_threads(1)
+    for factor, last in ((16, Group.MEAN), (8, Group.LOW)):
+
+        def made(factor: int = factor, last: Group = last) -> bytes:
+            latents = coder.decode(blob.sections["latents"], rows, columns, blob.header["quality"], last)
+            return thumbnail(latents, blob.header["quality"], factor).tobytes()
+
+        yield timing(f"{name}: thumbnail at 1/{factor}, one core", megapixels, rounds, made)[0]
+    torch.set_num_threads(CORES)
 
 
 def others(name: str, pixels: NDArray[np.uint8], rounds: int) -> Iterator[Timing]:
