@@ -125,7 +125,7 @@ class Taker:
         except _StillPendingError as error:
             return self._problem("waiting", path, identity, str(error), destination)
         if self._session.root is None or not holds(self._session.root, stored.path, sha256):
-            raise UserError(f"the owner of {self._watch.store} says that it is {stored.path}, which does not hold it: it stays where it is")
+            raise UserError(f"{self._watch.store} claims to hold this as {stored.path}, which does not hold it: the original stays")
         self._finish(path, status, stored)
         _log.info("%s → %s: %s, %d → %d bytes", path, stored.path, stored.state, identity.size, stored.stored_bytes)
         return Result("taken", "", identity.size, stored.stored_bytes)

@@ -18,8 +18,8 @@ def run(
 ) -> None:
     """Make a folder a store, which remembers how its pictures are to be shrunk.
 
-    Pictures that it already holds are shrunk once it is mounted or synced. What is not given is as by default: quality 50, the
-    bundled model, normal effort, and a gate of 22 dB and 0.94.
+    Pictures that it already holds are shrunk once it is mounted or synced. Defaults: quality 60, the bundled model, normal effort,
+    and a gate of 22 dB and 0.94.
     """
     from sdfs.cli.output import complain
     from sdfs.cli.settings import given

@@ -8,7 +8,9 @@ import typer
 
 from sdfs.settings import BUNDLED, Effort
 
-QualityOption = Annotated[int | None, typer.Option("--quality", "-Q", min=0, max=100, help="How much of a picture is kept.")]
+QualityOption = Annotated[
+    int | None, typer.Option("--quality", "-Q", min=0, max=100, help="The score (SSIMULACRA2) that every picture reaches at least.")
+]
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="NAME", help="The model that shrinks: `bundled`, or one that `sdfs model` lists.")
 ]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfs.codec.patches import Patch
 from sdfs.codec.quality.sample import Judgement, Sample
 from sdfs.codec.resident.model import ResidentModel
 from sdfs.settings import Effort
@@ -34,10 +35,12 @@ class Asked:
     """
 
     score: float
+    letters: bool = True  # whether squares with letters are looked at
 
     def excess(self, judged: Judgement) -> float:
         """Points, to a tenth, by which the promise is more than kept; below 0 it is broken."""
-        least = min(judged.score - self.score, judged.worst - self.score + ALLOWANCE, judged.letters - max(self.score, LETTERS))
+        least = min(judged.score - self.score, judged.worst - self.score + ALLOWANCE)
+        least = min(least, judged.letters - max(self.score, LETTERS)) if self.letters else least
         return round(least, 1)
 
 
@@ -57,6 +60,7 @@ class Plan:
     coder: ResidentModel
     quality: int
     size: float
+    patches: tuple[Patch, ...] = ()  # squares that are coded by themselves
 
 
 def plan(coder: ResidentModel, sample: Sample, asked: Asked, seen: Callable[[Pixels], Pixels], start: int) -> Plan | None:

@@ -12,6 +12,7 @@ from sdfs.blob import container
 from sdfs.blob.container import KIND_LATENT, Blob
 from sdfs.blob.metadata import MAX_METADATA_BYTES, unpack_metadata
 from sdfs.blob.signatures import HEAD_BYTES, picture_format
+from sdfs.codec import patches
 from sdfs.codec.making import Making, kept_sections, largest_render, marker_of, origin, render_for, render_of, to_grey
 from sdfs.codec.memory_budget import MemoryBudget
 from sdfs.codec.pictures import alpha, as_jpeg, behind
@@ -114,8 +115,9 @@ class Codec:
         if not np.array_equal(seen, picture.pixels):
             return None
         header |= render_of(fitted, rendered)
+        coded = {name: blob.sections[name] for name in ("latents", "patches") if name in blob.sections}
         try:
-            packed = container.pack(KIND_LATENT, len(rendered), header, {"latents": blob.sections["latents"], **kept_sections(picture)})
+            packed = container.pack(KIND_LATENT, len(rendered), header, coded | kept_sections(picture))
         except ValueError:  # what the reference's header holds besides fits no other
             return None
         return packed if len(packed) < len(data) else None
@@ -126,6 +128,8 @@ class Codec:
         if not 0 <= quality <= 100:
             raise DamagedError(f"latent blob claims quality {quality}")
         rgb = self._models.of_blob(header, instead=instead).decode(_section(blob, "latents"), header, height, width)
+        if "patches" in blob.sections:
+            rgb = patches.apply(blob.sections["patches"], rgb)
         picture = Picture(
             header["format"],
             to_grey(rgb) if header["grey"] else rgb,

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from sdfs.blob import container
 from sdfs.blob.container import KIND_LATENT
 from sdfs.blob.metadata import MAX_METADATA_BYTES, pack_metadata
-from sdfs.codec.choosing import Asked, Plan, plan
+from sdfs.codec.choosing import LETTERS, Asked, Plan, plan
+from sdfs.codec.patches import Patch, pack, put
 from sdfs.codec.pictures import alpha, behind
 from sdfs.codec.pictures.picture import Picture, fit, pixels_of_render, render
 from sdfs.codec.quality.sample import SIDE, Corner, Judgement, Sample
@@ -28,6 +29,8 @@ LARGEST_SHARE = 0.7  # of the bytes that latents replace, those that they may ta
 QUALITY_STEP = 5  # a picture that breaks its promise is tried again at so much more quality
 QUALITY_TRIES = 3
 START, AVIF_START = 74, 50  # qualities that are tried first
+PATCH_START = 70
+MOST_PATCHED = 0.25  # of a picture's squares: where more have letters, all of it is coded so that they can be read
 MOST_LETTERS = 8  # squares of text that are looked at besides the others
 
 
@@ -62,8 +65,10 @@ class Making:
         if self._settings.model != BUNDLED:
             return [Plan(model, self._settings.quality, 0)]  # no quality of such a model keeps a promise
         coders: list[tuple[ResidentModel, int]] = [(model, START), (IMAGE_CODECS["avif"], AVIF_START)]
-        found = [plan(coder, sample, self._asked, self._seen, start) for coder, start in coders]
-        plans = [one for one in found if one is not None]
+        patches = self._patches(sample)
+        asked = replace(self._asked, letters=not patches)
+        found = [plan(coder, sample, asked, self._seen, start) for coder, start in coders]
+        plans = [replace(one, patches=patches) for one in found if one is not None]
         if self._picture.is_lossless:
             lossless = IMAGE_CODECS["jpegxl"].encode(to_rgb(sample.picture), 0, Effort.FAST)
             plans.append(Plan(IMAGE_CODECS["jpegxl"], 100, len(lossless.section) / sample.share))
@@ -71,12 +76,27 @@ class Making:
             raise Unsuitable(f"no quality gives a score of {self._settings.quality}")
         return sorted(plans, key=lambda one: one.size)
 
+    def _patches(self, sample: Sample) -> tuple[Patch, ...]:
+        """Squares with letters, where they are few, so that not all of the picture has to be as good as they."""
+        pixels, avif = self._picture.pixels, IMAGE_CODECS["avif"]
+        if len(sample.letters) > MOST_PATCHED * pixels.shape[0] * pixels.shape[1] / SIDE**2 or len(sample.letters) == MOST_LETTERS:
+            return ()
+        patches = []
+        for corner, square in sample.letters.items():
+            asked = Asked(max(self._settings.quality, LETTERS) + 1)
+            found = plan(avif, Sample(square), asked, self._seen, PATCH_START)
+            if found is None:
+                return ()
+            encoded = avif.encode(to_rgb(square), found.quality, self._settings.effort)
+            patches.append(Patch(corner, encoded.pixels, encoded.section))
+        return tuple(patches)
+
     def _blob(self, one: Plan, sample: Sample) -> bytes:
         """Raises Unsuitable where what a reader would get is too little, or takes too many bytes."""
         failed = ""
         for attempt in range(QUALITY_TRIES):
             quality = min(100, one.quality + attempt * QUALITY_STEP)
-            blob, shortfall = self._tried(one.coder, quality, sample, failed)
+            blob, shortfall = self._tried(one, quality, sample, failed)
             if shortfall is None:
                 return blob
             failed = f"{failed}quality {quality} {shortfall}; "
@@ -84,13 +104,17 @@ class Making:
                 break
         raise Unsuitable(failed.removesuffix("; "))
 
-    def _tried(self, coder: ResidentModel, quality: int, sample: Sample, failed: str) -> tuple[bytes, str | None]:
+    def _tried(self, one: Plan, quality: int, sample: Sample, failed: str) -> tuple[bytes, str | None]:
         """The blob, and what a reader would miss."""
         picture, grey = self._picture, self._picture.pixels.ndim == 2
+        coder = one.coder
         encoded = coder.encode(to_rgb(picture.pixels), quality, self._settings.effort)
+        decoded, sections = encoded.pixels, {"latents": encoded.section}
+        if one.patches:
+            decoded, sections["patches"] = put(one.patches, decoded), pack(one.patches)
         share = 1.0 if coder.id == "jpegxl" else LARGEST_SHARE
-        if len(encoded.section) > share * self._replaced:
-            raise Unsuitable(f"{failed}takes {len(encoded.section)} of {self._replaced} bytes at quality {quality}")
+        if (taken := sum(map(len, sections.values()))) > share * self._replaced:
+            raise Unsuitable(f"{failed}takes {taken} of {self._replaced} bytes at quality {quality}")
         header: dict[str, Any] = {
             **origin(self._data),
             "format": picture.format,
@@ -104,11 +128,11 @@ class Making:
             "latents_crc32": encoded.latents_crc32,
             **encoded.header,
         }
-        fitted, rendered, seen = render_for(picture, to_grey(encoded.pixels) if grey else encoded.pixels, self._size, marker_of(header))
+        fitted, rendered, seen = render_for(picture, to_grey(decoded) if grey else decoded, self._size, marker_of(header))
         scores, place = compare(picture.pixels, seen), worst_place(picture.pixels, seen, self._bound)
         judged = sample.judge(seen, [Corner(max(0, place.y - SIDE // 2), max(0, place.x - SIDE // 2))])
         header |= {"scores": scores.as_dict() | judged.as_dict() | place.as_dict(), **render_of(fitted, rendered)}
-        blob = container.pack(KIND_LATENT, len(rendered), header, {"latents": encoded.section, **self._kept})
+        blob = container.pack(KIND_LATENT, len(rendered), header, sections | self._kept)
         if len(blob) >= len(self._data):
             raise Unsuitable(f"{failed}takes {len(blob)} of {len(self._data)} bytes at quality {quality}")
         return blob, self._shortfall(scores, place, judged)

@@ -62,7 +62,7 @@ class ControlClient(Access):
             connection.connect(self._path)
             user = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
             if user != os.geteuid():
-                raise StoreBusy(f"a process of user {user} listens at {self._path}, and is not believed")
+                raise StoreBusy(f"a process of user {user} listens at {self._path} instead of the owner of the store: end that process")
             self._identify(answers, time.monotonic() + seconds)
         except BaseException:
             connection.close()
@@ -77,10 +77,10 @@ class ControlClient(Access):
             if (shown.device, shown.inode) != (known.device, known.inode) or not _same_secret(shown.secret, known.secret):
                 raise WrongValueError("another store")
         except WrongValueError as error:
-            raise StoreBusy(f"who listens at {self._path} is not the owner of this store, and is not believed: {error}") from None
+            raise StoreBusy(f"the process that listens at {self._path} is not the owner of this store: {error}") from None
         except OtherVersionError as error:
             raise StoreBusy(
-                f"who listens at {self._path} speaks {error}, and this program version {VERSION}: use the SDFS of that process, or end it"
+                f"the process at {self._path} speaks {error}, and this program version {VERSION}: use the SDFS of that process, or end it"
             ) from None
 
     def _ask(self, request: Request, arguments: Mapping[str, Any]) -> Any:
@@ -93,7 +93,7 @@ class ControlClient(Access):
             answers.send(request.name, {name: pack(arguments[name]) for name in request.arguments})
             return self._take(request, arguments, answers)
         except (WrongValueError, OtherVersionError) as error:
-            raise UserError(f"who answers at {self._path} gives {error}, as no owner of a store does: end that process") from None
+            raise UserError(f"the process that answers at {self._path} sent {error}, as no owner of a store does: end it") from None
         except TimeoutError:
             raise StoreBusy("the process that owns the store stopped in the middle of an answer: try again") from None
         finally:

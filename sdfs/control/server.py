@@ -100,9 +100,9 @@ class _Connection(socketserver.StreamRequestHandler):
                 raise UserError(f"the owner of the store knows no request {name!r}")
             self.send({"ok": self._call(server.access, REQUESTS[name], message.get("arguments"))})
         except OtherVersionError as error:
-            self._refuse(StoreBusy(f"the owner of the store speaks version {VERSION} of SDFS's control protocol, and who asks {error}"))
+            self._refuse(StoreBusy(f"the owner of the store speaks version {VERSION} of SDFS's control protocol, and the client {error}"))
         except WrongValueError as error:
-            self._refuse(UserError(f"the owner of the store was asked with {error}, which is no request"))
+            self._refuse(UserError(f"the owner of the store got {error} instead of a request"))
         except SdfsError as error:
             self._refuse(error)
         except ConnectionError:

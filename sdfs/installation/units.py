@@ -81,7 +81,7 @@ def _escape_byte(byte: int) -> str:
 def daemon_files(manager: Manager, programs: Path) -> dict[Path, Content]:
     """What the watched folders need: contents by path. `programs`: the folder with SDFS's. Raises UserError."""
     if not manager.configuration.is_file():
-        raise UserError(f"{manager.configuration} is not there: say in it what to watch first (docs/WATCHING.md has an example)")
+        raise UserError(f"{manager.configuration} is not there: write it first (docs/WATCHING.md has an example)")
     return {manager.units / DAEMON: _unit(manager, DAEMON, programs)}
 
 

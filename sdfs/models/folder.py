@@ -85,7 +85,7 @@ def read_config(path: Path, of: str) -> Config:
     """What config.json says of the latents; raises ModelError where it is not that of an autoencoder which SDFS can use."""
     config = _parse_object(_read_at_most(path, _CONFIG_LIMIT), f"{of}: {CONFIG} is no JSON object")
     if "auto_map" in config:
-        raise ModelError(f"{of} wants code of its own to be run: SDFS runs none that comes with a model")
+        raise ModelError(f"{of} comes with code of its own: SDFS never runs a model's code")
     class_name = config.get("_class_name")
     if not isinstance(class_name, str) or class_name not in _BLOCKS:
         raise ModelError(f"{of} is of class {class_name}: want {', '.join(_BLOCKS)}")

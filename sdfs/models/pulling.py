@@ -168,7 +168,7 @@ def _hub(source: Source) -> Iterator[None]:
     except errors.RevisionNotFoundError as error:
         raise ModelError(f"{repository} has no revision {source.revision}") from error
     except errors.OfflineModeIsEnabled as error:
-        raise ModelError(f"{source.path} is not looked for: HF_HUB_OFFLINE is set") from error
+        raise ModelError(f"HF_HUB_OFFLINE is set, so SDFS does not look for {source.path}: unset it") from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         cause = "it does not accept HF_TOKEN" if status == 401 else f"HTTP status {status}"

@@ -28,7 +28,7 @@ os.environ["FUSE_LIBRARY_NAME"] = "fuse3"  # mfusepy would take libfuse 2 where 
 try:
     import mfusepy
 except OSError as error:
-    raise MountError(f"libfuse 3 is not to be had ({error}): install the package fuse3") from error
+    raise MountError(f"libfuse 3 cannot be loaded ({error}): install the package fuse3") from error
 if mfusepy.fuse_version_major != 3:
     raise MountError(f"libfuse: want version 3, have {mfusepy.fuse_version_major}.{mfusepy.fuse_version_minor}")
 

@@ -96,7 +96,7 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
     while not lazy and root and read_owner(root) == owner and _is_owned(root):
         if time.monotonic() > end:
             process = owner.pid if owner else "unknown"
-            raise MountError(f"{mountpoint} is unmounted, but process {process} still has {root}: somebody waits for an answer of it")
+            raise MountError(f"{mountpoint} is unmounted, but process {process} still owns {root}: a program waits for its answer")
         time.sleep(0.02)
 
 

@@ -43,7 +43,7 @@ def store_at(folder: Path | str, *, above: bool = False) -> Path | None:
         return store_mounted_at(folder)
     status = Path(folder).stat()
     if above and (status.st_uid not in (os.geteuid(), 0) or status.st_mode & stat.S_IWOTH):
-        raise NotAStore(f"{folder} may be changed by others, so that what it has is taken for a store only where {folder} itself is named")
+        raise NotAStore(f"others may change {folder}, so SDFS takes it to be a store only if you name {folder} itself")
     return Path(folder)
 
 

@@ -172,7 +172,7 @@ class Services:
         if self._store.read_only:
             raise UserError(f"{self._store.root} is root's, or on a filesystem that is mounted read-only: nothing in it can be changed")
         if self._mount is not None and self._mount.read_only:
-            raise UserError(f"{self._store.root} is mounted read-only, at {self._mount.mountpoint}: mount it without -o ro for that")
+            raise UserError(f"{self._store.root} is mounted read-only, at {self._mount.mountpoint}: mount it without -o ro to change it")
 
     def status(self) -> StoreStatus:
         return StoreStatus(
@@ -270,7 +270,7 @@ class Services:
         if folder is not None:
             path = self._path(posixpath.join(folder, posixpath.basename(trashed.path or trashed.name.partition(".")[2])))
         elif path is None:
-            raise UserError(f"where {trashed.name} was is not recorded: name a folder with --to")
+            raise UserError(f"the trash does not record where {trashed.name} was: name a folder with --to")
         with _user_errors(path):
             target = self.tree.backing(path)
             self._refuse_inner(os.path.dirname(target))
@@ -305,7 +305,7 @@ class Services:
             with self.tree.install.names:  # a folder that gets another has other times then
                 self._store.make_folders(folder, self.tree.durable_names.changed)
         except NotADirectoryError:
-            raise UserError(f"{self.tree.virtual(folder)}, or a folder above it, is in the way: it is no folder") from None
+            raise UserError(f"{self.tree.virtual(folder)} cannot be made: a file is in the way") from None
 
     def _refuse_inner(self, backing: str) -> None:
         if (inner := self._store.inner_store(backing)) is not None:

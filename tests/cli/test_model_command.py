@@ -275,7 +275,7 @@ class TestTheHubFails:
 
     def test_offline_nothing_is_asked(self, machine: Machine, hub: HubServer) -> None:
         hub.put(MSE, SMALL)
-        assert machine.fails("pull", MSE, HF_HUB_OFFLINE="1") == f"sdfs: {MSE} is not looked for: HF_HUB_OFFLINE is set"
+        assert machine.fails("pull", MSE, HF_HUB_OFFLINE="1") == f"sdfs: HF_HUB_OFFLINE is set, so SDFS does not look for {MSE}: unset it"
         assert hub.requests == []
 
     def test_what_was_pulled_is_there_without_it(self, machine: Machine, hub: HubServer) -> None:

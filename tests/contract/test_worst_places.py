@@ -123,7 +123,7 @@ def test_every_drawing_is_within_the_bound_or_kept_exactly(codec: Codec, photo: 
 
 
 @pytest.mark.parametrize("at", [(0, 0), (40, 70), (99, 131)])
-def test_what_an_autoencoder_spoils_in_one_place_is_kept_exactly(
+def test_what_an_autoencoder_spoils_in_one_place_another_coder_codes(
     at: tuple[int, int], codec: Codec, photo: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scores of the whole picture do not see it."""
@@ -136,11 +136,10 @@ def test_what_an_autoencoder_spoils_in_one_place_is_kept_exactly(
 
     monkeypatch.setattr(BundledAutoencoder, "decode", spoiling)
     source = png(photo[:108, 100:240])
-    blob = container.parse(codec.encode(source, EncodeSettings(75)))
-    assert blob.preamble.kind != KIND_LATENT
-    x, y = (int(number) for number in blob.header["reason"].split("at pixel (")[1].split(")")[0].split(","))
-    assert at[1] - 16 < x < at[1] + 9
-    assert at[0] - 16 < y < at[0] + 9
+    blob = codec.encode(source, EncodeSettings(75))
+    assert container.parse(blob).header.get("autoencoder") in (None, "avif", "jpegxl")
+    with Image.open(io.BytesIO(codec.decode(blob))) as picture:
+        assert worst_place(photo[:108, 100:240], np.asarray(picture), Bound.asked(75, LEAST)).excess <= 1
 
 
 def test_what_is_spoilt_at_one_quality_only_is_tried_at_another(codec: Codec, photo: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:

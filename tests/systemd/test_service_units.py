@@ -186,7 +186,7 @@ def test_a_store_whose_name_has_a_line_end_is_refused(manager: Manager, programs
 
 def test_a_daemon_without_a_configuration_is_refused(manager: Manager, programs: Path) -> None:
     manager.configuration.unlink()
-    with pytest.raises(UserError, match="is not there: say in it"):
+    with pytest.raises(UserError, match="is not there: write it first"):
         daemon_files(manager, programs)
 
 

@@ -23,7 +23,9 @@ def _nothing_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "in_home"), [(config_home, ".config"), (data_home, ".local/share"), (state_folder, ".local/state/sdfs")], ids=str
+    ("place", "in_home"),
+    [(config_home, ".config"), (data_home, ".local/share"), (state_folder, ".local/state/sdfs")],
+    ids=["config", "data", "state"],
 )
 def test_in_the_home_folder_unless_a_variable_says_otherwise(place: Callable[[], Path], in_home: str, tmp_path: Path) -> None:
     assert place() == tmp_path / in_home

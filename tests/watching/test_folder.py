@@ -333,7 +333,7 @@ class TestTrouble:
         (place.folder / "a/x.jpg").write_bytes(picture())
         (place.folder / "b.jpg").write_bytes(picture("b"))
         place.moved("b.jpg")
-        eventually(lambda: ["is in the way" in str(entry.reason) for report in reports() for entry in report.problems] == [True])
+        eventually(lambda: ["in the way" in str(entry.reason) for report in reports() for entry in report.problems] == [True])
 
     def test_a_file_that_could_not_be_taken_and_was_removed_is_forgotten(
         self, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

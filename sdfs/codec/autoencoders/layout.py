@@ -129,7 +129,7 @@ def to_coefficients(channels: Tensor, bands: int = BANDS) -> Tensor:
 @functools.cache
 @torch.inference_mode(False)  # or whoever trains later could not use it
 def _tilt(device: torch.device) -> Tensor:
-    """(CHANNELS,) in octaves: how much finer than the base a channel is quantised. Found by trying: docs/TRAINING.md."""
+    """(CHANNELS,) in octaves: how much finer than the base a channel is quantised. Found by trying: docs/JOURNAL.md."""
     found = []
     for group in Group:
         for axis, part in enumerate(group.bands):

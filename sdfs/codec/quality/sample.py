@@ -15,6 +15,7 @@ from sdfs.codec.quality import ssimulacra2
 
 SIDE = 256  # pixels of a square
 _ACROSS = 4  # squares along each side of a mosaic
+_MARGIN = 16  # pixels around a square of a mosaic: what a coder makes of its border is not looked at
 _TOGETHER = 4  # squares scored at once: small enough to stay in a processor's cache
 
 
@@ -27,7 +28,7 @@ class Corner(NamedTuple):
 
 @dataclass(frozen=True)
 class Judgement:
-    """SSIMULACRA2's scores: of the squares together, of the worst of them, and of the worst of those with letters."""
+    """SSIMULACRA2's scores: of the squares together, of the worst of them, and of the worst of those with letters, which are apart."""
 
     score: float
     worst: float
@@ -54,13 +55,18 @@ class Sample:
         height, width = pixels.shape[:2]
         self._sides = min(SIDE, height), min(SIDE, width)
         rows, columns = -(-height // SIDE), -(-width // SIDE)
-        self.is_whole = rows * columns <= _ACROSS**2
+        self.is_whole = rows * columns <= _ACROSS**2 or min(height, width) < SIDE + 2 * _MARGIN
         if not self.is_whole:
             rows, columns = min(rows, _ACROSS), min(columns, _ACROSS)
         tops, lefts = _spread(height, self._sides[0], rows), _spread(width, self._sides[1], columns)
         self._even = [Corner(top, left) for top in tops for left in lefts]
         self._letters = [self._within(corner) for corner in letters]
         self.picture = pixels if self.is_whole else self._mosaic()
+
+    @property
+    def letters(self) -> dict[Corner, NDArray[np.uint8]]:
+        """The squares with letters, by where they begin."""
+        return dict(zip(self._letters, self._cut(self._pixels, self._letters), strict=True))
 
     @property
     def share(self) -> float:
@@ -77,8 +83,10 @@ class Sample:
         if self.is_whole:
             return self.judge(rendered)
         corners = [*self._even, *self._letters]
-        height, width = self._sides
-        places = [Corner(i // _ACROSS * height, i % _ACROSS * width) for i in range(len(corners))]
+        height, width = (side + 2 * _MARGIN for side in self._sides)
+        places = []
+        for i, (corner, outer) in enumerate(zip(corners, map(self._outer, corners), strict=True)):
+            places.append(Corner(i // _ACROSS * height + corner.top - outer.top, i % _ACROSS * width + corner.left - outer.left))
         return self._judged(self._cut(self._pixels, corners), self._cut(rendered, places), corners)
 
     def _judged(self, before: list[NDArray[np.uint8]], after: list[NDArray[np.uint8]], corners: Sequence[Corner]) -> Judgement:
@@ -87,13 +95,19 @@ class Sample:
             moments = torch.cat([ssimulacra2.moments(*(_stacked(x[i : i + _TOGETHER]) for x in (before, after))) for i in parts])
             scores = ssimulacra2.score(ssimulacra2.weighted(moments))
             together = ssimulacra2.score(ssimulacra2.weighted(moments[: len(self._even)].mean(0, keepdim=True)))
-        worst = int(scores.argmin())
-        letters = scores[len(self._even) : len(self._even) + len(self._letters)]
+        first, last = len(self._even), len(self._even) + len(self._letters)
+        letters = scores[first:last]
+        worst = int(torch.cat([scores[:first], torch.full_like(letters, 100), scores[last:]]).argmin())
         return Judgement(together.item(), scores[worst].item(), corners[worst], letters.min().item() if len(letters) else 100.0)
 
     def _within(self, corner: Corner) -> Corner:
         height, width = self._pixels.shape[:2]
         return Corner(min(corner.top, height - self._sides[0]), min(corner.left, width - self._sides[1]))
+
+    def _outer(self, corner: Corner) -> Corner:
+        """Where what a mosaic has of a square begins."""
+        spare = (length - side - 2 * _MARGIN for length, side in zip(self._pixels.shape, self._sides, strict=False))
+        return Corner(*(min(max(0, at - _MARGIN), most) for at, most in zip(corner, spare, strict=True)))
 
     def _cut(self, pixels: NDArray[np.uint8], corners: Sequence[Corner]) -> list[NDArray[np.uint8]]:
         height, width = self._sides
@@ -102,7 +116,9 @@ class Sample:
     def _mosaic(self) -> NDArray[np.uint8]:
         """The squares, four a row; the last row is filled with the first squares."""
         corners = [*self._even, *self._letters]
-        squares = self._cut(self._pixels, corners + corners[: -len(corners) % _ACROSS])
+        height, width = (side + 2 * _MARGIN for side in self._sides)
+        outer = map(self._outer, corners + corners[: -len(corners) % _ACROSS])
+        squares = [self._pixels[top : top + height, left : left + width] for top, left in outer]
         rows = [np.concatenate(squares[i : i + _ACROSS], 1) for i in range(0, len(squares), _ACROSS)]
         return np.concatenate(rows)
 

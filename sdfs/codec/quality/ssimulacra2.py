@@ -101,7 +101,7 @@ def distance(original: Tensor, rendered: Tensor) -> Tensor:
 def weighted(moments: Tensor) -> Tensor:
     """The same of moments (B, 3, 6, 2, 3), which may be means over several squares: (B,)."""
     first, fourth = moments.unbind(3)
-    return (torch.stack([first, (fourth + 1e-20) ** 0.25], 3) * _WEIGHTS).flatten(1).sum(1)
+    return (torch.stack([first, (fourth + 1e-30) ** 0.25], 3) * _WEIGHTS).flatten(1).sum(1)
 
 
 def score(distance: Tensor) -> Tensor:

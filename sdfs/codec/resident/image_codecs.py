@@ -35,12 +35,23 @@ class Avif:
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "AVIF", quality=quality, speed=_AVIF_SPEED[effort], subsampling="4:4:4", max_threads=_THREADS)
         section = file.getvalue()
-        return Encoded(section, _decoded(section, *pixels.shape[:2]), zlib.crc32(section))
+        return Encoded(section, self.decoded(section, *pixels.shape[:2]), zlib.crc32(section))
 
     def decode(self, section: bytes, header: Mapping[str, Any], height: int, width: int) -> Pixels:
-        """(height, width, 3). Raises DamagedError, before anything is decoded where the dimensions are others."""
+        """As `decoded`, where the section is the blob's."""
         check_latents(zlib.crc32(section), header)
-        return _decoded(section, height, width)
+        return self.decoded(section, height, width)
+
+    @staticmethod
+    def decoded(section: bytes, height: int, width: int) -> Pixels:
+        """(height, width, 3). Raises DamagedError, before anything is decoded where the dimensions are others."""
+        try:
+            with Image.open(io.BytesIO(section), formats=["AVIF"]) as picture:
+                if picture.size != (width, height):
+                    raise DamagedError(f"AVIF of {picture.size} pixels: want {width} x {height}")
+                return np.array(picture.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DamagedError(f"AVIF: {error}") from error
 
 
 class LosslessJpegXl:
@@ -66,16 +77,6 @@ class LosslessJpegXl:
         if pixels.shape != (height, width, 3) or pixels.dtype != np.uint8:
             raise DamagedError(f"JPEG XL of {pixels.shape} {pixels.dtype}: want {height} x {width} pixels")
         return np.asarray(pixels)
-
-
-def _decoded(section: bytes, height: int, width: int) -> Pixels:
-    try:
-        with Image.open(io.BytesIO(section), formats=["AVIF"]) as picture:
-            if picture.size != (width, height):
-                raise DamagedError(f"AVIF of {picture.size} pixels: want {width} x {height}")
-            return np.array(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DamagedError(f"AVIF: {error}") from error
 
 
 IMAGE_CODECS: Mapping[str, Avif | LosslessJpegXl] = {codec.id: codec for codec in (Avif(), LosslessJpegXl())}

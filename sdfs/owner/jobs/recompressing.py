@@ -51,9 +51,7 @@ def recompress(tree: Tree, engine: Engine, path: str, wish: Wish) -> None:
     data = _original(tree, engine, source)
     if data is None:
         if not wish.accept_loss:
-            raise UserError(
-                f"{path}: its original is no longer in the trash; --accept-loss makes do with what readers get, and loses again"
-            )
+            raise UserError(f"{path}: its original is no longer in the trash: --accept-loss starts from what readers get, and loses again")
         data = engine.decode(source.key, source.blob).result()
     try:
         blob = engine.encode(data, settings, reference=b"").result()

@@ -56,7 +56,7 @@ def choose(tree: Tree, wanted: str) -> Trashed:
     for trashed in reversed(entries(tree)):
         if wanted == trashed.name or path == trashed.path:
             return trashed
-    raise UserError(f"{wanted} is not in the trash, neither as a name nor as a path: `sdfs trash list` tells what is")
+    raise UserError(f"{wanted} is not in the trash, neither as a name nor as a path: `sdfs trash list` shows what is")
 
 
 def restore(tree: Tree, trashed: Trashed, target: str) -> None:
@@ -92,7 +92,7 @@ def _mark(name: str, fd: int) -> None:
         if error.errno != errno.ENOTSUP:
             raise
         raise UserError(
-            f"{name} would be shrunk again at once, for the store's filesystem has no extended attributes to prevent that: "
+            f"SDFS would shrink {name} again at once, because the store's filesystem has no extended attributes: "
             "copy it from .sdfs/trash to a place outside"
         ) from None
 

@@ -485,7 +485,7 @@ def read_config(root: Path) -> EncodeSettings:
     except (OSError, ValueError) as error:
         raise NotAStore(f"{path} cannot be read: {error.strerror if isinstance(error, OSError) else error}") from error
     except RecursionError as error:
-        raise NotAStore(f"{path} cannot be read: it has too much in each other") from error
+        raise NotAStore(f"{path} cannot be read: it nests too deeply") from error
     if type(have) is not int or not isinstance(features, list) or not all(isinstance(feature, str) for feature in features):
         raise NotAStore(f"{path} cannot be read: want a number for `format`, and a list of names for `features`")
     if have != FORMAT:
