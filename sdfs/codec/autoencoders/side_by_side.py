@@ -29,6 +29,7 @@ def side_by_side(work: Callable[..., Result], *arguments: Sequence[Any]) -> list
     def begin(_: int) -> None:
         ready.wait()
         torch.set_num_threads(1)
+        torch.get_num_threads()  # a thread that never asked takes what any other thread set last, when it begins to work
 
     with ThreadPoolExecutor(threads) as pool:
         with _starting:
