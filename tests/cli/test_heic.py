@@ -99,6 +99,7 @@ def test_another_word_is_a_mistake(store: Path, tmp_path: Path) -> None:
 
 
 @needs_cases
+@pytest.mark.timeout(300)
 def test_watch_stores_the_jpeg_and_the_trash_has_the_heic(store: Path, tmp_path: Path) -> None:
     (incoming := tmp_path / "incoming").mkdir()
     data = (CASES / "8-bit.heic").read_bytes()
@@ -108,7 +109,7 @@ def test_watch_stores_the_jpeg_and_the_trash_has_the_heic(store: Path, tmp_path:
     (tmp_path / "XDG_RUNTIME_DIR").mkdir(mode=0o700)
     command = [*COMMAND, "watch", incoming, store, "--heic", "jpeg", "--settle", "0.5"]
     with subprocess.Popen(command, env=ENVIRONMENT | homes) as process:
-        eventually(lambda: not list(incoming.iterdir()), seconds=90)
+        eventually(lambda: not list(incoming.iterdir()), seconds=240)
         process.terminate()
     trashed = sorted((tmp_path / "XDG_DATA_HOME/Trash/files").iterdir())
     assert [path.read_bytes() for path in trashed] == [data, data]

@@ -16,7 +16,7 @@ from bench.gpu.measure import QUICK
 from bench.gpu.models import FORMATS, LINEAR_FLOP
 from sdfs.codec.autoencoders.lapped import BANDS, COMPONENTS, FACTOR
 from sdfs.codec.autoencoders.layout import DETAIL
-from sdfs.codec.autoencoders.restoration import CELL, Restoration
+from sdfs.codec.autoencoders.restoration import Restoration
 from sdfs.codec.autoencoders.runner import LARGEST_ERROR
 
 
@@ -51,8 +51,7 @@ def test_the_operations_are_those_of_the_layers(report: dict[str, Any]) -> None:
         if isinstance(layer, torch.nn.Conv2d):
             layer.register_forward_hook(lambda layer, _, out: counted.append(2 * layer.weight.numel() * out.shape[2] * out.shape[3]))
     short, one = torch.zeros(1, positions, positions, dtype=torch.bool), torch.ones(1)
-    cells = torch.zeros(1, side // CELL, side // CELL, COMPONENTS * CELL**2)
-    restoration.cells(cells, torch.zeros(1, DETAIL, positions, positions), short, one, one)
+    restoration(torch.zeros(1, COMPONENTS, side, side), torch.zeros(1, DETAIL, positions, positions), short, one, one)
     borders = 2 * (positions - 1) * side * FACTOR  # samples beside borders between rows, and between columns
     transform = 2 * COMPONENTS * (side**2 * (BANDS + COMPONENTS) + borders * 2 * FACTOR)
     found = {(s["network"], s["flop"] / s["batch"]) for s in report["speeds"] if s["model"] == "bundled"}

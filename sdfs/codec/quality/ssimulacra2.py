@@ -51,6 +51,7 @@ _LEAST_SIDE = 8
 
 
 @functools.cache
+@torch.inference_mode(False)  # or whoever trains later could not use it
 def _gaussian(length: int) -> Tensor:
     """The window of each of `length` samples, (length, length), cut off and normalised at the border: one product is faster than shifts."""
     distance = torch.arange(length)[:, None] - torch.arange(length)[None]
