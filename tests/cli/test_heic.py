@@ -99,6 +99,7 @@ def test_another_word_is_a_mistake(store: Path, tmp_path: Path) -> None:
 
 
 @needs_cases
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_watch_stores_the_jpeg_and_the_trash_has_the_heic(store: Path, tmp_path: Path) -> None:
     (incoming := tmp_path / "incoming").mkdir()
