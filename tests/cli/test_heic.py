@@ -99,15 +99,14 @@ def test_another_word_is_a_mistake(store: Path, tmp_path: Path) -> None:
 
 
 @needs_cases
-@pytest.mark.long
 @pytest.mark.timeout(300)
-def test_watch_stores_the_jpeg_and_the_trash_has_the_heic(store: Path, tmp_path: Path) -> None:
+def test_watch_stores_the_jpeg_and_the_trash_has_the_heic(store: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     (incoming := tmp_path / "incoming").mkdir()
     data = (CASES / "8-bit.heic").read_bytes()
     for name in ("IMG_1.HEIC", "IMG_1 (copy).HEIC"):
         (incoming / name).write_bytes(data)
-    homes = {name: str(tmp_path / name) for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "STATE_DIRECTORY", "XDG_RUNTIME_DIR")}
-    (tmp_path / "XDG_RUNTIME_DIR").mkdir(mode=0o700)
+    homes = {name: str(tmp_path / name) for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "STATE_DIRECTORY")}
+    homes["XDG_RUNTIME_DIR"] = str(tmp_path_factory.mktemp("run", numbered=True))  # a socket's path may have 107 bytes
     command = [*COMMAND, "watch", incoming, store, "--heic", "jpeg", "--settle", "0.5"]
     with subprocess.Popen(command, env=ENVIRONMENT | homes) as process:
         eventually(lambda: not list(incoming.iterdir()), seconds=240)
