@@ -56,17 +56,18 @@ _COARSER = (1.0, 1.3, 1.7, 2.4, 3.5)  # quantisation steps are larger by: the fi
 
 def read(data: bytes) -> Parts:
     try:
-        return _read(data)
+        segments, end = walk(data)
     except NotAPicture as broken:
         try:
-            _read(data + _END)
+            _read(data + _END, *walk(data + _END))
         except PictureError:
             raise broken from None
         raise Unsuitable("a JPEG without its end-of-image marker") from None
+    return _read(data, segments, end)
 
 
-def _read(data: bytes) -> Parts:
-    segments, end = walk(data)
+def _read(data: bytes, segments: list[Segment], end: int) -> Parts:
+    """The parts of a file whose first picture has these segments, and ends there."""
     frame = find_frame(segments)
     check_dimensions(frame.width, frame.height, end)
     _check_descriptions(segments, frame)
