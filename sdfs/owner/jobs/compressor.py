@@ -27,19 +27,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from sdfs.blob import container
-from sdfs.blob.container import PREAMBLE_BYTES
 from sdfs.blob.file import BlobFile
 from sdfs.blob.signatures import HEAD_BYTES, picture_format
 from sdfs.engine.interface import Engine
 from sdfs.errors import KnownRender, NotAPicture, SdfsError
 from sdfs.owner.index.pending import Taken
-from sdfs.owner.store.attributes import copy_attributes, note_verdict, stays_plain, verdict
+from sdfs.owner.store.attributes import note_verdict, stays_plain, verdict
 from sdfs.owner.store.store import HIDDEN, Staged
-from sdfs.owner.tree.inode import split_mode
+from sdfs.owner.tree.inode import seal
 from sdfs.owner.tree.install import Over, Refused
 from sdfs.owner.tree.tree import Tree
 from sdfs.system.file_id import FileId, FileState
-from sdfs.system.files import opened, read_all, write_all
+from sdfs.system.files import opened, read_all
 
 MAX_PICTURE_BYTES = 256 << 20  # larger files are never pending
 EXPIRY_SECONDS = 600.0
@@ -277,10 +276,7 @@ class Compressor:
             status = os.fstat(source)
             if FileState.of(status) != original.state:
                 return None
-            backing_mode, preamble_mode = split_mode(status.st_mode)
-            write_all(staged.fd, container.with_mode(blob[:PREAMBLE_BYTES], preamble_mode))
-            copy_attributes(source, staged.fd, backing_mode)
-        os.fsync(staged.fd)
+            seal(staged, blob, source, status.st_mode)
         try:
             tree.install.replace(staged.path, path, Over(original.state, keep=True, only_name=True))
         except Refused:

@@ -9,7 +9,7 @@ import posixpath
 import stat
 
 from sdfs.blob import container
-from sdfs.blob.container import PREAMBLE_BYTES, is_blob
+from sdfs.blob.container import is_blob
 from sdfs.blob.signatures import HEAD_BYTES, picture_format
 from sdfs.engine.interface import Engine
 from sdfs.errors import EngineError, NotAPicture, SourceChanged, UserError
@@ -17,9 +17,9 @@ from sdfs.owner.jobs.compressor import MAX_PICTURE_BYTES
 from sdfs.owner.store.attributes import copy_attributes
 from sdfs.owner.store.store import Staged
 from sdfs.owner.store.wrapping import wrap
-from sdfs.owner.tree.inode import BEGINS_LIKE_A_BLOB, split_mode
+from sdfs.owner.tree.inode import BEGINS_LIKE_A_BLOB, seal, split_mode
 from sdfs.owner.tree.tree import Tree
-from sdfs.system.files import content_sha256, fsync_path, read_all, write_all
+from sdfs.system.files import content_sha256, fsync_path, read_all
 
 _CONVERTED = ("heic", "avif")
 _CONVERTED_NAMES = (".heic", ".heif", ".hif", ".avif")
@@ -93,12 +93,9 @@ def _made_durable(tree: Tree, source: int, backing: str) -> bool:
 
 def _add_blob(tree: Tree, blob: bytes, source: int, backing: str) -> None:
     """Make a blob a new file, with the attributes of an open one."""
-    mode, preamble_mode = split_mode(os.fstat(source).st_mode)
     staged = tree.store.stage(blob)
     try:
-        write_all(staged.fd, container.with_mode(blob[:PREAMBLE_BYTES], preamble_mode))
-        copy_attributes(source, staged.fd, mode)
-        os.fsync(staged.fd)
+        seal(staged, blob, source, os.fstat(source).st_mode)
         tree.install.add(staged.path, backing, is_picture=False)
     finally:
         staged.discard()

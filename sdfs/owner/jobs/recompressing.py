@@ -15,20 +15,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sdfs.blob import container
-from sdfs.blob.container import KIND_LATENT, PREAMBLE_BYTES, Preamble
+from sdfs.blob.container import KIND_LATENT, Preamble
 from sdfs.blob.file import BlobFile
 from sdfs.control.answers import Wish
 from sdfs.engine.interface import Engine
 from sdfs.errors import NotAPicture, UserError
 from sdfs.owner.jobs.compressor import MAX_PICTURE_BYTES
-from sdfs.owner.store.attributes import copy_attributes
 from sdfs.owner.store.store import Staged
-from sdfs.owner.tree.inode import logical_mode, split_mode
+from sdfs.owner.tree.inode import logical_mode, seal
 from sdfs.owner.tree.install import Changed, Over, SeveralNames
 from sdfs.owner.tree.tree import Tree
 from sdfs.settings import EncodeSettings
 from sdfs.system.file_id import FileState
-from sdfs.system.files import content_sha256, opened, read_all, write_all
+from sdfs.system.files import content_sha256, opened, read_all
 
 _SEVERAL_NAMES = "has several names, which would be two files then: remove all but one of them first"
 
@@ -101,10 +100,7 @@ def _swap(tree: Tree, backing: str, path: str, source: _Source, staged: Staged, 
         if inode.handles:
             raise UserError(f"{path} is open: close it, or try again later")
         with opened(backing) as fd:
-            backing_mode, preamble_mode = split_mode(logical_mode(os.fstat(fd), source.preamble))
-            write_all(staged.fd, container.with_mode(blob[:PREAMBLE_BYTES], preamble_mode))
-            copy_attributes(fd, staged.fd, backing_mode)
-        os.fsync(staged.fd)
+            seal(staged, blob, fd, logical_mode(os.fstat(fd), source.preamble))
         try:
             tree.install.replace(staged.path, backing, Over(source.state, keep=True, only_name=True))
         except Changed:

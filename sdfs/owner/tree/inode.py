@@ -70,6 +70,14 @@ def logical_mode(status: os.stat_result, preamble: Preamble | None) -> int:
     return (status.st_mode & ~0o7777) | preamble.mode
 
 
+def seal(staged: Staged, head: bytes, source: int, mode: int) -> None:
+    """Give a staged blob, which begins with `head`, a logical mode and the attributes of an open file, durably: then it may get a name."""
+    backing_mode, preamble_mode = split_mode(mode)
+    write_all(staged.fd, container.with_mode(head[:PREAMBLE_BYTES], preamble_mode))
+    copy_attributes(source, staged.fd, backing_mode)
+    os.fsync(staged.fd)
+
+
 @dataclass
 class InodeTable:
     """All inodes that are open, or that somebody looks at under their lock."""
@@ -316,13 +324,10 @@ class Inode:
         key = FileId.of(os.fstat(source))
         if not self.table.is_known_by(key, self):
             return False
-        backing_mode, preamble_mode = split_mode(mode)
         staged = self.table.store.stage()
         try:
             self.table.store.copy(source, staged.fd)
-            write_all(staged.fd, container.with_mode(os.pread(source, PREAMBLE_BYTES, 0), preamble_mode))
-            copy_attributes(source, staged.fd, backing_mode)
-            os.fsync(staged.fd)
+            seal(staged, os.pread(source, PREAMBLE_BYTES, 0), source, mode)
             over = Over(key, keep=False, only_name=True)
             self.table.install.replace(staged.path, path, over, partial(self.table.moving, self))
         except BaseException:
