@@ -24,6 +24,7 @@ from sdfs.codec.coding.generic_coder import GenericCoder
 from sdfs.codec.coding.learned_coder import LearnedCoder, Worth
 from sdfs.codec.resident.model import latents_crc32
 from sdfs.settings import Effort, EncodeSettings
+from tests.support.threads import threads
 from tests.vectors import reference
 from tests.vectors.make import picture
 from tests.vectors.reference import Weights, decode_latents
@@ -33,16 +34,6 @@ from tests.vectors.test_golden import LATENT, WEIGHTS, blob
 
 CPU = torch.device("cpu")
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

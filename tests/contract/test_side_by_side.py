@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -16,16 +14,7 @@ from sdfs.codec.coding import learned_coder
 from sdfs.codec.coding.learned_coder import LearnedCoder
 from sdfs.codec.quality.rate_distortion import worth
 from sdfs.codec.quality.scores import Bound, Scores, compare, worst_place
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+from tests.support.threads import threads
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
