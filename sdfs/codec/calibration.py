@@ -21,6 +21,7 @@ import torch
 
 from sdfs.blob.signatures import HEAD_BYTES, picture_format
 from sdfs.codec.autoencoders.pretrained import TILE_PIXELS, PretrainedAutoencoder
+from sdfs.codec.choosing import to_rgb
 from sdfs.codec.pictures.picture import probe
 from sdfs.errors import PictureError, SdfsError, UserError
 from sdfs.models import registry
@@ -74,7 +75,7 @@ def photos_of(folder: Path) -> Iterator[np.ndarray]:
             continue
         top, left = (max(0, (side - TILE_PIXELS) // 2) for side in pixels.shape[:2])
         part = pixels[top : top + TILE_PIXELS, left : left + TILE_PIXELS]
-        yield part if part.ndim == 3 else np.repeat(part[:, :, None], 3, axis=2)
+        yield to_rgb(part)
 
 
 def _head(path: Path) -> bytes:

@@ -71,7 +71,7 @@ def plan(coder: ResidentModel, sample: Sample, asked: Asked, seen: Callable[[Pix
     tried: dict[int, Tried] = {}
     quality = min(100, max(0, start))
     while quality not in tried and len(tried) < _TRIES:
-        encoded = coder.encode(_rgb(sample.picture), quality, Effort.FAST)
+        encoded = coder.encode(to_rgb(sample.picture), quality, Effort.FAST)
         tried[quality] = Tried(quality, len(encoded.section), asked.excess(sample.judge_sample(seen(encoded.pixels))))
         if 0 <= tried[quality].excess < _CLOSE:
             break
@@ -110,5 +110,6 @@ def _between(below: Tried, above: Tried) -> Tried:
     return Tried(quality, round(size), float(np.interp(quality, [below.quality, above.quality], [below.excess, above.excess])))
 
 
-def _rgb(pixels: Pixels) -> Pixels:
+def to_rgb(pixels: Pixels) -> Pixels:
+    """(H, W, 3) of a picture that may be grey, (H, W)."""
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)

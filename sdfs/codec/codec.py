@@ -41,7 +41,7 @@ class Codec:
         return self._models.figures()
 
     def encode(self, data: bytes, settings: EncodeSettings, *, reference: bytes | None = None) -> bytes:
-        """A blob: latents where the gate of the settings lets them pass, else the file exactly.
+        """A blob: latents where they keep the promise of the settings, else the file exactly.
 
         A picture that breaks the promise of the settings is tried at more. Where the pixels are those that a reader of
         the blob `reference` gets, that blob's latents are kept: what is copied out and in, or has only its metadata edited, loses
@@ -56,7 +56,7 @@ class Codec:
             kept = self._keep_latents(data, picture, reference) if reference else None
             return kept or Making(data, picture, settings).blob(self._models.named(settings.model))
         except Unsuitable as reason:
-            return _pack_exact(data, str(reason))
+            return pack_exact(data, str(reason))
 
     def convert(self, data: bytes, settings: EncodeSettings) -> bytes:
         """A blob of a HEIC or AVIF file: latents whose render is a JPEG; where they will not do, the file exactly. "format" tells which.
@@ -67,7 +67,7 @@ class Codec:
             picture, size = as_jpeg.convert(data)
             return Making(data, picture, settings, size).blob(self._models.named(settings.model))
         except Unsuitable as reason:
-            return _pack_exact(data, str(reason))
+            return pack_exact(data, str(reason))
 
     def check(self, data: bytes) -> None:
         """Raise NotAPicture where a file is no whole picture."""
@@ -166,7 +166,8 @@ def _marker_of(blob: bytes) -> bytes | None:
         return None
 
 
-def _pack_exact(data: bytes, reason: str) -> bytes:
+def pack_exact(data: bytes, reason: str) -> bytes:
+    """A blob that keeps every bit of a file."""
     kind, payload = wrap_exact(data)
     header = {
         **origin(data),

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from sdfs.blob import container
 from sdfs.blob.container import KIND_LATENT
 from sdfs.blob.metadata import MAX_METADATA_BYTES, pack_metadata
-from sdfs.codec.choosing import LETTERS, Asked, Plan, plan
+from sdfs.codec.choosing import LETTERS, Asked, Plan, plan, to_rgb
 from sdfs.codec.patches import Patch, pack, put
 from sdfs.codec.pictures import alpha, behind
 from sdfs.codec.pictures.picture import Picture, fit, pixels_of_render, render
 from sdfs.codec.quality.sample import SIDE, Corner, Judgement, Sample
 from sdfs.codec.quality.scores import LUMA, Bound, Place, Scores, compare, worst_place
 from sdfs.codec.quality.text import squares_with_text
-from sdfs.codec.resident.image_codecs import IMAGE_CODECS
+from sdfs.codec.resident.image_codecs import AVIF, LOSSLESS
 from sdfs.codec.resident.model import HASH_DIGITS, ResidentModel
 from sdfs.errors import DoesNotFit, Unsuitable
 from sdfs.settings import BUNDLED, Effort, EncodeSettings
@@ -64,30 +64,30 @@ class Making:
         """What may code the picture, the fewest bytes first. Raises Unsuitable."""
         if self._settings.model != BUNDLED:
             return [Plan(model, self._settings.quality, 0)]  # no quality of such a model keeps a promise
-        coders: list[tuple[ResidentModel, int]] = [(model, START), (IMAGE_CODECS["avif"], AVIF_START)]
+        coders: list[tuple[ResidentModel, int]] = [(model, START), (AVIF, AVIF_START)]
         patches = self._patches(sample)
         asked = replace(self._asked, letters=not patches)
         found = [plan(coder, sample, asked, self._seen, start) for coder, start in coders]
         plans = [replace(one, patches=patches) for one in found if one is not None]
         if self._picture.is_lossless:
-            lossless = IMAGE_CODECS["jpegxl"].encode(to_rgb(sample.picture), 0, Effort.FAST)
-            plans.append(Plan(IMAGE_CODECS["jpegxl"], 100, len(lossless.section) / sample.share))
+            lossless = LOSSLESS.encode(to_rgb(sample.picture), 0, Effort.FAST)
+            plans.append(Plan(LOSSLESS, 100, len(lossless.section) / sample.share))
         if not plans:
             raise Unsuitable(f"no quality gives a score of {self._settings.quality}")
         return sorted(plans, key=lambda one: one.size)
 
     def _patches(self, sample: Sample) -> tuple[Patch, ...]:
         """Squares with letters, where they are few, so that not all of the picture has to be as good as they."""
-        pixels, avif = self._picture.pixels, IMAGE_CODECS["avif"]
+        pixels = self._picture.pixels
         if len(sample.letters) > MOST_PATCHED * pixels.shape[0] * pixels.shape[1] / SIDE**2 or len(sample.letters) == MOST_LETTERS:
             return ()
         patches = []
         for corner, square in sample.letters.items():
             asked = Asked(max(self._settings.quality, LETTERS) + 1)
-            found = plan(avif, Sample(square), asked, self._seen, PATCH_START)
+            found = plan(AVIF, Sample(square), asked, self._seen, PATCH_START)
             if found is None:
                 return ()
-            encoded = avif.encode(to_rgb(square), found.quality, self._settings.effort)
+            encoded = AVIF.encode(to_rgb(square), found.quality, self._settings.effort)
             patches.append(Patch(corner, encoded.pixels, encoded.section))
         return tuple(patches)
 
@@ -112,7 +112,7 @@ class Making:
         decoded, sections = encoded.pixels, {"latents": encoded.section}
         if one.patches:
             decoded, sections["patches"] = put(one.patches, decoded), pack(one.patches)
-        share = 1.0 if coder.id == "jpegxl" else LARGEST_SHARE
+        share = 1.0 if coder is LOSSLESS else LARGEST_SHARE
         if (taken := sum(map(len, sections.values()))) > share * self._replaced:
             raise Unsuitable(f"{failed}takes {taken} of {self._replaced} bytes at quality {quality}")
         header: dict[str, Any] = {
@@ -194,10 +194,6 @@ def render_for(picture: Picture, decoded: NDArray[np.uint8], size: int, marker: 
 def largest_render(picture: Picture) -> int:
     """No file that becomes latents is larger than this, so that no blob can have a reader allocate more."""
     return 8 * picture.pixels.shape[0] * picture.pixels.shape[1] + len(picture.metadata) + len(picture.behind) + (1 << 16)
-
-
-def to_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 
 def to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

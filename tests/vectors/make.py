@@ -23,7 +23,7 @@ from PIL import Image
 
 from sdfs.blob import container
 from sdfs.blob.container import KIND_RAW, PREAMBLE_BYTES
-from sdfs.codec.codec import Codec, _pack_exact
+from sdfs.codec.codec import Codec, pack_exact
 from sdfs.settings import EncodeSettings
 
 HERE = Path(__file__).parent
@@ -45,7 +45,7 @@ def golden_blobs(codec: Codec) -> dict[str, bytes]:
         "latent-jpeg-q80": codec.encode(picture("face", "JPEG", quality=97, subsampling=0), EncodeSettings(80)),
         "latent-grey-tiff-q50": codec.encode(picture("badge", "TIFF", grey=True), EncodeSettings(50)),
         "exact-jxl": codec.encode(picture("face", "JPEG", quality=30), EncodeSettings(100)),
-        "exact-lz4": _pack_exact(_flat_rgba(), "made by hand"),
+        "exact-lz4": pack_exact(_flat_rgba(), "made by hand"),
         "exact-raw": container.pack(KIND_RAW, 4, {"reason": "made by hand"}, {"file": b"\x89SDF"}),
     }
 

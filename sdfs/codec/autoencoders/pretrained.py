@@ -35,7 +35,7 @@ _MOST_CHANNELS = 1 << 14
 _PROBE_POSITIONS = 2
 _LARGEST_LATENT = 1e4  # normalised ones are a few units large
 
-_log = logging.getLogger("sdfs.engine")
+_log = logging.getLogger(__name__)
 logging.getLogger("diffusers").setLevel(logging.ERROR)
 
 

@@ -29,7 +29,7 @@ LARGEST_ERROR = 4  # of 0…255: what another number format than float32 may do 
 _ENCODE_HALO = 2  # positions: the windows of one beside the tile shape it, and are chosen by what lies around that one
 _TEST_SIDE, _TEST_QUALITY = 64, 50
 Result = TypeVar("Result")
-_log = logging.getLogger("sdfs.engine")
+_log = logging.getLogger(__name__)
 
 
 def fastest_dtype() -> torch.dtype:

@@ -79,4 +79,5 @@ class LosslessJpegXl:
         return np.asarray(pixels)
 
 
-IMAGE_CODECS: Mapping[str, Avif | LosslessJpegXl] = {codec.id: codec for codec in (Avif(), LosslessJpegXl())}
+AVIF, LOSSLESS = Avif(), LosslessJpegXl()
+IMAGE_CODECS: Mapping[str, Avif | LosslessJpegXl] = {codec.id: codec for codec in (AVIF, LOSSLESS)}

@@ -22,20 +22,20 @@ from sdfs.errors import ModelError, SdfsError
 from sdfs.models import names, registry
 from sdfs.models.folder import Model
 from sdfs.settings import BUNDLED, Memory
+from sdfs.system.backoff import Backoff
 
 if TYPE_CHECKING:
     from sdfs.codec.resident.pretrained import PretrainedModel
 
-FIRST_RETRY_SECONDS = 5.0  # until a model that did not load is tried again; twice as long after each failure
-LAST_RETRY_SECONDS = 300.0
+RETRY = Backoff(5.0, 300.0)  # until a model that did not load is tried again
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Loaded = TypeVar("Loaded")
-_log = logging.getLogger("sdfs.engine")
+_log = logging.getLogger(__name__)
 
 
 class _Failure(NamedTuple):
     message: str
-    pause_seconds: float
+    number: int  # in a row
     ends_at: float  # the pause; monotonic
 
 
@@ -44,8 +44,8 @@ class Models:
     their weights would together exceed the budget; one that is alone may. One that is still used when it has to leave stays, and counts,
     until its user lets go of it, and is not loaded a second time meanwhile.
 
-    A model that cannot be loaded is ModelError to who asks for it, logged once, and tried again after a pause, which grows from
-    FIRST_RETRY_SECONDS to LAST_RETRY_SECONDS while it fails.
+    A model that cannot be loaded is ModelError to who asks for it, logged once, and tried again after a pause, which grows while it
+    fails: RETRY.
 
     Thread-safe. Who asks for a model that is loaded does not wait for one that is being loaded.
     """
@@ -160,8 +160,8 @@ class Models:
             message = str(error) if isinstance(error, ModelError) else f"{name} cannot be loaded: {type(error).__name__}: {error}"
             if last is None or last.message != message:
                 _log.error("%s", message)
-            pause = FIRST_RETRY_SECONDS if last is None else min(2 * last.pause_seconds, LAST_RETRY_SECONDS)
-            self._failures[name] = _Failure(message, pause, time.monotonic() + pause)
+            number = 1 if last is None else last.number + 1
+            self._failures[name] = _Failure(message, number, time.monotonic() + RETRY.seconds(number))
             raise ModelError(message) from error
         self._failures.pop(name, None)
         return made
